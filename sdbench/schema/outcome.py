@@ -1,0 +1,179 @@
+"""What became of an experiment: its launches with every raw sample, or why there are none."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat
+
+from sdbench.schema.base import Count, Model, PositiveInt, Reading, Sha256
+
+StopReason = Literal["precise enough", "most allowed", "budget"]
+Stage = Literal["start", "import", "load", "first call", "warm-up", "measure", "phases", "verify", "protocol", "shutdown"]
+
+
+class Series(Model):
+    """Raw samples in the order they were taken. The first ``warmup_count`` are warm-ups: kept, and marked so."""
+
+    name: str
+    unit: str
+    samples: tuple[FiniteFloat, ...]
+    warmup_count: Count = 0
+
+    @property
+    def steady(self) -> tuple[float, ...]:
+        """The samples after the warm-ups."""
+        return self.samples[self.warmup_count :]
+
+
+class MemoryFigures(Model):
+    """Five figures that are often confused. The 2022 study reported ``torch_reserved_peak_bytes``'s cousin:
+    what torch had reserved after one call.
+    """
+
+    torch_allocated_peak_bytes: Reading[int]
+    torch_reserved_peak_bytes: Reading[int]
+    device_process_bytes: Reading[int]
+    device_total_used_bytes: Reading[int]
+    host_rss_peak_bytes: Reading[int]
+    host_rss_anon_bytes: Reading[int]
+    host_rss_file_bytes: Reading[int]
+
+
+class Energy(Model):
+    """Energy (J) drawn over the timed steady calls, and over how many calls and seconds."""
+
+    source: Literal["nvml", "rapl", "none"]
+    energy_j: Reading[float]
+    call_count: Count
+    duration_s: FiniteFloat
+
+
+class Check(Model):
+    """One thing that was asked and verified while it ran."""
+
+    name: str
+    asked: str
+    found: str
+    passed: bool
+
+
+class ImageResult(Model):
+    """One produced image: the hash of its RGB bytes, whether the decoder's output was finite, and where it is kept."""
+
+    sha256: Sha256
+    width: PositiveInt
+    height: PositiveInt
+    finite: bool
+    path: str | None
+
+
+class Notice(Model):
+    """A warning as data: what was seen, and what to do."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class WorkerEnvironment(Model):
+    """What the worker process itself saw of software and device."""
+
+    backend: str
+    backend_version: str
+    device: str
+    device_name: str
+    threads: PositiveInt
+    cuda_version: Reading[str]
+    cudnn_version: Reading[str]
+    weights_digest: str
+    parameter_count: PositiveInt
+    unet_calls: PositiveInt
+    unet_calls_at_50_steps: PositiveInt
+    cpu_capability: str
+
+
+class Launch(Model):
+    """One fresh process: load, first call and steady state apart."""
+
+    index: Count
+    started_utc: str
+    wall_s: FiniteFloat
+    import_s: FiniteFloat
+    load_s: FiniteFloat
+    first_call_s: FiniteFloat
+    worker_cpu_s: FiniteFloat
+    supervisor_cpu_s: FiniteFloat
+    series: tuple[Series, ...]
+    stop_reason: StopReason
+    memory: MemoryFigures
+    energy: Energy
+    checks: tuple[Check, ...]
+    images: tuple[ImageResult, ...]
+    environment: WorkerEnvironment
+    throttled: Reading[bool]
+    warnings: tuple[Notice, ...]
+
+    def find_series(self, name: str) -> Series | None:
+        """Return the series called ``name``, if this launch has it."""
+        return next((series for series in self.series if series.name == name), None)
+
+
+class Succeeded(Model):
+    """Every launch ended well. Throttled launches are kept; the fresh ones that replace them count."""
+
+    kind: Literal["succeeded"] = "succeeded"
+    launches: Annotated[tuple[Launch, ...], Field(min_length=1)]
+    stop_reason: StopReason
+    warnings: tuple[Notice, ...] = ()
+
+
+class OutOfMemory(Model):
+    """The device or host had too little memory: a result, not an error."""
+
+    kind: Literal["out_of_memory"] = "out_of_memory"
+    stage: str
+    where: Literal["device", "host"]
+    message: str
+    partial: tuple[Launch, ...]
+
+
+class Failed(Model):
+    """A launch ended in an error; launches finished before it are kept in ``partial``."""
+
+    kind: Literal["failed"] = "failed"
+    stage: str
+    error_type: str
+    message: str
+    stderr_tail: str
+    partial: tuple[Launch, ...]
+
+
+class TimedOut(Model):
+    """A launch did not end within its time limit (s) and was killed."""
+
+    kind: Literal["timed_out"] = "timed_out"
+    stage: str
+    limit_s: FiniteFloat
+    stderr_tail: str
+    partial: tuple[Launch, ...]
+
+
+class Skipped(Model):
+    """The experiment was not tried, and why."""
+
+    kind: Literal["skipped"] = "skipped"
+    reason: str
+    remedy: str
+
+
+Outcome = Annotated[Succeeded | OutOfMemory | Failed | TimedOut | Skipped, Field(discriminator="kind")]
+
+
+def launches_of(outcome: Succeeded | OutOfMemory | Failed | TimedOut | Skipped) -> tuple[Launch, ...]:
+    """Return every finished launch of an outcome, whatever its end."""
+    match outcome:
+        case Succeeded():
+            return outcome.launches
+        case Skipped():
+            return ()
+        case _:
+            return outcome.partial

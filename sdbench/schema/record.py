@@ -1,0 +1,78 @@
+"""The sealed record of one run."""
+
+from typing import Any, Literal
+
+from pydantic import Field, FiniteFloat
+
+from sdbench.schema.base import Count, Model, Sha256, sha256_of
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.manifest import Manifest, Protocol
+from sdbench.schema.outcome import Notice, Outcome
+
+RECORD_SCHEMA = "sdbench/record/v1"
+
+
+class Request(Model):
+    """What the user asked for beside the manifest: enough to ask the same again."""
+
+    manifest_name: str
+    manifest_sha256: Sha256
+    only: tuple[str, ...]
+    device: str
+    weights: str | None
+    budget_s: FiniteFloat | None
+    settings: tuple[str, ...]
+
+
+class PlannedExperiment(Model):
+    """One experiment, the groups of the manifest that ask for it, and how it is measured."""
+
+    experiment_id: str
+    label: str
+    groups: tuple[str, ...]
+    experiment: Experiment
+    protocol: Protocol
+
+
+class Result(Model):
+    """A planned experiment and its outcome."""
+
+    planned: PlannedExperiment
+    outcome: Outcome
+
+
+class BundledFile(Model):
+    """A file of the bundle beside the record, by its path within the folder."""
+
+    path: str
+    sha256: Sha256
+    size_bytes: Count
+
+
+class Record(Model):
+    """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest."""
+
+    schema_: Literal["sdbench/record/v1"] = Field(alias="schema")
+    run_id: str
+    created_utc: str
+    ended_utc: str
+    ended: Literal["complete", "interrupted"]
+    wall_s: FiniteFloat
+    request: Request
+    manifest: Manifest
+    device: str
+    fingerprint: Fingerprint
+    results: tuple[Result, ...]
+    files: tuple[BundledFile, ...]
+    warnings: tuple[Notice, ...]
+    seal: Sha256
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types, with the key ``schema`` as stored."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def compute_seal(record: dict[str, Any]) -> str:
+    """Return the SHA-256 (hex) of a record's canonical JSON without its ``seal``."""
+    return sha256_of({key: value for key, value in record.items() if key != "seal"})

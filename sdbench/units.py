@@ -1,0 +1,50 @@
+"""Conversion and rounding between SI base units and what people read."""
+
+import re
+from math import floor, isfinite, log10
+
+from sdbench.errors import UserError
+
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h)?")
+_SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTE_STEP = 1024.0
+
+
+def parse_duration_s(text: str) -> float:
+    """Return the duration (s) written as ``90``, ``90s``, ``20m`` or ``1.5h``.
+
+    Raises:
+        UserError: the text is no positive duration.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or float(match["number"]) <= 0:
+        raise UserError(f"{text!r} is not a positive duration; write for example 90s, 20m or 1.5h")
+    return float(match["number"]) * _SECONDS_PER_UNIT[match["unit"]]
+
+
+def format_duration(duration_s: float) -> str:
+    """Return a duration (s) as people read it: ``340 ms``, ``2.51 s``, ``4 m 05 s``."""
+    if duration_s < 1.0:
+        return f"{round_significant(duration_s * 1e3, 3)} ms"
+    if duration_s < 100.0:  # noqa: PLR2004 - from here seconds alone read badly
+        return f"{round_significant(duration_s, 3)} s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    return f"{minutes} m {seconds:02d} s"
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Return a size in binary units: ``512 B``, ``3.2 GiB``."""
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < _BYTE_STEP:
+            return f"{round_significant(value, 3)} {unit}"
+        value /= _BYTE_STEP
+    return f"{round_significant(value, 3)} TiB"
+
+
+def round_significant(value: float, digits: int) -> str:
+    """Return ``value`` rounded to ``digits`` significant digits, never in exponent form."""
+    if value == 0 or not isfinite(value):
+        return str(value)
+    decimals = max(0, digits - 1 - floor(log10(abs(value))))
+    return f"{value:.{decimals}f}"
