@@ -33,12 +33,17 @@ class ModelChoice(Model):
 
 
 class Protocol(Model):
-    """How often to measure and when to stop. Durations are in seconds."""
+    """How often to measure and when to stop.
+
+    ``launch_budget_s`` bounds the timed calls of one launch, ``budget_s`` the whole run, and
+    ``launch_timeout_s`` kills a launch that hangs.
+    """
 
     warmup_calls: Annotated[int, Field(ge=1, le=1000)] = 2
     calls_min: Annotated[int, Field(ge=1, le=100_000)] = 3
     calls_max: Annotated[int, Field(ge=1, le=100_000)] = 20
-    phase_calls: Annotated[int, Field(ge=0, le=1000)] = 1
+    launch_budget_s: PositiveFloat = 600.0
+    phase_calls: Annotated[int, Field(ge=1, le=1000)] = 1
     launches_min: Annotated[int, Field(ge=1, le=1000)] = 8
     launches_max: Annotated[int, Field(ge=1, le=1000)] = 20
     relative_half_width: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -53,7 +58,8 @@ class ProtocolOverride(Model):
     warmup_calls: Annotated[int, Field(ge=1, le=1000)] | None = None
     calls_min: Annotated[int, Field(ge=1, le=100_000)] | None = None
     calls_max: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    phase_calls: Annotated[int, Field(ge=0, le=1000)] | None = None
+    launch_budget_s: PositiveFloat | None = None
+    phase_calls: Annotated[int, Field(ge=1, le=1000)] | None = None
     launches_min: Annotated[int, Field(ge=1, le=1000)] | None = None
     launches_max: Annotated[int, Field(ge=1, le=1000)] | None = None
     relative_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None

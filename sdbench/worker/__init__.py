@@ -1,1 +1,1 @@
-
+"""One launch of one experiment, in a process of its own."""

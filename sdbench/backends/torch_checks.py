@@ -1,0 +1,108 @@
+"""What was asked against what ran: a silent fallback becomes a failed check, never a number."""
+
+from typing import Any, Self
+
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import Check
+
+# The attention processor that diffusers puts in place where torch has scaled_dot_product_attention.
+EXPECTED_ATTENTION = "AttnProcessor2_0"
+
+
+def torch_dtype(precision: str) -> Any:
+    """Return the torch dtype of ``fp32``, ``fp16`` or ``bf16``."""
+    import torch
+
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+class Witness:
+    """While entered, notes what the UNet's inner layers compute in, how often it runs, and what the decoder gives."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._handles: list[Any] = []
+        self.unet_call_count = 0
+        self.unet_batch_sizes: set[int] = set()
+        self.compute_dtypes: set[str] = set()
+        self.gradients: set[str] = set()
+        self.finite: tuple[bool, ...] = ()
+
+    def __enter__(self) -> Self:
+        unet = self._pipeline.unet
+        self._handles = [
+            unet.register_forward_pre_hook(self._saw_unet),
+            unet.conv_in.register_forward_hook(self._saw_compute),
+            next(_linear_layers(unet)).register_forward_hook(self._saw_compute),
+            self._pipeline.vae.decoder.register_forward_hook(self._saw_decoder),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _saw_unet(self, _module: Any, inputs: tuple[Any, ...]) -> None:
+        import torch
+
+        self.unet_call_count += 1
+        self.gradients.add("on" if torch.is_grad_enabled() else "off")
+        self.unet_batch_sizes.add(int(inputs[0].shape[0]))
+
+    def _saw_compute(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self.compute_dtypes.add(_name(output.dtype))
+
+    def _saw_decoder(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self.finite = tuple(bool(image.isfinite().all()) for image in output)
+
+
+def verify(
+    experiment: Experiment, device: Any, pipeline: Any, witness: Witness, images: tuple[Any, ...], unet_calls: int
+) -> tuple[Check, ...]:
+    """Return one check per option that could have been ignored silently."""
+    import torch
+
+    modules = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    tensors = [tensor for module in modules for tensor in module.parameters()]
+    weights = {_name(tensor.dtype) for tensor in tensors}
+    devices = {str(tensor.device) for tensor in tensors}
+    computed_in = experiment.precision if experiment.autocast == "off" else experiment.autocast
+    guided_batch = experiment.batch * (2 if experiment.guidance_scale > 1 else 1)
+    processors = {type(processor).__name__ for processor in pipeline.unet.attn_processors.values()}
+    checks = [
+        _check("weights dtype", experiment.precision, weights),
+        _check("compute dtype", computed_in, witness.compute_dtypes),
+        _check("device", str(device), devices),
+        _check("attention processor", EXPECTED_ATTENTION, processors),
+        _check("scheduler calls of the UNet", str(unet_calls), {str(witness.unet_call_count)}),
+        _check("UNet batch with guidance", str(guided_batch), {str(size) for size in witness.unet_batch_sizes}),
+        _check("images", f"{experiment.batch} of {experiment.width}x{experiment.height}", {_images(images)}),
+        _check("gradients", "off", witness.gradients),
+        _check("evaluation mode", "on", {"off" if any(module.training for module in modules) else "on"}),
+    ]
+    if experiment.threads is not None:
+        checks.append(_check("threads", str(experiment.threads), {str(torch.get_num_threads())}))
+    if device.type == "cuda":
+        asked = "tf32" if experiment.tf32 else "ieee"
+        found = {torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision}
+        checks.append(_check("TF32", asked, found))
+    return tuple(checks)
+
+
+def _check(name: str, asked: str, found: set[str]) -> Check:
+    return Check(name=name, asked=asked, found=", ".join(sorted(found)) or "nothing", passed=found == {asked})
+
+
+def _images(images: tuple[Any, ...]) -> str:
+    sizes = sorted({f"{image.width}x{image.height}" for image in images})
+    return f"{len(images)} of {' and '.join(sizes)}"
+
+
+def _linear_layers(module: Any) -> Any:
+    import torch
+
+    return (layer for name, layer in module.named_modules() if isinstance(layer, torch.nn.Linear) and "attn" in name)
+
+
+def _name(dtype: Any) -> str:
+    return {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}.get(str(dtype), str(dtype))

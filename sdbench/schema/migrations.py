@@ -1,0 +1,38 @@
+"""Stored records of earlier versions into today's: each step is ``dict vN -> vN+1``."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sdbench.errors import RecordError
+from sdbench.schema.record import RECORD_SCHEMA
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+# Version 1 is the first: there is nothing to migrate from yet. A step is added here with a golden file in tests/golden.
+RECORD_MIGRATIONS: dict[int, Migration] = {}
+
+_SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
+CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])
+
+
+def migrate_record(
+    stored: dict[str, Any], name: str, migrations: Mapping[int, Migration] = RECORD_MIGRATIONS, current: int = CURRENT_VERSION
+) -> dict[str, Any]:
+    """Return a stored record in the current version's shape.
+
+    Raises:
+        RecordError: it is no sdbench record, of a future version, or of one that no migration starts from.
+    """
+    match = _SCHEMA.fullmatch(str(stored.get("schema")))
+    if match is None:
+        raise RecordError(f"{name}: schema is {stored.get('schema')!r}, not {RECORD_SCHEMA!r}: this is no sdbench record")
+    version = int(match[1])
+    if version > current:
+        raise RecordError(f"{name}: record version {version} is newer than this sdbench reads ({current}); update sdbench")
+    while version < current:
+        if version not in migrations:
+            raise RecordError(f"{name}: record version {version} cannot be read any more; use the sdbench that wrote it")
+        stored = migrations[version](stored)
+        version += 1
+    return stored

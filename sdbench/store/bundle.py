@@ -1,0 +1,120 @@
+"""The sealed bundle of a run: a folder with record.json, and the files that the record names by hash."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sdbench.errors import RecordError
+from sdbench.schema.migrations import migrate_record
+from sdbench.schema.outcome import Series
+from sdbench.schema.record import Record, compute_seal
+from sdbench.store.files import describe_file, write_whole
+from sdbench.store.journal import read_journal
+
+RECORD_NAME = "record.json"
+JOURNAL_NAME = "journal.jsonl"
+TELEMETRY_NAME = "telemetry.jsonl"
+MANIFEST_NAME = "manifest.yaml"
+IMAGE_FOLDER = "images"
+
+Telemetry = tuple[tuple[str, int, tuple[Series, ...]], ...]
+
+
+def seal_record(folder: Path, unsealed: dict[str, Any]) -> Record:
+    """Write ``record.json`` with the hashes of the bundle's files and the seal, and return the record.
+
+    Raises:
+        EnvironmentProblem: the folder is not writable or the disk is full.
+    """
+    names = [JOURNAL_NAME, TELEMETRY_NAME, MANIFEST_NAME]
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    paths += sorted((folder / IMAGE_FOLDER).glob("*.webp"))
+    content = unsealed | {"files": [describe_file(folder, path).to_json_dict() for path in paths]}
+    # Through the model once, so that the seal is over exactly what a reader computes it from.
+    draft = Record.model_validate_json(json.dumps(content | {"seal": "0" * 64})).to_json_dict()
+    sealed = draft | {"seal": compute_seal(draft)}
+    write_whole(folder / RECORD_NAME, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return Record.model_validate_json(json.dumps(sealed))
+
+
+def record_path(path: Path) -> Path:
+    """Return the record file that ``path`` (a bundle's folder, or a record file) means.
+
+    Raises:
+        RecordError: there is none.
+    """
+    if path.is_dir():
+        if (path / RECORD_NAME).is_file():
+            return path / RECORD_NAME
+        if (path / JOURNAL_NAME).is_file():
+            raise RecordError(f"{path}: the run has not ended (a journal, no record); run the same command again to continue it")
+        raise RecordError(f"{path}: no {RECORD_NAME} in this folder; name a run's folder")
+    return path
+
+
+def load_record(path: Path) -> Record:
+    """Return the record at ``path`` (a bundle's folder or its record file) after checking its seal.
+
+    Raises:
+        RecordError: no record, damaged, of a future version, or changed after it was sealed.
+    """
+    file = record_path(path)
+    try:
+        stored = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise RecordError(f"cannot read {file}: {error.strerror}; check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); restore it from a copy") from None
+    if not isinstance(stored, dict):
+        raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")
+    migrated = migrate_record(stored, str(file))
+    if migrated is stored and stored.get("seal") != compute_seal(stored):
+        raise RecordError(f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy")
+    try:
+        return Record.model_validate_json(json.dumps(migrated))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        place = ".".join(str(part) for part in detail["loc"])
+        raise RecordError(f"{file}: {place}: {detail['msg']}; restore it from a copy") from None
+
+
+def verify_files(folder: Path, record: Record) -> None:
+    """Check that every file the record names is there and unchanged.
+
+    Raises:
+        RecordError: a file is missing or differs.
+    """
+    for named in record.files:
+        path = folder / named.path
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RecordError(f"{folder}: the record names {named.path!r}, outside its folder; do not trust it")
+        if not path.is_file():
+            raise RecordError(f"{path}: the record names this file, but it is missing; restore it from a copy")
+        if describe_file(folder, path) != named:
+            raise RecordError(f"{path}: the file was changed after the record was sealed; restore it from a copy")
+
+
+def load_telemetry(folder: Path) -> Telemetry:
+    """Return per launch its experiment id, index and telemetry series; empty when the bundle has none.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    path = folder / TELEMETRY_NAME
+    if not path.is_file():
+        return ()
+    entries, _ = read_journal(path)
+    return tuple(
+        (
+            entry["experiment_id"],
+            entry["index"],
+            tuple(Series.model_validate_json(json.dumps(series)) for series in entry["series"]),
+        )
+        for entry in entries
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")

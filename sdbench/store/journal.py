@@ -1,0 +1,95 @@
+"""An append-only journal: one CRC-checked JSON line per finished step, on the disk before the next step starts."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Self
+
+from sdbench.errors import EnvironmentProblem, RecordError
+from sdbench.schema.base import canonical_json
+
+
+class Journal:
+    """An open journal. Each line is ``{"crc32": ..., "entry": ...}``, written with O_APPEND and fdatasync."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one entry and wait until the disk has it.
+
+        Raises:
+            EnvironmentProblem: the disk is full or broken; what was written before stays valid.
+        """
+        line = encode_line(entry)
+        length = os.fstat(self._fd).st_size
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fdatasync(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, length)
+            raise EnvironmentProblem(
+                f"cannot write {self.path}: {error.strerror}; what was finished before is kept: "
+                "make room and run the same command again to continue"
+            ) from None
+
+
+def encode_line(entry: dict[str, Any]) -> bytes:
+    """Return the journal line of an entry."""
+    text = canonical_json(entry)
+    return f'{{"crc32":"{zlib.crc32(text.encode()):08x}","entry":{text}}}\n'.encode()
+
+
+def read_journal(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
+    """Return the entries of a journal and the length (bytes) of its sound part; a torn last line is left out.
+
+    Raises:
+        RecordError: a line before the last is damaged.
+    """
+    content = path.read_bytes()
+    entries: list[dict[str, Any]] = []
+    sound_bytes = 0
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        entry = _decode_line(line)
+        if entry is None:
+            if number == len(lines):
+                break
+            raise RecordError(f"{path}:{number}: the line is damaged (its checksum does not match); restore the file from a copy, or start anew with --fresh")
+        entries.append(entry)
+        sound_bytes += len(line)
+    return tuple(entries), sound_bytes
+
+
+def cut_torn_tail(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return the entries of a journal after cutting off a torn last line on the disk.
+
+    Raises:
+        RecordError: a line before the last is damaged.
+    """
+    entries, sound_bytes = read_journal(path)
+    if sound_bytes < path.stat().st_size:
+        os.truncate(path, sound_bytes)
+    return entries
+
+
+def _decode_line(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        wrapped = json.loads(line)
+        entry = wrapped["entry"]
+        sound = f"{zlib.crc32(canonical_json(entry).encode()):08x}" == wrapped["crc32"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return entry if sound and isinstance(entry, dict) else None

@@ -1,0 +1,46 @@
+"""One run per device at a time, over all users of a machine."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sdbench.errors import EnvironmentProblem
+
+
+@contextlib.contextmanager
+def hold_device(lock_key: str, on_wait: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
+    """Hold the lock of a device; when another run has it, say so through ``on_wait`` and wait.
+
+    The file is never unlinked: with unlinking, two processes were seen to hold "the" lock at once. The kernel
+    releases it when the holder dies, however it dies; workers do not inherit it (O_CLOEXEC).
+
+    Raises:
+        EnvironmentProblem: the lock file cannot be opened.
+    """
+    place = folder or Path(tempfile.gettempdir()) / "sdbench-locks"
+    path = place / (hashlib.sha256(lock_key.encode()).hexdigest()[:16] + ".lock")
+    try:
+        if not place.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            place.chmod(0o1777)
+        # Another user's file in a sticky folder must be opened without O_CREAT (fs.protected_regular).
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags if path.exists() else flags | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot open the device's lock {path}: {error.strerror}; make it writable") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+            on_wait(f"process {holder}" if holder else "another process")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
