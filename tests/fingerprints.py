@@ -1,0 +1,136 @@
+"""Fingerprints of an invented machine, for tests."""
+
+from typing import Any
+
+from sdbench.schema.base import Known, Unknown
+from sdbench.schema.fingerprint import (
+    Configuration,
+    EnvironmentVariable,
+    Fingerprint,
+    GpuConfiguration,
+    GpuIdentity,
+    Hardware,
+    Package,
+    Software,
+    State,
+    seal_fingerprint,
+)
+
+GIB = 2**30
+NO_GPU = Unknown(reason="no GPU")
+NOT_READABLE = Unknown(reason="/sys is not readable here")
+
+
+def make_gpu() -> GpuIdentity:
+    """Return the identity of one invented GPU."""
+    return GpuIdentity(
+        index=0,
+        name=Known(value="NVIDIA H200"),
+        memory_total_bytes=Known(value=141 * 10**9),
+        compute_capability=Known(value="9.0"),
+        pci_device_id=Known(value="0x233510DE"),
+        multiprocessor_count=Known(value=132),
+        uuid_hmac=Known(value="5f" * 32),
+    )
+
+
+def make_gpu_configuration() -> GpuConfiguration:
+    """Return how the invented GPU is set up."""
+    return GpuConfiguration(
+        index=0,
+        power_limit_w=Known(value=700.0),
+        power_limit_default_w=Known(value=700.0),
+        ecc_enabled=Known(value=True),
+        persistence_mode=Known(value=True),
+        compute_mode=Known(value="Default"),
+        mig_mode=Known(value="disabled"),
+        application_clock_sm_mhz=Known(value=1980),
+        clock_max_sm_mhz=Known(value=1980),
+        clock_max_memory_mhz=Known(value=3201),
+        pcie_generation=Known(value=5),
+        pcie_width=Known(value=16),
+    )
+
+
+def make_hardware(device: str = "cpu", **changes: Any) -> Hardware:
+    """Return the identity of an invented machine, with a GPU when ``device`` is CUDA."""
+    given: dict[str, Any] = {
+        "architecture": "x86_64",
+        "cpu_vendor": Known(value="GenuineExample"),
+        "cpu_model": Known(value="Example CPU 8480"),
+        "cpu_family_model_stepping": Known(value="6/143/8"),
+        "cpu_flags": Known(value=("avx2", "avx512f")),
+        "physical_core_count": Known(value=1),
+        "logical_cpu_count": Known(value=2),
+        "socket_count": Known(value=1),
+        "numa_node_count": Known(value=1),
+        "cache_bytes": Known(value=("L1d 32768", "L2 2097152")),
+        "memory_total_bytes": Known(value=16 * GIB),
+        "virtualization": Unknown(reason="systemd-detect-virt is not installed"),
+        "gpus": Known(value=(make_gpu(),)) if device.startswith("cuda") else Known(value=()),
+    }
+    return Hardware(**{**given, **changes})
+
+
+def make_configuration(device: str = "cpu", **changes: Any) -> Configuration:
+    """Return how the invented machine is set up."""
+    given: dict[str, Any] = {
+        "cpu_governor": NOT_READABLE,
+        "cpu_boost": NOT_READABLE,
+        "cpu_clock_max_khz": Known(value=3_800_000),
+        "microcode": Known(value="0x2b"),
+        "smt": Known(value="on"),
+        "affinity_cpu_count": 2,
+        "cgroup_version": Known(value="v2"),
+        "cgroup_cpu_limit": Known(value="max"),
+        "cgroup_memory_limit": Known(value="max"),
+        "transparent_hugepage": Known(value="madvise"),
+        "swap_total_bytes": Known(value=0),
+        "vulnerabilities_mitigated": Known(value=("spectre_v2",)),
+        "container": Known(value="none"),
+        "gpus": Known(value=(make_gpu_configuration(),)) if device.startswith("cuda") else Known(value=()),
+    }
+    return Configuration(**{**given, **changes})
+
+
+def make_software(device: str = "cpu", **changes: Any) -> Software:
+    """Return the software of the invented machine."""
+    on_cuda = device.startswith("cuda")
+    given: dict[str, Any] = {
+        "os_name": Known(value="Debian GNU/Linux 12"),
+        "kernel": Known(value="6.1.0"),
+        "libc": Known(value="glibc 2.36"),
+        "python": "3.11.9",
+        "packages": (
+            Package(name="torch", version=Known(value="2.13.0")),
+            Package(name="onnxruntime", version=Unknown(reason="not installed")),
+        ),
+        "gpu_kernel_driver": Known(value="570.86.15") if on_cuda else NO_GPU,
+        "gpu_libcuda": Known(value="570.86.15") if on_cuda else NO_GPU,
+        "gpu_driver_cuda": Known(value="13.0") if on_cuda else NO_GPU,
+        "torch_cuda": Known(value="13.0") if on_cuda else Unknown(reason="torch was built without CUDA"),
+        "cudnn": Known(value="9.13.0") if on_cuda else NO_GPU,
+        "image_digest": Unknown(reason="not in a container"),
+        "environment": (EnvironmentVariable(name="OMP_NUM_THREADS", value="2"),),
+        "sdbench_version": "0.1.0",
+        "sdbench_commit": Known(value="4f1c2d3e" * 5),
+        "sdbench_dirty": Known(value=False),
+    }
+    return Software(**{**given, **changes})
+
+
+def make_state(**changes: Any) -> State:
+    """Return a quiet machine's state."""
+    given: dict[str, Any] = {
+        "load_average_1min": Known(value=0.12),
+        "memory_available_bytes": Known(value=12 * GIB),
+        "foreign_gpu_process_count": NO_GPU,
+        "cpu_clock_mhz": Known(value=3500.0),
+        "temperature_c": NOT_READABLE,
+    }
+    return State(**{**given, **changes})
+
+
+def make_fingerprint(device: str = "cpu") -> Fingerprint:
+    """Return the sealed fingerprint of the invented machine, with a GPU when ``device`` is CUDA."""
+    return seal_fingerprint(make_hardware(device), make_configuration(device), make_software(device), make_state())

@@ -1,0 +1,300 @@
+"""Realistic records for tests: every outcome, on a CPU or a CUDA machine, the same at every call.
+
+>>> record = make_record()                                   # a CPU run with every kind of outcome
+>>> record = make_record(results=(make_result(make_failed()),))
+>>> record = make_record(device="cuda:0")                    # the same experiments on a GPU
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from sdbench.schema.base import Known, Unknown, sha256_of
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
+from sdbench.schema.outcome import (
+    Check,
+    Energy,
+    Failed,
+    ImageResult,
+    Launch,
+    MemoryFigures,
+    Notice,
+    OutOfMemory,
+    Series,
+    Skipped,
+    Succeeded,
+    TimedOut,
+    WorkerEnvironment,
+)
+from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result, compute_seal
+from tests.fingerprints import make_fingerprint
+
+AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped
+NO_CUDA = "no CUDA device on this machine"
+MIB = 2**20
+
+
+def make_experiment(**options: Any) -> Experiment:
+    """Return an experiment on the tiny architecture (64x64, 4 steps), with ``options`` changed."""
+    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 4, **options})
+
+
+def make_samples(name: str, center: float, count: int) -> tuple[float, ...]:
+    """Return ``count`` positive samples within about 1 % of ``center``, the same for the same ``name``."""
+    source = random.Random(name)
+    return tuple(round(center * (1 + source.gauss(0, 0.004)), 9) for _ in range(count))
+
+
+def make_series(
+    index: int, latency_s: float, *, warmup_count: int = 2, call_count: int = 5, steps: int = 4
+) -> tuple[Series, ...]:
+    """Return the timed series and the series of one phase call, all in seconds."""
+    name = f"launch {index}"
+    # A launch has its own pace: this is what the interval over launches is there for.
+    pace_s = latency_s * (1 + 0.002 * (index % 3))
+    warmups_s = make_samples(name + " warm-up", pace_s * 1.15, warmup_count)
+    text_s, decode_s, rest_s = 0.05 * pace_s, 0.2 * pace_s, 0.03 * pace_s
+    unet_calls = steps + 1
+    steps_s = make_samples(name + " steps", (pace_s - text_s - decode_s - rest_s) / unet_calls, unet_calls)
+    total_s = text_s + sum(steps_s) + decode_s + rest_s
+    timed = (*warmups_s, *make_samples(name, pace_s, call_count))
+    return (
+        Series(name="latency", unit="s", samples=timed, warmup_count=warmup_count),
+        Series(name="phase.text_encode", unit="s", samples=(text_s,)),
+        Series(name="phase.denoise_step", unit="s", samples=steps_s),
+        Series(name="phase.vae_decode", unit="s", samples=(decode_s,)),
+        Series(name="phase.rest", unit="s", samples=(rest_s,)),
+        Series(name="phase.total", unit="s", samples=(total_s,)),
+    )
+
+
+def make_memory(device: str = "cpu", peak_bytes: int = 900 * MIB) -> MemoryFigures:
+    """Return the memory figures of a launch: those of torch and the device are unknown on a CPU."""
+    on_cuda = device.startswith("cuda")
+    none = Unknown(reason=NO_CUDA)
+    host_bytes = 1200 * MIB if on_cuda else peak_bytes
+    return MemoryFigures(
+        torch_allocated_peak_bytes=Known(value=peak_bytes * 8 // 10) if on_cuda else none,
+        torch_reserved_peak_bytes=Known(value=peak_bytes) if on_cuda else none,
+        device_process_bytes=Known(value=peak_bytes + 500 * MIB) if on_cuda else none,
+        device_total_used_bytes=Known(value=peak_bytes + 520 * MIB) if on_cuda else none,
+        host_rss_peak_bytes=Known(value=host_bytes),
+        host_rss_anon_bytes=Known(value=host_bytes * 7 // 10),
+        host_rss_file_bytes=Known(value=host_bytes * 3 // 10),
+    )
+
+
+def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
+    """Return what the worker saw of its software and device."""
+    on_cuda = device.startswith("cuda")
+    given: dict[str, Any] = {
+        "backend": "pytorch",
+        "backend_version": "2.13.0",
+        "device": device,
+        "device_name": "NVIDIA H200" if on_cuda else "Example CPU 8480",
+        "threads": 2,
+        "cuda_version": Known(value="13.0") if on_cuda else Unknown(reason=NO_CUDA),
+        "cudnn_version": Known(value="9.13.0") if on_cuda else Unknown(reason=NO_CUDA),
+        "weights_digest": sha256_of("weights"),
+        "parameter_count": 1_234_567,
+        "unet_calls": 5,
+        "unet_calls_at_50_steps": 51,
+        "cpu_capability": "AVX512",
+    }
+    return WorkerEnvironment(**{**given, **changes})
+
+
+def make_launch(
+    index: int = 0, latency_s: float = 0.25, device: str = "cpu", *, steps: int = 4, call_count: int = 5, **changes: Any
+) -> Launch:
+    """Return one finished launch whose steady calls take about ``latency_s`` (s), with fields changed by name."""
+    on_cuda = device.startswith("cuda")
+    energy_j = (
+        Known(value=round(300.0 * latency_s * call_count, 3))
+        if on_cuda
+        else Unknown(reason="RAPL is not readable here")
+    )
+    given: dict[str, Any] = {
+        "index": index,
+        "started_utc": f"2026-01-15T10:{index:02d}:00Z",
+        "wall_s": round(8.0 + latency_s * (call_count + 4), 6),
+        "import_s": 4.2,
+        "load_s": 1.5,
+        "first_call_s": round(latency_s * 1.8, 6),
+        "worker_cpu_s": 14.0,
+        "supervisor_cpu_s": 0.05,
+        "series": make_series(index, latency_s, steps=steps, call_count=call_count),
+        "stop_reason": "precise enough",
+        "memory": make_memory(device),
+        "energy": Energy(
+            source="nvml" if on_cuda else "none",
+            energy_j=energy_j,
+            call_count=call_count,
+            duration_s=latency_s * call_count,
+        ),
+        "checks": (
+            Check(name="dtype of the modules", asked="float32", found="float32", passed=True),
+            Check(name="attention processor", asked="AttnProcessor2_0", found="AttnProcessor2_0", passed=True),
+        ),
+        "images": (ImageResult(sha256=sha256_of("image"), width=64, height=64, finite=True, path=None),),
+        "environment": make_environment(device, unet_calls=steps + 1),
+        "throttled": Known(value=False),
+        "warnings": (),
+    }
+    return Launch(**{**given, **changes})
+
+
+def make_succeeded(
+    latency_s: float = 0.25, launch_count: int = 3, device: str = "cpu", **launch_changes: Any
+) -> Succeeded:
+    """Return a success with ``launch_count`` launches of about ``latency_s`` (s)."""
+    launches = tuple(make_launch(index, latency_s, device, **launch_changes) for index in range(launch_count))
+    return Succeeded(launches=launches, stop_reason="precise enough")
+
+
+def make_out_of_memory(**changes: Any) -> OutOfMemory:
+    """Return an out-of-memory outcome after one finished launch."""
+    given = {
+        "stage": "first call",
+        "where": "device",
+        "message": "tried to allocate 2.0 GiB",
+        "partial": (make_launch(),),
+    }
+    return OutOfMemory(**{**given, **changes})
+
+
+def make_failed(**changes: Any) -> Failed:
+    """Return a failure while the weights were loading."""
+    given = {
+        "stage": "load",
+        "error_type": "RuntimeError",
+        "message": "the weights are broken",
+        "stderr_tail": "Traceback (most recent call last):\nRuntimeError: the weights are broken",
+        "partial": (),
+    }
+    return Failed(**{**given, **changes})
+
+
+def make_timed_out(**changes: Any) -> TimedOut:
+    """Return a launch that was killed at its time limit (s)."""
+    given = {"stage": "measure", "limit_s": 900.0, "stderr_tail": "step 3 of 50", "partial": ()}
+    return TimedOut(**{**given, **changes})
+
+
+def make_skipped(**changes: Any) -> Skipped:
+    """Return an experiment that this machine cannot run."""
+    given = {
+        "reason": "fp16 autocast needs a CUDA device",
+        "remedy": "run it with --device cuda on a machine with a GPU",
+    }
+    return Skipped(**{**given, **changes})
+
+
+def make_planned(*, groups: tuple[str, ...] = ("precision-and-batch",), **options: Any) -> PlannedExperiment:
+    """Return a planned experiment on the tiny architecture, with ``options`` changed."""
+    experiment = make_experiment(**options)
+    return PlannedExperiment(
+        experiment_id=experiment.experiment_id,
+        label=experiment.label,
+        groups=groups,
+        experiment=experiment,
+        protocol=Protocol(),
+    )
+
+
+def make_result(outcome: AnyOutcome | None = None, **options: Any) -> Result:
+    """Return an outcome (by default a success) of an experiment on the tiny architecture, with ``options`` changed."""
+    return Result(planned=make_planned(**options), outcome=outcome or make_succeeded())
+
+
+def make_results(device: str = "cpu") -> tuple[Result, ...]:
+    """Return results with every kind of outcome, ten times as fast on CUDA."""
+    pace = 0.1 if device.startswith("cuda") else 1.0
+    seconds_by_point = {
+        ("fp32", 1): 0.20, ("fp32", 2): 0.34, ("fp32", 4): 0.61,
+        ("bf16", 1): 0.15, ("bf16", 2): 0.24, ("bf16", 4): 0.42,
+    }  # fmt: skip
+    grid = tuple(
+        make_result(make_succeeded(pace * seconds_s, device=device), precision=precision, batch=batch)
+        for (precision, batch), seconds_s in seconds_by_point.items()
+    )
+    full = {"architecture": "sd-v1-4", "height": 512, "width": 512, "steps": 1}
+    memory = make_memory(device, 4700 * MIB)
+    return (
+        *grid,
+        make_result(
+            make_succeeded(pace * 25.0, 1, device, steps=1, call_count=2, memory=memory), groups=("full-size",), **full
+        ),
+        make_result(make_out_of_memory(), batch=64),
+        make_result(make_failed(), precision="fp16"),
+        make_result(make_timed_out(), precision="fp16", batch=2),
+        make_result(make_skipped(), autocast="fp16"),
+    )
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    """Return a manifest with two groups, with fields changed by their written name."""
+    given: Mapping[str, Any] = {
+        "schema": MANIFEST_SCHEMA,
+        "title": "A first look at this machine",
+        "experiments": (
+            {
+                "id": "precision-and-batch",
+                "title": "Precision and batch size on the tiny architecture",
+                "options": {"architecture": "tiny", "height": 64, "width": 64, "steps": 4},
+                "matrix": {"precision": ("fp32", "bf16"), "batch": (1, 2, 4)},
+            },
+            {
+                "id": "full-size",
+                "title": "Stable Diffusion v1.4, few steps",
+                "options": {"architecture": "sd-v1-4", "steps": 1},
+            },
+        ),
+    }
+    return Manifest.model_validate({**given, **changes})
+
+
+def make_request(**changes: Any) -> Request:
+    """Return what the user asked for: the quick manifest within 255 s."""
+    given = {
+        "manifest_name": "manifests/quick.yaml",
+        "manifest_sha256": sha256_of("manifest"),
+        "only": (),
+        "device": "auto",
+        "weights": None,
+        "budget_s": 255.0,
+        "settings": (),
+    }
+    return Request(**{**given, **changes})
+
+
+def make_record(**changes: Any) -> Record:
+    """Return a sealed record of a CPU run with every kind of outcome, with fields changed by name.
+
+    ``device="cuda:0"`` changes the results and the fingerprint with it, unless they are given too.
+    """
+    device = changes.get("device", "cpu")
+    given: dict[str, Any] = {
+        "schema": RECORD_SCHEMA,
+        "run_id": f"20260115-100000-{device.replace(':', '')}-0a1b2c",
+        "created_utc": "2026-01-15T10:00:00Z",
+        "ended_utc": "2026-01-15T10:04:12Z",
+        "ended": "complete",
+        "wall_s": 252.0,
+        "request": make_request(),
+        "manifest": make_manifest(),
+        "device": device,
+        "fingerprint": make_fingerprint(device),
+        "results": make_results(device),
+        "files": (),
+        "warnings": (Notice(code="load", message="the load average was 1.9 on 2 CPUs", remedy="stop other programs"),),
+        "seal": "0" * 64,
+    }
+    unsealed = Record.model_validate({**given, **changes})
+    seal = compute_seal(unsealed.to_json_dict())
+    return Record.model_validate({**{name: getattr(unsealed, _attribute(name)) for name in given}, "seal": seal})
+
+
+def _attribute(name: str) -> str:
+    return "schema_" if name == "schema" else name
