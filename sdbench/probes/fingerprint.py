@@ -1,0 +1,31 @@
+"""The fingerprint of this machine as a run begins."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sdbench.probes.configuration import read_configuration
+from sdbench.probes.devices import Device
+from sdbench.probes.files import ROOT
+from sdbench.probes.hardware import read_hardware
+from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.privacy import Redactor, load_salt
+from sdbench.probes.software import read_software
+from sdbench.probes.state import read_state
+from sdbench.schema.base import Unknown
+from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
+
+
+def collect_fingerprint(
+    device: Device, *, nvml: Nvml | Unknown | None = None, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> Fingerprint:
+    """Return the four parts, the first three with their hashes; the keywords are for tests."""
+    environ = os.environ if environ is None else environ
+    nvml = open_nvml() if nvml is None else nvml
+    redactor = Redactor(root, environ)
+    return seal_fingerprint(
+        hardware=read_hardware(nvml, load_salt(environ), root),
+        configuration=read_configuration(nvml, environ, root),
+        software=read_software(nvml, redactor, environ, root),
+        state=read_state(device, nvml, root),
+    )

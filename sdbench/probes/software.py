@@ -1,0 +1,169 @@
+"""What runs: system, driver, libraries and the sdbench that measured."""
+
+import ctypes
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import sdbench
+from sdbench.probes.configuration import read_container
+from sdbench.probes.files import ROOT, read_text
+from sdbench.probes.gpu import has_nvidia_hardware
+from sdbench.probes.nvml import Nvml
+from sdbench.probes.privacy import Redactor, is_secret_name
+from sdbench.probes.torch_build import NONE, installed_versions, read_cudnn, read_torch_cuda
+from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.fingerprint import EnvironmentVariable, Package, Software
+
+_PACKAGES = re.compile(
+    r"torch|torchvision|triton|diffusers|transformers|tokenizers|huggingface-hub|safetensors|accelerate|xformers"
+    r"|onnx|onnxruntime(-gpu|-openvino)?|openvino|tensorrt.*|numpy|scipy|pillow|pydantic|open-clip-torch|nvidia-.*"
+    r"|intel-openmp|mkl|tbb|flash-attn|torchao|bitsandbytes"
+)
+
+_VARIABLES = re.compile(
+    r"(OMP|MKL|KMP|GOMP|OPENBLAS|BLIS|VECLIB|NUMEXPR|CUDA|NVIDIA|CUBLAS|CUBLASLT|CUDNN|CUSPARSE|NCCL|PYTORCH|TORCH"
+    r"|TORCHINDUCTOR|TORCHDYNAMO|TRITON|ATEN|MALLOC|TCMALLOC|JEMALLOC|ONEDNN|DNNL|ORT|OV|XFORMERS|TF32|LIBOMP|GLIBC)_.*"
+    r"|LD_PRELOAD|LD_LIBRARY_PATH|LD_BIND_NOW|PYTHONMALLOC|PYTHONOPTIMIZE|PYTHONDEVMODE|PYTHON_JIT"
+)
+
+_COMMIT = re.compile(r"(?P<commit>[0-9a-f]{7,64})(?P<dirty>-dirty)?")
+_DIGEST = re.compile(r"(?:[^@\s]+@)?(?P<digest>sha256:[0-9a-f]{64})")
+_GIT_TIMEOUT_S = 10
+
+
+def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str, str], root: Path = ROOT) -> Software:
+    """Return what runs; paths and names of the user are taken out of the variables."""
+    torch_cuda = read_torch_cuda()
+    commit, dirty = read_own_commit(environ)
+    return Software(
+        os_name=_os_name(root),
+        kernel=read_text(root, "proc/sys/kernel/osrelease"),
+        libc=_libc(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=tuple(
+            Package(name=name, version=version)
+            for name, version in sorted(installed_versions().items())
+            if _PACKAGES.fullmatch(name)
+        ),
+        gpu_kernel_driver=_kernel_driver(nvml, root),
+        gpu_libcuda=read_libcuda(root),
+        gpu_driver_cuda=_driver_cuda(nvml, root),
+        torch_cuda=torch_cuda,
+        cudnn=read_cudnn(torch_cuda),
+        image_digest=_image_digest(environ, root),
+        environment=read_environment(environ, redactor),
+        sdbench_version=sdbench.__version__,
+        sdbench_commit=commit,
+        sdbench_dirty=dirty,
+    )
+
+
+def _os_name(root: Path) -> Reading[str]:
+    text = read_text(root, "etc/os-release")
+    if isinstance(text, Unknown):
+        return text
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', text.value, re.MULTILINE)
+    return Known(value=match[1]) if match else Unknown(reason="/etc/os-release: no PRETTY_NAME")
+
+
+def _libc() -> Reading[str]:
+    try:
+        name = os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):
+        name = None
+    return Known(value=name) if name else Unknown(reason="the C library is not glibc and tells no version")
+
+
+def _kernel_driver(nvml: Nvml | Unknown, root: Path) -> Reading[str]:
+    """Return the version of the loaded kernel module; ``none`` where the machine has no NVIDIA GPU either."""
+    text = read_text(root, "proc/driver/nvidia/version")
+    if isinstance(text, Known):
+        match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text.value)
+        return Known(value=match[1]) if match else Unknown(reason="/proc/driver/nvidia/version names no version")
+    if isinstance(nvml, Nvml):
+        return nvml.driver_version()
+    return text if has_nvidia_hardware(root) else Known(value=NONE)
+
+
+def _driver_cuda(nvml: Nvml | Unknown, root: Path) -> Reading[str]:
+    if isinstance(nvml, Nvml):
+        return nvml.cuda_version()
+    return nvml if has_nvidia_hardware(root) else Known(value=NONE)
+
+
+def load_libcuda() -> bool:
+    """Return whether the loader finds libcuda; it is mapped, not initialised, and makes no context."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def read_libcuda(root: Path = ROOT, load: Callable[[], bool] = load_libcuda) -> Reading[str]:
+    """Return the version of the user-mode driver, from the name of the file the loader really takes.
+
+    It can differ from the kernel driver: a compatibility package, or a container that brings its own.
+    """
+    if not load():
+        return Known(value=NONE)
+    maps = read_text(root, "proc/self/maps")
+    if isinstance(maps, Unknown):
+        return maps
+    match = re.search(r"/libcuda\.so\.(\d+\.\d+(?:\.\d+)?)$", maps.value, re.MULTILINE)
+    return Known(value=match[1]) if match else Unknown(reason="the file name of libcuda holds no version")
+
+
+def _image_digest(environ: Mapping[str, str], root: Path) -> Reading[str]:
+    declared = environ.get("SDBENCH_IMAGE_DIGEST", "")
+    if match := _DIGEST.fullmatch(declared):
+        return Known(value=match["digest"])
+    if declared:
+        return Unknown(reason="SDBENCH_IMAGE_DIGEST is no digest of the form sha256:...")
+    container = read_container(environ, root)
+    if isinstance(container, Known) and container.value == NONE:
+        return Unknown(reason="not in a container")
+    return Unknown(reason="in a container, but SDBENCH_IMAGE_DIGEST does not name its image")
+
+
+def read_environment(environ: Mapping[str, str], redactor: Redactor) -> tuple[EnvironmentVariable, ...]:
+    """Return the set variables that affect speed, redacted and sorted by name; never one that holds a secret."""
+    names = sorted(name for name in environ if _VARIABLES.fullmatch(name) and not is_secret_name(name))
+    return tuple(EnvironmentVariable(name=name, value=redactor.redact(environ[name])) for name in names)
+
+
+def read_own_commit(
+    environ: Mapping[str, str], folder: Path = Path(sdbench.__file__).parent
+) -> tuple[Reading[str], Reading[bool]]:
+    """Return the commit of sdbench and whether its code differs from it.
+
+    From git where sdbench runs from a checkout, else from SDBENCH_COMMIT (``-dirty`` at its end marks a changed one).
+    """
+    # A virtual environment inside somebody's repository is no checkout of sdbench: git must know the file itself.
+    if _git(folder, "ls-files", "--error-unmatch", "--", "__init__.py") is not None:
+        commit, status = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--", ".")
+        if commit is not None and status is not None:
+            return Known(value=commit.strip()), Known(value=bool(status.strip()))
+    if match := _COMMIT.fullmatch(environ.get("SDBENCH_COMMIT", "")):
+        return Known(value=match["commit"]), Known(value=match["dirty"] is not None)
+    unknown = Unknown(reason="sdbench does not run from a git checkout, and SDBENCH_COMMIT names no commit")
+    return unknown, unknown
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return git's output, or None where git is missing or refuses."""
+    # Reading must not take the index lock: somebody may be committing.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
+        "GIT_OPTIONAL_LOCKS": "0"
+    }
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, env=environ
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
