@@ -9,6 +9,7 @@ from sdbench.backends import torch_checks
 from sdbench.backends.base import Clock, DeviceMemory, Observation, WrongExecution
 from sdbench.backends.torch_phases import PhaseTimer
 from sdbench.errors import EnvironmentProblem
+from sdbench.models.libraries import import_library_classes
 from sdbench.models.pipeline import build_pipeline
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
@@ -34,6 +35,11 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     set_tf32(torch, enabled=experiment.tf32)
     built = build_pipeline(experiment, device, cache_folder)
     return PytorchBackend(experiment, torch.device(device), built.pipeline, built.weights_digest, built.parameter_count)
+
+
+def import_libraries() -> None:
+    """Import torch, diffusers and transformers, so that their import can be timed apart from loading."""
+    import_library_classes()
 
 
 def set_tf32(torch: Any, *, enabled: bool) -> None:
@@ -183,6 +189,3 @@ def _count_unet_calls(scheduler: Any, steps: int) -> int:
 
 def _reading(value: object, reason: str) -> Reading[str]:
     return Unknown(reason=reason) if value is None else Known[str](value=str(value))
-
-
-__all__ = ["PytorchBackend", "WrongExecution", "draw_noise", "open_backend", "set_tf32"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.backends import BACKENDS
-from sdbench.backends.base import DeviceMemory
+from sdbench.backends.base import Backend
+from sdbench.probes.devices import Device, choose_device
 from sdbench.probes.energy import open_energy_meter
-from sdbench.probes.memory import HostMemoryProbe, read_memory_figures
-from sdbench.probes.devices import choose_device
+from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
 from sdbench.schema.outcome import MemoryFigures
 from sdbench.schema.wire import KeptImage, Measurement, WorkerRequest
 from sdbench.worker.clock import MonotonicClock
@@ -42,7 +42,7 @@ def run_launch(request_json: str, events: EventWriter) -> Measurement:
     backend = backend_module.open_backend(experiment, request.device, Path(request.cache_folder), thread_count)
     backend.synchronize()
     load_s = clock.now_s() - load_started_s
-    meters = _Meters(request.device, backend)
+    meters = _Meters(choose_device(request.device), backend)
     findings = workload.run(
         backend,
         request.protocol,
@@ -70,3 +70,37 @@ def run_launch(request_json: str, events: EventWriter) -> Measurement:
         warnings=findings.notices,
         kept_images=(_kept_image(findings.first_image),) if request.keep_images else (),
     )
+
+
+class _Meters:
+    """The probes of one launch; peaks count from the end of loading to the last timed call."""
+
+    def __init__(self, device: Device, backend: Backend) -> None:
+        self.energy = open_energy_meter(device)
+        self._device = device
+        self._backend = backend
+        self._host = HostMemoryProbe()
+        self._figures: MemoryFigures | None = None
+        self._host.reset()
+        backend.reset_peaks()
+
+    def read(self) -> None:
+        """Read the memory figures; the observed calls after it hold more alive than the timed ones."""
+        peaks = self._backend.read_peaks()
+        process_bytes, total_bytes = read_device_memory(self._device)
+        self._figures = read_memory_figures(
+            self._host, peaks.allocated_peak_bytes, peaks.reserved_peak_bytes, process_bytes, total_bytes
+        )
+
+    def figures(self) -> MemoryFigures:
+        """Return the figures read at the end of the calls."""
+        if self._figures is None:
+            msg = "the workload did not say that its calls have ended"
+            raise RuntimeError(msg)
+        return self._figures
+
+
+def _kept_image(image: Any) -> KeptImage:
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", lossless=True)
+    return KeptImage(index=0, webp_base64=base64.b64encode(buffer.getvalue()).decode())

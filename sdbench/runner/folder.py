@@ -1,0 +1,160 @@
+"""The folder of a run: found again when the same run is asked for again, or made new."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from sdbench.errors import EnvironmentProblem, RecordError, UserError
+from sdbench.schema.base import sha256_of
+from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.outcome import Failed, Launch, OutOfMemory, Series, TimedOut
+from sdbench.store.bundle import JOURNAL_NAME, MANIFEST_NAME, RECORD_NAME, TELEMETRY_NAME, load_record
+from sdbench.store.files import sync_folder, write_whole
+from sdbench.store.journal import Journal, cut_torn_tail, read_journal
+
+if TYPE_CHECKING:
+    from sdbench.runner.run import RunSpec
+
+BadEnd = OutOfMemory | Failed | TimedOut
+_BAD_END: TypeAdapter[BadEnd] = TypeAdapter(BadEnd)
+
+
+class RunFolder:
+    """An open run: its journal, its telemetry, and what they already hold."""
+
+    def __init__(self, path: Path, journal: Journal, telemetry: Journal, entries: tuple[dict[str, Any], ...]) -> None:
+        self.path = path
+        self._journal = journal
+        self._telemetry = telemetry
+        self._entries = entries
+        self.run_id: str = entries[0]["run_id"]
+        self.created_utc: str = entries[0]["created_utc"]
+        self.resumed = entries[-1]["kind"] == "resume"
+
+    def finished_launches(self) -> Iterator[tuple[str, Launch]]:
+        """Yield experiment id and launch of every launch that the journal holds."""
+        for entry in self._entries:
+            if entry["kind"] == "launch":
+                yield entry["experiment_id"], Launch.model_validate_json(json.dumps(entry["launch"]))
+
+    def bad_ends(self) -> Iterator[tuple[str, BadEnd]]:
+        """Yield experiment id and outcome of every experiment that the journal says ended badly."""
+        for entry in self._entries:
+            if entry["kind"] == "end":
+                yield entry["experiment_id"], _BAD_END.validate_json(json.dumps(entry["outcome"]))
+
+    def append_launch(self, experiment_id: str, launch: Launch) -> None:
+        """Write a finished launch to the journal."""
+        self._journal.append({"kind": "launch", "experiment_id": experiment_id, "launch": launch.to_json_dict()})
+
+    def append_bad_end(self, experiment_id: str, outcome: BadEnd) -> None:
+        """Write how an experiment ended without a figure to the journal."""
+        self._journal.append({"kind": "end", "experiment_id": experiment_id, "outcome": outcome.to_json_dict()})
+
+    def append_telemetry(self, experiment_id: str, index: int, series: tuple[Series, ...]) -> None:
+        """Write a launch's telemetry."""
+        content = [item.to_json_dict() for item in series]
+        self._telemetry.append({"experiment_id": experiment_id, "index": index, "series": content})
+
+
+@contextlib.contextmanager
+def open_run_folder(spec: "RunSpec", fingerprint: Fingerprint) -> Iterator[RunFolder]:
+    """Open the folder of an unfinished run of the same request on the same machine and software, or a new one.
+
+    Raises:
+        EnvironmentProblem: the output folder is not writable.
+        RecordError: the journal to continue is damaged.
+    """
+    key = resume_key(spec, fingerprint)
+    try:
+        path = None if spec.fresh else find_unfinished(spec.out, key)
+        if path is None:
+            path = _make_folder(spec)
+            first = _start_entry(path, key)
+        else:
+            # The journal is the truth from here on; a record sealed at the interruption would soon be wrong.
+            (path / RECORD_NAME).unlink(missing_ok=True)
+            cut_torn_tail(path / JOURNAL_NAME)
+            if (path / TELEMETRY_NAME).is_file():
+                cut_torn_tail(path / TELEMETRY_NAME)
+            first = {"kind": "resume", "utc": _timestamp("%Y-%m-%dT%H:%M:%SZ")}
+        with Journal(path / JOURNAL_NAME) as journal, Journal(path / TELEMETRY_NAME) as telemetry:
+            if first["kind"] == "start":
+                write_whole(path / MANIFEST_NAME, spec.manifest_text.encode())
+            journal.append(first)
+            sync_folder(path)
+            entries, _ = read_journal(path / JOURNAL_NAME)
+            yield RunFolder(path, journal, telemetry, entries)
+    except PermissionError as error:
+        raise EnvironmentProblem(f"cannot write {error.filename}: {error.strerror}; choose another folder with --out") from None
+    except NotADirectoryError:
+        raise UserError(f"--out {spec.out} is not a folder; choose another") from None
+
+
+def resume_key(spec: "RunSpec", fingerprint: Fingerprint) -> str:
+    """Return what must be alike for a run to be continued: request, plan, device, hardware and software."""
+    return sha256_of(
+        {
+            "request": spec.request.to_json_dict(),
+            "planned": [item.to_json_dict() for item in spec.planned],
+            "device": spec.device.lock_key,
+            "hardware": fingerprint.hardware_sha256,
+            "software": fingerprint.software_sha256,
+        }
+    )
+
+
+def find_unfinished(out: Path, key: str) -> Path | None:
+    """Return the newest run folder in ``out`` with this resume key that was not sealed as complete, or None."""
+    if not out.is_dir():
+        return None
+    for journal in sorted(out.glob(f"*/{JOURNAL_NAME}"), reverse=True):
+        if _first_key(journal) == key and not _is_complete(journal.parent):
+            return journal.parent
+    return None
+
+
+def _first_key(journal: Path) -> str | None:
+    try:
+        with journal.open("rb") as stream:
+            entry = json.loads(stream.readline())["entry"]
+        return str(entry["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return load_record(folder).ended == "complete"
+    except RecordError:
+        return False
+
+
+def _make_folder(spec: "RunSpec") -> Path:
+    stem = Path(spec.request.manifest_name).stem
+    spec.out.mkdir(parents=True, exist_ok=True)
+    base = f"{stem}-{_timestamp('%Y%m%dT%H%M%SZ')}"
+    for number in range(100):
+        path = spec.out / (base if number == 0 else f"{base}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            continue
+        return path
+    raise EnvironmentProblem(f"cannot make a new folder in {spec.out}: {base} and 99 more exist; choose another with --out")
+
+
+def _start_entry(path: Path, key: str) -> dict[str, Any]:
+    created_utc = _timestamp("%Y-%m-%dT%H:%M:%SZ")
+    return {"kind": "start", "key": key, "created_utc": created_utc, "run_id": f"{path.name}-{sha256_of([key, created_utc])[:8]}"}
+
+
+def _timestamp(pattern: str) -> str:
+    return datetime.now(UTC).strftime(pattern)

@@ -1,0 +1,105 @@
+"""How a worker ended, as a launch or as the outcome it gives its experiment."""
+
+import signal
+
+from sdbench.probes.privacy import Redactor
+from sdbench.runner.process import WorkerEnd
+from sdbench.schema.base import Known, Reading
+from sdbench.schema.outcome import Failed, Launch, Notice, OutOfMemory, TimedOut
+
+BadEnd = OutOfMemory | Failed | TimedOut
+
+
+def judge_end(end: WorkerEnd, limit_s: float, redactor: Redactor) -> BadEnd | None:
+    """Return the outcome of a launch that did not end well, without earlier launches, or None if it did.
+
+    Every free text passes ``redactor``: no path of the user's home, no host name and no token is kept.
+    """
+    tail = redactor.redact(end.stderr_tail)
+    if end.timed_out:
+        return TimedOut(stage=end.stage, limit_s=limit_s, stderr_tail=tail, partial=())
+    if end.garbage is not None:
+        return Failed(
+            stage=end.stage,
+            error_type="ProtocolError",
+            message=f"the worker wrote what is no event: {redactor.redact(end.garbage)!r}; see its output",
+            stderr_tail=tail,
+            partial=(),
+        )
+    if end.failure is not None:
+        message = redactor.redact(end.failure.message)
+        if end.failure.out_of_memory is not None:
+            return OutOfMemory(stage=end.stage, where=end.failure.out_of_memory, message=message, partial=())
+        return Failed(stage=end.stage, error_type=end.failure.error_type, message=message, stderr_tail=tail, partial=())
+    if end.measurement is not None:
+        return None
+    return _judge_death(end, tail)
+
+
+def _judge_death(end: WorkerEnd, tail: str) -> BadEnd:
+    if end.return_code == -signal.SIGKILL and end.out_of_memory_kills > 0:
+        message = "the kernel killed the worker because host memory ran out; use a smaller batch or image, or more memory"
+        return OutOfMemory(stage=end.stage, where="host", message=message, partial=())
+    if end.return_code < 0:
+        name = signal.Signals(-end.return_code).name if -end.return_code in set(signal.Signals) else str(-end.return_code)
+        return Failed(
+            stage=end.stage,
+            error_type="Killed",
+            message=f"the worker was killed by {name} during {end.stage!r}; see its output and the kernel's log",
+            stderr_tail=tail,
+            partial=(),
+        )
+    return Failed(
+        stage=end.stage,
+        error_type="Vanished",
+        message=f"the worker exited with status {end.return_code} without a result, during {end.stage!r}; see its output",
+        stderr_tail=tail,
+        partial=(),
+    )
+
+
+def build_launch(
+    end: WorkerEnd, index: int, started_utc: str, throttled: Reading[bool], notices: tuple[Notice, ...], redactor: Redactor
+) -> Launch:
+    """Return the launch of a worker that ended well.
+
+    Raises:
+        ValueError: it did not.
+    """
+    found = end.measurement
+    if found is None:
+        msg = "a launch without a measurement did not end well"
+        raise ValueError(msg)
+    warnings = tuple(
+        Notice(code=notice.code, message=redactor.redact(notice.message), remedy=notice.remedy)
+        for notice in (*found.warnings, *notices)
+    )
+    return Launch(
+        index=index,
+        started_utc=started_utc,
+        wall_s=end.wall_s,
+        import_s=found.import_s,
+        load_s=found.load_s,
+        first_call_s=found.first_call_s,
+        worker_cpu_s=found.worker_cpu_s,
+        supervisor_cpu_s=end.supervisor_cpu_s,
+        series=found.series,
+        stop_reason=found.stop_reason,
+        memory=found.memory,
+        energy=found.energy,
+        checks=found.checks,
+        images=found.images,
+        environment=found.environment,
+        throttled=throttled,
+        warnings=warnings,
+    )
+
+
+def with_partial(end: BadEnd, launches: tuple[Launch, ...]) -> BadEnd:
+    """Return a bad end that keeps the launches which ended well before it."""
+    return type(end).model_validate({**dict(end), "partial": launches})
+
+
+def was_throttled(launch: Launch) -> bool:
+    """Return whether the hardware slowed itself down during a launch, as far as it could be read."""
+    return isinstance(launch.throttled, Known) and launch.throttled.value

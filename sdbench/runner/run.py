@@ -1,0 +1,255 @@
+"""One run from plan to sealed record: launches in rounds, each journaled before the next starts."""
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sdbench.errors import EnvironmentProblem
+from sdbench.probes.devices import Device, worker_environment
+from sdbench.probes.fingerprint import collect_fingerprint
+from sdbench.probes.privacy import Redactor
+from sdbench.probes.telemetry import Telemetry, open_telemetry
+from sdbench.runner.events import Listener, RunEvent
+from sdbench.runner.folder import RunFolder, open_run_folder
+from sdbench.runner.interrupts import interrupts_held
+from sdbench.runner.judge import BadEnd, build_launch, judge_end
+from sdbench.runner.process import WORKER_COMMAND, Watch, WorkerEnd, run_worker
+from sdbench.runner.schedule import Progress, choose_next, remaining_s
+from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.outcome import Launch, Outcome, Skipped
+from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
+from sdbench.schema.wire import Measurement, SampleEvent, StageEvent, WorkerRequest
+from sdbench.store.bundle import IMAGE_FOLDER, seal_record
+from sdbench.store.files import write_whole
+from sdbench.store.lock import hold_device
+
+# Set for every worker: no chatter into its output, no phoning home, and byte code stays where it is.
+WORKER_VARIABLES = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What to run, where, and where to put it.
+
+    ``skipped`` maps experiment ids to why this machine cannot run them, ``estimated_launch_s`` all ids to a
+    rough wall time (s) of one launch.
+    """
+
+    manifest: Any
+    manifest_text: str
+    request: Request
+    planned: tuple[PlannedExperiment, ...]
+    skipped: Mapping[str, Skipped]
+    estimated_launch_s: Mapping[str, float]
+    device: Device
+    out: Path
+    cache_folder: Path
+    budget_s: float | None
+    fresh: bool
+    worker_command: Sequence[str] = WORKER_COMMAND
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The bundle's folder and its sealed record."""
+
+    folder: Path
+    record: Record
+
+
+def run(spec: RunSpec, listener: Listener) -> RunResult:
+    """Run what is planned, or continue where an earlier run of the same stopped; return the sealed record.
+
+    An interrupt (KeyboardInterrupt) ends the run early: what is finished is sealed, marked as interrupted.
+
+    Raises:
+        EnvironmentProblem: the disk is full or the folder not writable; what was finished before is kept.
+        RecordError: the journal to continue is damaged.
+    """
+    with hold_device(spec.device.lock_key, lambda who: listener(RunEvent("waiting", _waiting(spec.device, who)))):
+        fingerprint = collect_fingerprint(spec.device)
+        with open_run_folder(spec, fingerprint) as folder:
+            return _Run(spec, listener, fingerprint, folder).to_the_end()
+
+
+class _Run:
+    def __init__(self, spec: RunSpec, listener: Listener, fingerprint: Fingerprint, folder: "RunFolder") -> None:
+        self.spec = spec
+        self.listener = listener
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.redactor = Redactor()
+        self.started_s = time.monotonic()
+        self.earlier_s = 0.0
+        self.progress = [Progress(item, spec.estimated_launch_s[item.experiment_id]) for item in spec.planned]
+        self._restore()
+
+    @property
+    def elapsed_s(self) -> float:
+        """The time (s) this run has taken, with what it took before it was continued."""
+        return self.earlier_s + time.monotonic() - self.started_s
+
+    def to_the_end(self) -> RunResult:
+        ended = "complete"
+        try:
+            while (chosen := choose_next(self.progress, self.elapsed_s, self.spec.budget_s)) is not None:
+                self._launch(chosen)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        with interrupts_held():
+            record = self._seal(ended)
+        self._tell("sealed", f"record {self.folder.path}")
+        return RunResult(self.folder.path, record)
+
+    def _restore(self) -> None:
+        by_id = {progress.planned.experiment_id: progress for progress in self.progress}
+        for progress in self.progress:
+            progress.ended = self.spec.skipped.get(progress.planned.experiment_id)
+        for experiment_id, launch in self.folder.finished_launches():
+            by_id[experiment_id].launches.append(launch)
+            self.earlier_s += launch.wall_s
+        for experiment_id, end in self.folder.bad_ends():
+            by_id[experiment_id].end_badly(end)
+        if self.folder.resumed:
+            count = sum(len(progress.launches) for progress in self.progress)
+            self._tell("resumed", f"continuing {self.folder.path} with {count} finished launches; --fresh starts anew")
+
+    def _launch(self, progress: Progress) -> None:
+        index = progress.next_index
+        self._tell("launch", f"{progress.planned.label}: launch {index + 1}", progress)
+        started_utc = utc_now()
+        telemetry: list[Telemetry] = []
+        watch = Watch(
+            on_start=lambda pid: telemetry.append(open_telemetry(self.spec.device, pid, time.monotonic)),
+            on_event=lambda event: self._tell_event(event, progress),
+            on_tick=lambda: telemetry[0].sample(),
+        )
+        protocol = progress.planned.protocol
+        end = run_worker(
+            WorkerRequest(
+                experiment=progress.planned.experiment,
+                protocol=protocol,
+                device=self.spec.device.torch_name,
+                cache_folder=str(self.spec.cache_folder),
+                keep_images=index == 0,
+            ),
+            protocol.launch_timeout_s,
+            watch,
+            WORKER_VARIABLES | worker_environment(self.spec.device),
+            self.spec.worker_command,
+        )
+        with interrupts_held():
+            self._keep(progress, end, started_utc, telemetry[0])
+
+    def _keep(self, progress: Progress, end: WorkerEnd, started_utc: str, telemetry: Telemetry) -> None:
+        index = progress.next_index
+        experiment_id = progress.planned.experiment_id
+        self.folder.append_telemetry(experiment_id, index, telemetry.series())
+        bad_end = judge_end(end, progress.planned.protocol.launch_timeout_s, self.redactor)
+        if bad_end is not None:
+            self.folder.append_bad_end(experiment_id, bad_end)
+            progress.end_badly(bad_end)
+            self._tell("ended", f"{progress.planned.label}: {describe_end(bad_end)}", progress)
+            return
+        launch = build_launch(end, index, started_utc, telemetry.throttled(), telemetry.notices(), self.redactor)
+        launch = self._with_images(experiment_id, launch, end.measurement)
+        self.folder.append_launch(experiment_id, launch)
+        progress.launches.append(launch)
+        self._tell("launched", f"{progress.planned.label}: launch {index + 1} done", progress)
+
+    def _with_images(self, experiment_id: str, launch: Launch, measurement: Measurement | None) -> Launch:
+        if measurement is None or not measurement.kept_images:
+            return launch
+        images = list(launch.images)
+        for kept in measurement.kept_images:
+            path = f"{IMAGE_FOLDER}/{experiment_id}-{launch.index}-{kept.index}.webp"
+            write_whole(self.folder.path / path, base64.b64decode(kept.webp_base64, validate=True))
+            images[kept.index] = type(images[kept.index]).model_validate({**dict(images[kept.index]), "path": path})
+        return Launch.model_validate({**dict(launch), "images": tuple(images)})
+
+    def _seal(self, ended: str) -> Record:
+        results = [
+            Result(planned=progress.planned, outcome=_outcome(progress, ended)).to_json_dict() for progress in self.progress
+        ]
+        return seal_record(
+            self.folder.path,
+            {
+                "schema": RECORD_SCHEMA,
+                "run_id": self.folder.run_id,
+                "created_utc": self.folder.created_utc,
+                "ended_utc": utc_now(),
+                "ended": ended,
+                "wall_s": self.elapsed_s,
+                "request": self.spec.request.to_json_dict(),
+                "manifest": self.spec.manifest.to_json_dict(),
+                "device": self.spec.device.torch_name,
+                "fingerprint": self.fingerprint.to_json_dict(),
+                "results": results,
+                "warnings": [],
+            },
+        )
+
+    def _tell_event(self, event: StageEvent | SampleEvent, progress: Progress) -> None:
+        if isinstance(event, StageEvent):
+            self._tell("stage", event.stage, progress)
+        else:
+            text = "warm-up" if event.warmup else "sample"
+            self._tell("sample", text, progress, latency_s=event.latency_s)
+
+    def _tell(self, kind: Any, text: str, progress: Progress | None = None, latency_s: float | None = None) -> None:
+        self.listener(
+            RunEvent(
+                kind=kind,
+                text=text,
+                experiment=progress.planned.label if progress else None,
+                launch_index=progress.next_index if progress else None,
+                latency_s=latency_s,
+                done_count=sum(len(item.launches) for item in self.progress),
+                total_count=len(self.progress),
+                remaining_s=remaining_s(self.progress, self.elapsed_s, self.spec.budget_s),
+            )
+        )
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601 with whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe_end(end: BadEnd | Skipped) -> str:
+    """Return one line for people about an experiment that gave no figure."""
+    match end.kind:
+        case "out_of_memory":
+            return f"out of {end.where} memory during {end.stage!r}"
+        case "timed_out":
+            return f"no end within {end.limit_s:g} s (at {end.stage!r}); raise protocol.launch_timeout_s if it only needs longer"
+        case "skipped":
+            return f"skipped: {end.reason}"
+        case _:
+            return f"failed during {end.stage!r}: {end.error_type}: {' '.join(end.message.split())[:200]}"
+
+
+def _outcome(progress: Progress, ended: str) -> Outcome:
+    if progress.ended is None:
+        progress.end_well_or_skip(
+            "budget", Skipped(reason=f"the run was {ended} before it", remedy="run the same command again to continue")
+        )
+    if progress.ended is None:
+        msg = "an experiment without an end cannot be sealed"
+        raise EnvironmentProblem(msg)
+    return progress.ended
+
+
+def _waiting(device: Device, who: str) -> str:
+    return f"device {device.torch_name} is held by {who}; waiting for it to finish"
+

@@ -1,0 +1,96 @@
+"""Which launch comes next: round after round over all experiments, so that drift falls on all alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from sdbench.runner.judge import BadEnd, was_throttled, with_partial
+from sdbench.schema.outcome import Launch, Outcome, Skipped, StopReason, Succeeded
+from sdbench.schema.record import PlannedExperiment
+from sdbench.stats.intervals import estimate_latency
+
+# A launch that was throttled is run again, kept and counted; a machine that always throttles must still come to an end.
+RERUNS_MAX = 3
+
+
+@dataclass
+class Progress:
+    """How far one experiment is."""
+
+    planned: PlannedExperiment
+    estimated_launch_s: float
+    launches: list[Launch] = field(default_factory=list)
+    ended: Outcome | None = None
+
+    @property
+    def next_index(self) -> int:
+        """The index of the next launch."""
+        return len(self.launches)
+
+    @property
+    def expected_launch_s(self) -> float:
+        """The wall time (s) the next launch will take: as measured so far, else as estimated."""
+        return median(launch.wall_s for launch in self.launches) if self.launches else self.estimated_launch_s
+
+    def end_badly(self, end: BadEnd) -> None:
+        """End the experiment; what was measured before is kept."""
+        self.ended = with_partial(end, tuple(self.launches))
+
+    def end_well_or_skip(self, reason: StopReason, skip: Skipped) -> None:
+        """End the experiment with the launches it has, or as skipped when it has none."""
+        self.ended = Succeeded(launches=tuple(self.launches), stop_reason=reason) if self.launches else skip
+
+
+def counted_launches(launches: Sequence[Launch]) -> list[Launch]:
+    """Return the launches that an estimate is made of: those that were not throttled, or all if all were."""
+    return [launch for launch in launches if not was_throttled(launch)] or list(launches)
+
+
+def reason_to_stop_launching(progress: Progress) -> StopReason | None:
+    """Return why an experiment needs no further launch, or None. The budget is looked at elsewhere."""
+    protocol = progress.planned.protocol
+    steady = [launch for launch in progress.launches if not was_throttled(launch)]
+    if len(progress.launches) >= protocol.launches_max + RERUNS_MAX or len(steady) >= protocol.launches_max:
+        return "most allowed"
+    if len(steady) < protocol.launches_min or len(steady) < 2:  # noqa: PLR2004 - no interval below two
+        return None
+    series = [latency.steady for launch in steady if (latency := launch.find_series("latency")) is not None]
+    half_width = estimate_latency(series, protocol.confidence).relative_half_width
+    if half_width is not None and half_width <= protocol.relative_half_width:
+        return "precise enough"
+    return None
+
+
+def choose_next(all_progress: Sequence[Progress], elapsed_s: float, budget_s: float | None) -> Progress | None:
+    """Return the experiment to launch next: the one with the fewest launches, in manifest order; None at the end.
+
+    An experiment whose next launch would not fit into the budget is ended here. First launches are tried as long
+    as any budget is left, because their cost is only an estimate.
+    """
+    waiting = [progress for progress in all_progress if progress.ended is None]
+    for progress in sorted(waiting, key=lambda item: item.next_index):
+        if (reason := reason_to_stop_launching(progress)) is not None:
+            progress.end_well_or_skip(reason, out_of_budget(budget_s))
+            continue
+        if budget_s is not None:
+            needed_s = progress.expected_launch_s if progress.launches else 0.0
+            if elapsed_s + needed_s >= budget_s:
+                progress.end_well_or_skip("budget", out_of_budget(budget_s))
+                continue
+        return progress
+    return None
+
+
+def out_of_budget(budget_s: float | None) -> Skipped:
+    """Return the outcome of an experiment for which no budget was left."""
+    return Skipped(reason=f"the budget of {budget_s:g} s was used up before it" if budget_s else "not reached", remedy="raise --budget, or name it with --only")
+
+
+def remaining_s(all_progress: Sequence[Progress], elapsed_s: float, budget_s: float | None) -> float:
+    """Return about how long (s) the run will still take, at most."""
+    needed_s = sum(
+        max(0, progress.planned.protocol.launches_max - progress.next_index) * progress.expected_launch_s
+        for progress in all_progress
+        if progress.ended is None
+    )
+    return needed_s if budget_s is None else min(needed_s, max(0.0, budget_s - elapsed_s))
