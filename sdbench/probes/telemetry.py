@@ -1,0 +1,174 @@
+"""Telemetry beside a worker: read from the supervisor's side, ten times a second, at little cost.
+
+Measured on 2 virtual CPUs: about 60 microseconds of CPU a sample for a CPU run (`docs/protocol.md` says how it is used).
+"""
+
+import os
+import weakref
+from pathlib import Path
+from typing import Protocol
+
+from sdbench.probes.devices import Device
+from sdbench.probes.files import ROOT
+from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.telemetry_columns import Column
+from sdbench.probes.telemetry_gpu import GpuProbe
+from sdbench.probes.telemetry_host import HostProbe
+from sdbench.schema.base import Reading, Unknown
+from sdbench.schema.outcome import Notice, Series
+
+# One per cent is the size of the smallest difference a comparison resolves.
+_STEAL_MAX_RATIO = 0.01
+_MEMORY_PRESSURE_MAX_RATIO = 0.01
+# Others that keep a twentieth of the machine busy share caches, memory and boost with the worker.
+_OTHERS_MAX_RATIO = 0.05
+_POWER_LIMIT = "power limit"
+
+
+class Clock(Protocol):
+    """What telemetry needs of a clock."""
+
+    def now_s(self) -> float:
+        """Return the time (s) since an arbitrary start."""
+
+
+class Telemetry:
+    """Columns of one length over the life of one worker."""
+
+    def __init__(self, clock: Clock, host: HostProbe, gpu: GpuProbe | Unknown | None, start_s: float) -> None:
+        self._clock = clock
+        self._host = host
+        self._gpu = gpu
+        self._start_s = start_s
+        self._time_s: list[float] = []
+        self._ended = False
+        self._cpu_count = os.cpu_count() or 1
+        self._finalizer = weakref.finalize(self, _close_all, [file.descriptor for file in host.files])
+
+    def sample(self) -> None:
+        """Take one reading of everything; nothing is recorded once the worker has ended."""
+        if self._ended:
+            return
+        now_s = self._clock.now_s()
+        try:
+            self._host.sample(now_s)
+        except ProcessLookupError:
+            self._ended = True
+            return
+        if isinstance(self._gpu, GpuProbe):
+            self._gpu.sample()
+        self._time_s.append(now_s - self._start_s)
+
+    def close(self) -> None:
+        """Close the files. What was read stays."""
+        self._ended = True
+        self._finalizer()
+
+    def series(self) -> tuple[Series, ...]:
+        """Return ``time_s`` since the opening, and each known column with one sample per time."""
+        time_s = Series(name="time_s", unit="s", samples=tuple(self._time_s))
+        return (time_s, *(column.series() for column in self._columns() if column.failure is None))
+
+    def unknown(self) -> tuple[tuple[str, Unknown], ...]:
+        """Return the columns that could not be read, each with its reason."""
+        failed = tuple((column.name, column.failure) for column in self._columns() if column.failure is not None)
+        return (*failed, ("gpu", self._gpu)) if isinstance(self._gpu, Unknown) else failed
+
+    def throttled(self) -> Reading[bool]:
+        """Return whether the device was held down by power, heat or a hardware slowdown."""
+        if self._gpu is None:
+            return self._host.throttled()
+        return self._gpu if isinstance(self._gpu, Unknown) else self._gpu.throttled()
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Return what disturbed the measurement, with what to do about it."""
+        gpu = self._gpu_notices(self._gpu) if isinstance(self._gpu, GpuProbe) else []
+        return (*gpu, *self._host_notices())
+
+    def _columns(self) -> tuple[Column, ...]:
+        return (*self._host.columns, *(self._gpu.columns if isinstance(self._gpu, GpuProbe) else ()))
+
+    def _gpu_notices(self, gpu: GpuProbe) -> list[Notice]:
+        notices = []
+        if foreign_count := gpu.foreign_process_count_max():
+            notices.append(
+                Notice(
+                    code="foreign-gpu-process",
+                    message=f"up to {foreign_count} other processes were on the GPU while it was measured",
+                    remedy="stop them (nvidia-smi lists them) and run again",
+                )
+            )
+        shares = gpu.throttle_shares()
+        if _POWER_LIMIT in shares:
+            notices.append(
+                Notice(
+                    code="gpu-power-limit",
+                    message=f"the power limit held the clocks down in {shares[_POWER_LIMIT]:.0%} of the samples",
+                    remedy="usual at full load; compare only with runs under the same power limit, which the fingerprint has",
+                )
+            )
+        slowed = {name: share for name, share in shares.items() if name != _POWER_LIMIT}
+        if slowed:
+            seen = ", ".join(f"{name} in {share:.0%} of the samples" for name, share in slowed.items())
+            notices.append(
+                Notice(
+                    code="gpu-throttled",
+                    message=f"the GPU was slowed: {seen}",
+                    remedy="check cooling and power supply, then run again",
+                )
+            )
+        return notices
+
+    def _host_notices(self) -> list[Notice]:
+        notices = []
+        steal = self._mean("steal_ratio")
+        if steal > _STEAL_MAX_RATIO:
+            notices.append(
+                Notice(
+                    code="steal",
+                    message=f"the hypervisor gave {steal:.1%} of this machine's CPU time to others",
+                    remedy="use a dedicated host, or take more launches",
+                )
+            )
+        others = self._host.others_cpu_count()
+        if others is not None and others > _OTHERS_MAX_RATIO * self._cpu_count:
+            notices.append(
+                Notice(
+                    code="other-load",
+                    message=f"other processes kept {others:.2f} of {self._cpu_count} CPUs busy on average",
+                    remedy="stop them and run again",
+                )
+            )
+        pressure = self._mean("memory_pressure_ratio")
+        if pressure > _MEMORY_PRESSURE_MAX_RATIO:
+            notices.append(
+                Notice(
+                    code="memory-pressure",
+                    message=f"tasks waited for memory {pressure:.1%} of the time",
+                    remedy="free memory, or measure a smaller batch or image",
+                )
+            )
+        return notices
+
+    def _mean(self, name: str) -> float:
+        """Return the mean of a host column; 0 where it is unknown, so that it warns of nothing."""
+        samples = next(column.samples() for column in self._host.columns if column.name == name)
+        return sum(samples) / len(samples) if samples else 0.0
+
+
+def open_telemetry(
+    device: Device, worker_pid: int, clock: Clock, *, nvml: Nvml | Unknown | None = None, root: Path = ROOT
+) -> Telemetry:
+    """Return telemetry of the worker and its device, with its files open; the keywords are for tests."""
+    start_s = clock.now_s()
+    host = HostProbe(root, worker_pid, start_s)
+    if device.index is None:
+        return Telemetry(clock, host, None, start_s)
+    nvml = open_nvml() if nvml is None else nvml
+    gpu = nvml if isinstance(nvml, Unknown) else GpuProbe(nvml, device.index, worker_pid, root)
+    return Telemetry(clock, host, gpu, start_s)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
