@@ -1,1 +1,1 @@
-
+"""The command line: parse, dispatch, exit code; nothing else."""

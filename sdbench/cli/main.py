@@ -1,0 +1,117 @@
+"""``sdbench``: the commands, their options, and the exit codes."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from sdbench import __version__
+from sdbench.errors import EnvironmentProblem, UserError
+
+EXIT_OK = 0
+EXIT_USER_ERROR = 2
+EXIT_ENVIRONMENT = 3
+EXIT_EXPERIMENT_FAILED = 4
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+EPILOG = """exit codes:
+  0    all well
+  2    your input is wrong: one line says what and where
+  3    this machine lacks something: one line says what and the remedy
+  4    the run ended, but some experiment failed or timed out; its record is complete
+  130  interrupted; what was finished is sealed, and the same command continues
+"""
+
+# Command name -> the module that runs it, imported only when it is chosen: --help must cost nothing.
+COMMANDS: dict[str, str] = {
+    "run": "sdbench.cli.run",
+    "plan": "sdbench.cli.plan",
+    "validate": "sdbench.cli.validate",
+    "schema": "sdbench.cli.schema",
+    "report": "sdbench.cli.report",
+    "doctor": "sdbench.cli.doctor",
+    "fingerprint": "sdbench.cli.fingerprint",
+}
+
+
+def run_and_exit() -> None:
+    """Run the command line of this process and exit with its code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        code = int(import_module(COMMANDS[options.command]).execute(options))
+        sys.stdout.flush()
+    except UserError as error:
+        return _complain(error, EXIT_USER_ERROR)
+    except EnvironmentProblem as error:
+        return _complain(error, EXIT_ENVIRONMENT)
+    except KeyboardInterrupt:
+        print("sdbench: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`sdbench ... | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    return code
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"sdbench: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="sdbench",
+        description="Measure Stable Diffusion inference, and keep a record that others can repeat and trust.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sdbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    plan = commands.add_parser("plan", help="show every experiment, what is skipped here and why, and rough time and memory")
+    _add_selection(plan)
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    validate = commands.add_parser("validate", help="check manifests and records")
+    validate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest, record or run folder")
+    schema = commands.add_parser("schema", help="print a JSON Schema, for editors")
+    schema.add_argument("what", choices=("manifest", "record"))
+    report = commands.add_parser("report", help="write one HTML file about one or more runs")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    doctor = commands.add_parser("doctor", help="show what this machine has and lacks, each lack with its remedy")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    fingerprint = commands.add_parser("fingerprint", help="show what a record would say about this machine")
+    fingerprint.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    fingerprint.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run a manifest, or continue where it stopped")
+    _add_selection(run)
+    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)")
+    run.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    output = run.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
+    output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    parser.add_argument("--only", action="append", default=[], metavar="ID", help="only this group or experiment; may be repeated")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--weights", choices=("synthetic", "pretrained"), help="instead of what the manifest says")
+    parser.add_argument("--budget", metavar="TIME", help="end the run within about this time, for example 20m")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="set an option of every experiment, or protocol.KEY"
+    )

@@ -1,0 +1,83 @@
+"""``sdbench run``: run a manifest, seal the record, write the report."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from sdbench.cli.progress import open_listener
+from sdbench.cli.selection import Selection, select
+from sdbench.cli.summary import print_summary
+from sdbench.errors import EnvironmentProblem
+from sdbench.runner.interrupts import terminate_as_interrupt
+from sdbench.runner.run import RunResult, RunSpec, run
+from sdbench.schema.record import Record
+
+REPORT_NAME = "report.html"
+EXIT_ALL_SKIPPED = 3
+EXIT_EXPERIMENT_FAILED = 4
+EXIT_INTERRUPTED = 130
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run what is selected, print where it is kept and a summary, and return the exit code."""
+    selection = select(options)
+    with terminate_as_interrupt(), open_listener(options) as listener:
+        result = run(_spec(selection, options), listener)
+    report = _write_report(result)
+    if options.json:
+        print(json.dumps({"kind": "written", "record": str(result.folder / "record.json"), "report": str(report) if report else None}))
+    else:
+        if not options.quiet:
+            print_summary(result.record)
+        print(f"record  {result.folder / 'record.json'}")
+        if report is not None:
+            print(f"report  {report}")
+    if result.record.ended == "interrupted":
+        print("sdbench: interrupted; what was finished is sealed. Run the same command again to continue, --fresh to start anew", file=sys.stderr)
+    return exit_code(result.record)
+
+
+def exit_code(record: Record) -> int:
+    """Return the exit code that a record deserves."""
+    if record.ended == "interrupted":
+        return EXIT_INTERRUPTED
+    kinds = {result.outcome.kind for result in record.results}
+    if kinds & {"failed", "timed_out"}:
+        return EXIT_EXPERIMENT_FAILED
+    return EXIT_ALL_SKIPPED if kinds == {"skipped"} else 0
+
+
+def cache_folder() -> Path:
+    """Return where downloaded weights are kept: $SDBENCH_CACHE, else the user's cache folder."""
+    if folder := os.environ.get("SDBENCH_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdbench"
+
+
+def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
+    return RunSpec(
+        manifest=selection.loaded.manifest,
+        manifest_text=selection.loaded.text,
+        request=selection.request,
+        planned=selection.planned,
+        skipped=selection.skipped,
+        estimated_launch_s={key: cost.launch_s for key, cost in selection.estimates.items()},
+        device=selection.device,
+        out=options.out,
+        cache_folder=cache_folder(),
+        budget_s=selection.budget_s,
+        fresh=options.fresh,
+    )
+
+
+def _write_report(result: RunResult) -> Path | None:
+    """Write the report beside the record; a record without a report is still a record."""
+    from sdbench.report.render import write_report
+
+    try:
+        return write_report(((result.record, result.folder),), result.folder / REPORT_NAME)
+    except EnvironmentProblem as problem:
+        print(f"sdbench: the record is complete, the report is not written: {problem}", file=sys.stderr)
+        return None

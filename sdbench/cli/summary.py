@@ -1,0 +1,66 @@
+"""The table that ends a run."""
+
+from statistics import median
+
+from sdbench.runner.run import describe_end
+from sdbench.runner.schedule import counted_launches
+from sdbench.schema.base import Known
+from sdbench.schema.outcome import Launch, Succeeded
+from sdbench.schema.record import Record, Result
+from sdbench.stats.intervals import Estimate, estimate_latency
+from sdbench.units import format_bytes, format_duration, round_significant
+
+_SECONDS_PER_MINUTE = 60.0
+
+
+def print_summary(record: Record) -> None:
+    """Print one line per experiment: latency with its interval, images/min, memory, or why there is no figure."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    table = Table(title=f"{record.manifest.title} on {record.device}", title_justify="left", box=None, pad_edge=False)
+    for name in ("experiment", "latency", "interval", "images/min", "peak memory", "launches x calls"):
+        table.add_column(name, justify="left" if name == "experiment" else "right", overflow="fold")
+    bad: list[str] = []
+    for result in record.results:
+        if isinstance(result.outcome, Succeeded):
+            table.add_row(*summary_row(result, result.outcome))
+        else:
+            bad.append(f"{result.planned.label}: {describe_end(result.outcome)}")
+    console.print()
+    console.print(table)
+    for line in bad:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()
+
+
+def summary_row(result: Result, outcome: Succeeded) -> tuple[str, ...]:
+    """Return the cells of one measured experiment."""
+    launches = counted_launches(outcome.launches)
+    steady = [latency.steady for launch in launches if (latency := launch.find_series("latency"))]
+    estimate = estimate_latency(steady, result.planned.protocol.confidence)
+    images_per_min = result.planned.experiment.batch / estimate.value * _SECONDS_PER_MINUTE
+    return (
+        result.planned.label,
+        format_duration(estimate.value),
+        _interval(estimate, result.planned.protocol.confidence),
+        round_significant(images_per_min, 3),
+        _peak_memory(launches),
+        f"{estimate.launch_count} x {round_significant(estimate.sample_count / estimate.launch_count, 2)}",
+    )
+
+
+def _interval(estimate: Estimate, confidence: float) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "one launch: none"
+    return f"{format_duration(estimate.low)} to {format_duration(estimate.high)} ({confidence:.0%})"
+
+
+def _peak_memory(launches: list[Launch]) -> str:
+    for name in ("torch_reserved_peak_bytes", "host_rss_peak_bytes"):
+        readings = [getattr(launch.memory, name) for launch in launches]
+        known = [reading.value for reading in readings if isinstance(reading, Known)]
+        if known:
+            return f"{format_bytes(median(known))} {'GPU' if name.startswith('torch') else 'host'}"
+    return "unknown"
