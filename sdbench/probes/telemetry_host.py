@@ -46,7 +46,8 @@ class HostProbe:
             ProcessLookupError: the worker has ended; nothing was recorded.
         """
         if self._worker is not None:
-            self._worker.read()
+            # Read before anything is recorded: a worker that ends meanwhile must not leave columns of two lengths.
+            self._worker_stat = self._worker.read()
         self._now_s = now_s
         for column in self.columns:
             column.sample()
@@ -61,10 +62,9 @@ class HostProbe:
     def others_cpu_count(self) -> float | None:
         """Return how many CPUs were busy on average with anything but the worker; None if that was not read."""
         elapsed_s = self._now_s - self._start_s
-        known = all(
-            column.failure is None for column in self.columns if column.name in ("steal_ratio", "worker_cpu_ratio")
-        )
-        if not known or elapsed_s <= 0:
+        needed = ("steal_ratio", "worker_cpu_ratio")
+        unknown = any(column.failure is not None for column in self.columns if column.name in needed)
+        if unknown or elapsed_s <= 0:
             return None
         busy_ticks = self._cpu_ticks.busy_since_start() - (self._worker_ticks - self._worker_start_ticks)
         return max(0.0, busy_ticks / self._ticks_per_s / elapsed_s)
@@ -105,7 +105,7 @@ class HostProbe:
     def _worker_cpu(self, pid: int) -> ReadFloat:
         file = self._open(f"proc/{pid}/stat")
         try:
-            self._worker_start_ticks = self._worker_ticks = _process_ticks(file)
+            self._worker_start_ticks = self._worker_ticks = _process_ticks(file.read())
         except ProcessLookupError:
             raise ReadingFailed("the worker ended before its first sample") from None
         self._worker = file
@@ -113,7 +113,7 @@ class HostProbe:
 
         def read() -> float:
             nonlocal last_s
-            ticks, before_ticks, before_s = _process_ticks(file), self._worker_ticks, last_s
+            ticks, before_ticks, before_s = _process_ticks(self._worker_stat), self._worker_ticks, last_s
             self._worker_ticks, last_s = ticks, self._now_s
             elapsed_s = self._now_s - before_s
             return (ticks - before_ticks) / self._ticks_per_s / elapsed_s if elapsed_s > 0 else 0.0
@@ -167,9 +167,9 @@ class CpuTicks:
         return counters
 
 
-def _process_ticks(file: KernelFile) -> int:
+def _process_ticks(stat: bytes) -> int:
     """Return the CPU time of a process in ticks; its name, in parentheses, may itself hold spaces and parentheses."""
-    words = file.read().rpartition(b")")[2].split()
+    words = stat.rpartition(b")")[2].split()
     return int(words[_UTIME_FIELD]) + int(words[_UTIME_FIELD + 1])
 
 
