@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sdbench.errors import UserError, WeightsUnavailable
 from sdbench.models.hub_errors import HubRequest, explain, is_broken_connection
+from sdbench.models.libraries import quieten_hub
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 WEIGHT_FILES: dict[str, str] = {
@@ -117,6 +118,7 @@ def _find_cached(pin: Pin) -> Path | None:
 def _download(pin: Pin, token: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
+    quieten_hub()
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     # False rather than None: a login stored on this machine must not decide what a manifest gets.
     shared: dict[str, Any] = {"repo_id": pin.hub_id, "revision": pin.revision}
@@ -166,8 +168,7 @@ def _endpoint_shown() -> str:
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
-    """Return what the library raises; a ValueError is an answer that is no JSON, as from a captive portal."""
+    """Return what the library raises: a ValueError is an answer that is no JSON, a RuntimeError comes from hf_xet."""
     import httpx2
-    from huggingface_hub.errors import XetDownloadError
 
-    return (OSError, ValueError, httpx2.HTTPError, httpx2.InvalidURL, XetDownloadError)
+    return (OSError, ValueError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL)

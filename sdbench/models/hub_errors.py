@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from errno import EDQUOT, ENOSPC
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from http import HTTPStatus
 from pathlib import Path
 
 from sdbench.errors import WeightsUnavailable
 
 _FULL_DISK = (ENOSPC, EDQUOT)
+_NOT_WRITABLE = (EACCES, EPERM, EROFS)
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ def _explain_connection(chain: tuple[BaseException, ...], request: HubRequest) -
 
 def _explain_disk(chain: tuple[BaseException, ...], request: HubRequest) -> str | None:
     for link in chain:
-        if isinstance(link, OSError) and link.errno in _FULL_DISK:
+        code = link.errno if isinstance(link, OSError) else None
+        if code in _FULL_DISK:
             return f"the disk of {request.cache_folder} is full; free some space and run again: finished files are kept"
-        if isinstance(link, PermissionError):
+        if code in _NOT_WRITABLE:
             return f"{request.cache_folder} cannot be written; choose another folder or correct its permissions"
     return None

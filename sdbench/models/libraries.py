@@ -65,11 +65,22 @@ def cast(network: Any, **target: Any) -> Any:  # noqa: ANN401
 
 
 def disable_progress_bars() -> None:
-    """Turn off the progress bars of loading and downloading: they would write into the worker's output."""
+    """Turn off the progress bars of loading: they would write into the worker's output."""
     from diffusers.utils import logging as diffusers_logging
-    from huggingface_hub.utils import disable_progress_bars as disable_hub_bars
     from transformers.utils import logging as transformers_logging
 
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    disable_hub_bars()
+    quieten_hub()
+
+
+def quieten_hub() -> None:
+    """Turn off huggingface_hub's progress bars, and the request of its own with which it describes its user."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars as disable_hub_bars
+
+    # The library reads the variable HF_HUB_DISABLE_TELEMETRY on import, which may be long past.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        # Where the user's environment decides already, the library warns that it cannot be overruled.
+        disable_hub_bars()
