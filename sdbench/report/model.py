@@ -1,0 +1,209 @@
+"""The typed view: everything a template or a chart needs, already worded, rounded and in order."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat, SerializeAsAny
+
+from sdbench.schema.base import Count, Model, PositiveInt, Sha256
+
+Tone = Literal["plain", "good", "bad", "muted"]
+SampleKind = Literal["steady", "warm-up", "throttled"]
+
+
+class Cell(Model):
+    """One cell of a table."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+class Column(Model):
+    """A column of a table; numbers are aligned to the right."""
+
+    title: str
+    numeric: bool = False
+
+
+class Table(Model):
+    """A table. The first cell of each row names the row."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+class IntervalMark(Model):
+    """A value and its interval, in the unit of the chart; no interval with one launch only."""
+
+    label: str
+    machine: str
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    text: str
+
+
+class IntervalChart(Model):
+    """Horizontal points (or bars from zero) with whiskers, one row per experiment."""
+
+    kind: Literal["points", "bars"]
+    alt: str
+    caption: str
+    axis: str
+    log_scale: bool
+    machines: tuple[str, ...]
+    marks: tuple[IntervalMark, ...]
+
+
+class LinePoint(Model):
+    """A point of a line: the batch size, a rate and its interval."""
+
+    line: str
+    batch: PositiveInt
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+
+
+class LineChart(Model):
+    """Lines over the batch size."""
+
+    kind: Literal["lines"] = "lines"
+    alt: str
+    caption: str
+    axis: str
+    log_scale: bool
+    points: tuple[LinePoint, ...]
+
+
+class Share(Model):
+    """A part (ratio, 0 to 1) of the row's whole."""
+
+    label: str
+    machine: str
+    part: str
+    ratio: FiniteFloat
+    whole: str
+
+
+class ShareChart(Model):
+    """Stacked horizontal bars of equal length."""
+
+    kind: Literal["shares"] = "shares"
+    alt: str
+    caption: str
+    machines: tuple[str, ...]
+    parts: tuple[str, ...]
+    shares: tuple[Share, ...]
+
+
+class SampleMark(Model):
+    """One raw sample as a ratio to its row's median."""
+
+    label: str
+    machine: str
+    launch: Count
+    ratio: FiniteFloat
+    kind: SampleKind
+
+
+class SampleChart(Model):
+    """Every raw sample."""
+
+    kind: Literal["samples"] = "samples"
+    alt: str
+    caption: str
+    axis: str
+    log_scale: bool
+    machines: tuple[str, ...]
+    marks: tuple[SampleMark, ...]
+
+
+Chart = Annotated[IntervalChart | LineChart | ShareChart | SampleChart, Field(discriminator="kind")]
+
+
+class Section(Model):
+    """A section of the page: paragraphs, charts, tables. Sections with more to say extend it."""
+
+    name: str
+    title: str
+    template: str = "section.html.j2"
+    paragraphs: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+class Card(Model):
+    """A question, its answer in a few words, what belongs to it, and the section with the evidence."""
+
+    question: str
+    answer: str
+    tone: Tone
+    lines: tuple[str, ...]
+    link_section: str
+    link_text: str
+
+
+class SummarySection(Section):
+    """The answers."""
+
+    template: str = "summary.html.j2"
+    cards: tuple[Card, ...]
+
+
+class Detail(Model):
+    """Text behind a fold."""
+
+    title: str
+    text: str
+
+
+class FoldedSection(Section):
+    """A section with texts behind folds."""
+
+    template: str = "folded.html.j2"
+    details: tuple[Detail, ...]
+
+
+class Recipe(Model):
+    """How to repeat one run."""
+
+    machine: str
+    command: str
+    facts: Table
+    manifest: Detail
+
+
+class ReproduceSection(Section):
+    """How to repeat it."""
+
+    template: str = "reproduce.html.j2"
+    recipes: tuple[Recipe, ...]
+
+
+class Picture(Model):
+    """An embedded image."""
+
+    data_uri: str
+    alt: str
+    caption: str
+    width: PositiveInt
+    height: PositiveInt
+
+
+class ImageSection(Section):
+    """The pictures that were made."""
+
+    template: str = "images.html.j2"
+    pictures: tuple[Picture, ...]
+
+
+class ReportView(Model):
+    """The whole page."""
+
+    title: str
+    subtitle: str
+    notice: str | None
+    sections: tuple[SerializeAsAny[Section], ...]
+    footer: str
+    seals: tuple[Sha256, ...]

@@ -1,0 +1,190 @@
+"""Records joined into points: one experiment on one machine, with its estimate recomputed from the raw samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sdbench.schema.base import Known
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import Failed, Launch, OutOfMemory, Series, Skipped, Succeeded, TimedOut, launches_of
+from sdbench.schema.record import PlannedExperiment, Record
+from sdbench.stats.intervals import Estimate, estimate_latency
+
+Telemetry = Mapping[str, tuple[tuple[str, int, tuple[Series, ...]], ...]]
+Images = Mapping[str, Mapping[str, bytes]]
+AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped
+
+STATUS_WORDS = {
+    "succeeded": "ok",
+    "out_of_memory": "out of memory",
+    "failed": "failed",
+    "timed_out": "timed out",
+    "skipped": "skipped",
+}
+LOG_SCALE_RATIO = 20.0
+SECONDS_PER_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One record and the name its machine has on this page."""
+
+    name: str
+    record: Record
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the record was made on a CUDA device."""
+        return self.record.device.startswith("cuda")
+
+
+@dataclass(frozen=True)
+class Point:
+    """An experiment on a machine. ``counted`` are the launches its estimate (s) is made of."""
+
+    machine: Machine
+    label: str
+    planned: PlannedExperiment
+    outcome: AnyOutcome
+    counted: tuple[Launch, ...]
+    estimate: Estimate | None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment's options."""
+        return self.planned.experiment
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Every finished launch, counted or not."""
+        return launches_of(self.outcome)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A point that has an estimate (s)."""
+
+    point: Point
+    estimate: Estimate
+
+    @property
+    def images_per_min(self) -> float:
+        """The throughput (images per minute)."""
+        return self.images_per_min_at(self.estimate.value)
+
+    def images_per_min_at(self, latency_s: float) -> float:
+        """Return the throughput (images per minute) if a call took ``latency_s`` (s)."""
+        return SECONDS_PER_MINUTE * self.point.experiment.batch / latency_s
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the sections are built from."""
+
+    machines: tuple[Machine, ...]
+    points: tuple[Point, ...]
+    telemetry: Telemetry
+    images: Images
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one record is shown side by side."""
+        return len(self.machines) > 1
+
+    @property
+    def machine_names(self) -> tuple[str, ...]:
+        """The machines' names, in order."""
+        return tuple(machine.name for machine in self.machines)
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The points that have an estimate."""
+        return tuple(Measured(point, point.estimate) for point in self.points if point.estimate is not None)
+
+    @property
+    def row_columns(self) -> str:
+        """The titles of a table's first columns; the machine is named only when there are several."""
+        return "Experiment|Machine" if self.several else "Experiment"
+
+    def row_names(self, point: Point) -> tuple[str, ...]:
+        """Return the first cells of a point's row, under ``row_columns``."""
+        return (point.label, point.machine.name) if self.several else (point.label,)
+
+
+def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: Images | None) -> Source:
+    """Return the records joined on the experiment id, in the order in which the experiments first appear."""
+    machines = tuple(
+        Machine(name=name, record=record) for name, record in zip(_name_machines(records), records, strict=True)
+    )
+    labels = _label_experiments(records)
+    points = tuple(
+        _make_point(machine, label, experiment_id) for experiment_id, label in labels.items() for machine in machines
+    )
+    return Source(machines, tuple(point for point in points if point is not None), telemetry or {}, images or {})
+
+
+def needs_log_scale(values: Sequence[float]) -> bool:
+    """Return whether values differ so much that the small ones would vanish on a linear scale."""
+    return bool(values) and min(values) > 0 and max(values) > LOG_SCALE_RATIO * min(values)
+
+
+def _make_point(machine: Machine, label: str, experiment_id: str) -> Point | None:
+    result = next((r for r in machine.record.results if r.planned.experiment_id == experiment_id), None)
+    if result is None:
+        return None
+    counted = _counted_launches(result.outcome)
+    steady = [series.steady for launch in counted if (series := launch.find_series("latency"))]
+    estimate = estimate_latency(steady, result.planned.protocol.confidence) if steady else None
+    return Point(machine, label, result.planned, result.outcome, counted, estimate)
+
+
+def _counted_launches(outcome: AnyOutcome) -> tuple[Launch, ...]:
+    """The launches of a success that were not throttled; when all were, all of them (the page then says so)."""
+    if not isinstance(outcome, Succeeded):
+        return ()
+    usable = tuple(launch for launch in outcome.launches if _has_steady_samples(launch))
+    quiet = tuple(launch for launch in usable if not is_throttled(launch))
+    return quiet or usable
+
+
+def _has_steady_samples(launch: Launch) -> bool:
+    series = launch.find_series("latency")
+    return series is not None and bool(series.steady) and all(sample > 0 for sample in series.steady)
+
+
+def is_throttled(launch: Launch) -> bool:
+    """Return whether the device is known to have been throttled during the launch."""
+    return isinstance(launch.throttled, Known) and launch.throttled.value
+
+
+def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
+    """Map experiment ids to labels; two experiments whose options differ in what no label says get their id's start."""
+    labels: dict[str, str] = {}
+    for record in records:
+        for result in record.results:
+            labels.setdefault(result.planned.experiment_id, result.planned.label)
+    written = list(labels.values())
+    return {
+        experiment_id: label if written.count(label) == 1 else f"{label} ({experiment_id[:6]})"
+        for experiment_id, label in labels.items()
+    }
+
+
+def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
+    names = [_device_name(record) for record in records]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
+        for name, record in zip(names, records, strict=True)
+    )
+
+
+def _device_name(record: Record) -> str:
+    """The name that the worker saw, or else what the fingerprint says."""
+    for result in record.results:
+        for launch in launches_of(result.outcome):
+            return launch.environment.device_name
+    hardware = record.fingerprint.hardware
+    if record.device.startswith("cuda") and isinstance(hardware.gpus, Known):
+        for gpu in hardware.gpus.value:
+            if isinstance(gpu.name, Known):
+                return gpu.name.value
+    return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device

@@ -1,0 +1,51 @@
+"""Memory and energy of a point: which figure speaks for the device, and why one is not known."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from sdbench.report.points import Point
+from sdbench.schema.base import Known, Reading, Unknown
+
+MEMORY_TITLES = {
+    "torch_reserved_peak_bytes": "torch reserved peak",
+    "host_rss_peak_bytes": "host RSS peak",
+}
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes over the counted launches: the middle one, the least and the most."""
+
+    median_bytes: float
+    low_bytes: int
+    high_bytes: int
+    launch_count: int
+
+
+def memory_field(point: Point) -> str:
+    """Return the memory figure that speaks for the device: torch's reserved peak on CUDA, the host's RSS peak on a CPU."""
+    return "torch_reserved_peak_bytes" if point.machine.on_cuda else "host_rss_peak_bytes"
+
+
+def memory_use(point: Point) -> MemoryUse | Unknown:
+    """Return the memory (bytes) of a point, or why it is unknown."""
+    readings = [getattr(launch.memory, memory_field(point)) for launch in point.counted]
+    known = [reading.value for reading in readings if isinstance(reading, Known)]
+    if not known:
+        return _first_reason(readings)
+    return MemoryUse(median(known), min(known), max(known), len(known))
+
+
+def energy_per_image(point: Point) -> Reading[float]:
+    """Return the energy per image (J) over the steady calls of the counted launches, or why it is unknown."""
+    energies = [launch.energy for launch in point.counted]
+    known = [(e.energy_j.value, e.call_count) for e in energies if isinstance(e.energy_j, Known) and e.call_count]
+    image_count = sum(count for _, count in known) * point.experiment.batch
+    if not image_count:
+        return _first_reason([energy.energy_j for energy in energies])
+    return Known[float](value=sum(energy_j for energy_j, _ in known) / image_count)
+
+
+def _first_reason(readings: list[Reading[int]] | list[Reading[float]]) -> Unknown:
+    reasons = [reading.reason for reading in readings if isinstance(reading, Unknown)]
+    return Unknown(reason=reasons[0] if reasons else "no launch has this figure")

@@ -1,0 +1,18 @@
+"""The page's sections in order: name -> module with ``build(source) -> Section``. A new section is one file and one line."""
+
+SECTIONS = {
+    "summary": "sdbench.report.sections.summary",
+    "latency": "sdbench.report.sections.latency",
+    "throughput": "sdbench.report.sections.throughput",
+    "memory": "sdbench.report.sections.memory",
+    "phases": "sdbench.report.sections.phases",
+    "projection": "sdbench.report.sections.projection",
+    "samples": "sdbench.report.sections.samples",
+    "checks": "sdbench.report.sections.checks",
+    "images": "sdbench.report.sections.images",
+    "results": "sdbench.report.sections.results",
+    "unmeasured": "sdbench.report.sections.unmeasured",
+    "machine": "sdbench.report.sections.machine",
+    "telemetry": "sdbench.report.sections.telemetry",
+    "reproduce": "sdbench.report.sections.reproduce",
+}

@@ -1,0 +1,114 @@
+"""What was asked and what ran: the evidence for trusting the figures."""
+
+from collections import Counter
+
+from sdbench.report.model import Cell, Section
+from sdbench.report.points import Measured, Point, Source, is_throttled
+from sdbench.report.text import cell, format_count, format_percent, make_table
+from sdbench.schema.base import Known, Unknown
+
+TITLE = "Can I trust this?"
+_COLUMNS = "Check|Asked|Found|Result|Evidence"
+Row = tuple[Cell | str, ...]
+
+
+def build(source: Source) -> Section:
+    """Return the checks of all launches, counted, the failed ones first."""
+    launches = [launch for point in source.points for launch in point.launches]
+    if not launches:
+        return Section(name="checks", title=TITLE, paragraphs=("No launch ended, so nothing was checked.",))
+    passed, total = count_checks(source)
+    rows = [
+        *_asked_and_found(source),
+        *_finite_rows(source),
+        *_same_pixels_rows(source),
+        *_throttle_rows(source),
+        *_spread_rows(source),
+    ]
+    rows.sort(key=_failed_first)
+    table = make_table("Checks", _COLUMNS, rows)
+    sentence = f"{passed:,} of {total:,} checks of {format_count(len(launches), 'launch')} passed."
+    return Section(name="checks", title=TITLE, paragraphs=(sentence,), tables=(table,))
+
+
+def count_checks(source: Source) -> tuple[int, int]:
+    """Return how many checks of what was asked against what ran passed, and how many there are."""
+    checks = [check for point in source.points for launch in point.launches for check in launch.checks]
+    return sum(check.passed for check in checks), len(checks)
+
+
+def _asked_and_found(source: Source) -> list[Row]:
+    found = Counter(
+        (check.name, check.asked, check.found, check.passed)
+        for point in source.points
+        for launch in point.launches
+        for check in launch.checks
+    )
+    return [
+        (name, asked, seen, _result(passed=passed), format_count(count, "launch"))
+        for (name, asked, seen, passed), count in found.items()
+    ]
+
+
+def _finite_rows(source: Source) -> list[Row]:
+    images = [image for point in source.points for launch in point.launches for image in launch.images]
+    if not images:
+        return []
+    finite = sum(image.finite for image in images)
+    evidence = format_count(len(images), "image")
+    return [("finite images", "all", f"{finite} of {len(images)}", _result(passed=finite == len(images)), evidence)]
+
+
+def _same_pixels_rows(source: Source) -> list[Row]:
+    repeated = [point for point in source.points if sum(bool(launch.images) for launch in point.launches) > 1]
+    if not repeated:
+        return []
+    same = sum(_pixels_are_same(point) for point in repeated)
+    # Nondeterministic kernels may differ and be right: this is told, not judged.
+    evidence = f"{format_count(len(repeated), 'experiment')} with several launches"
+    return [
+        ("same pixels in every launch", "told, not judged", f"{same} of {len(repeated)}", cell("—", "muted"), evidence)
+    ]
+
+
+def _pixels_are_same(point: Point) -> bool:
+    return len({tuple(image.sha256 for image in launch.images) for launch in point.launches if launch.images}) == 1
+
+
+def _throttle_rows(source: Source) -> list[Row]:
+    launches = [launch for point in source.points for launch in point.launches]
+    known = [launch for launch in launches if isinstance(launch.throttled, Known)]
+    reasons = Counter(launch.throttled.reason for launch in launches if isinstance(launch.throttled, Unknown))
+    rows: list[Row] = [
+        ("no throttling", "none", f"unknown: {reason}", cell("unknown", "muted"), format_count(count, "launch"))
+        for reason, count in reasons.items()
+    ]
+    if known:
+        throttled = sum(map(is_throttled, known))
+        found = f"{throttled} of {format_count(len(known), 'launch')} throttled"
+        rows.append(("no throttling", "none", found, _result(passed=throttled == 0), "clocks and throttle reasons"))
+    return rows
+
+
+def _spread_rows(source: Source) -> list[Row]:
+    return [row for measured in source.measured if (row := _spread_row(source, measured))]
+
+
+def _spread_row(source: Source, measured: Measured) -> Row:
+    asked = measured.point.planned.protocol.relative_half_width
+    half_width = measured.estimate.relative_half_width
+    label = ", ".join(source.row_names(measured.point))
+    name, wanted = f"spread of {label}", f"half-width {format_percent(asked)} or less"
+    if half_width is None:
+        return (name, wanted, "unknown: one launch has no interval", cell("unknown", "muted"), "one launch")
+    evidence = f"{format_count(measured.estimate.launch_count, 'launch')}, {format_count(measured.estimate.sample_count, 'sample')}"
+    result = _result(passed=half_width <= asked) if half_width <= asked else cell("wider than asked", "bad")
+    return (name, wanted, format_percent(half_width), result, evidence)
+
+
+def _result(*, passed: bool) -> Cell:
+    return cell("✓ pass", "good") if passed else cell("✗ fail", "bad")
+
+
+def _failed_first(row: Row) -> bool:
+    return not any(isinstance(item, Cell) and item.tone == "bad" for item in row)

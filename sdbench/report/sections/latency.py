@@ -1,0 +1,70 @@
+"""The latency of every measured experiment, with its interval."""
+
+from sdbench.report.model import IntervalChart, IntervalMark, Section
+from sdbench.report.points import Measured, Source, needs_log_scale
+from sdbench.report.text import format_count, format_estimate, format_percent
+from sdbench.units import format_duration
+
+TITLE = "How long does a call take?"
+
+
+def build(source: Source) -> Section:
+    """Return the latency chart (s), and which experiments have no interval."""
+    measured = source.measured
+    if not measured:
+        return Section(
+            name="latency", title=TITLE, paragraphs=("No experiment was measured, so there is no latency to show.",)
+        )
+    log_scale = needs_log_scale([m.estimate.value for m in measured])
+    chart = IntervalChart(
+        kind="points",
+        alt="Latency per call: " + "; ".join(_sentence(source, m) for m in measured),
+        caption=_caption(measured, log_scale=log_scale),
+        axis="seconds per call, log scale" if log_scale else "seconds per call",
+        log_scale=log_scale,
+        machines=source.machine_names,
+        marks=tuple(_mark(source, m) for m in measured),
+    )
+    return Section(name="latency", title=TITLE, paragraphs=_without_interval(measured), charts=(chart,))
+
+
+def _mark(source: Source, measured: Measured) -> IntervalMark:
+    estimate = measured.estimate
+    words = [format_duration(estimate.value)]
+    if estimate.low is None:
+        words.append("(one launch)")
+    if source.several:
+        words.append(measured.point.machine.name)
+    return IntervalMark(
+        label=measured.point.label,
+        machine=measured.point.machine.name,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        text=" ".join(words),
+    )
+
+
+def _sentence(source: Source, measured: Measured) -> str:
+    on = f" on {measured.point.machine.name}" if source.several else ""
+    return f"{measured.point.label}{on} {format_estimate(measured.estimate)}"
+
+
+def _caption(measured: tuple[Measured, ...], *, log_scale: bool) -> str:
+    confidences = sorted({m.point.planned.protocol.confidence for m in measured})
+    levels = " or ".join(format_percent(confidence) for confidence in confidences)
+    scale = " Log scale: the slowest takes over 20 times as long as the fastest." if log_scale else ""
+    return (
+        "Prompt to images, from the stock pipeline. Point: geometric mean of the launches' medians. "
+        f"Whiskers: {levels} interval (Student's t on the logs of the launches' medians).{scale}"
+    )
+
+
+def _without_interval(measured: tuple[Measured, ...]) -> tuple[str, ...]:
+    lone = [m for m in measured if m.estimate.low is None]
+    if not lone:
+        return ()
+    return (
+        f"{format_count(len(lone), 'experiment')} ran in one launch only: a point without an interval. "
+        "How much it would vary from one process to the next is not known.",
+    )

@@ -1,0 +1,75 @@
+"""The memory figure that speaks for the device, by its name."""
+
+from sdbench.report.model import IntervalChart, IntervalMark, Section
+from sdbench.report.points import Point, Source
+from sdbench.report.resources import MEMORY_TITLES, MemoryUse, memory_field, memory_use
+from sdbench.report.text import make_table, name_field, reading_cell
+from sdbench.schema.base import Unknown
+from sdbench.schema.outcome import MemoryFigures
+from sdbench.units import format_bytes
+
+TITLE = "How much memory does it take?"
+_GIB = 2**30
+_STUDY = (
+    "The 2022 study reported what torch had reserved on the GPU after one call: nearest to the torch reserved peak. "
+    "The host's RSS peak counts the whole process, its libraries and the weights too, so the two do not compare."
+)
+
+
+def build(source: Source) -> Section:
+    """Return the memory chart (GiB) and a table of all named figures."""
+    uses = [(m.point, use) for m in source.measured if isinstance(use := memory_use(m.point), MemoryUse)]
+    if not source.measured:
+        return Section(
+            name="memory",
+            title=TITLE,
+            paragraphs=("No experiment was measured, so there is no memory to show.", _STUDY),
+        )
+    table = make_table(
+        "Every memory figure, the highest over the counted launches",
+        f"{source.row_columns}|" + "|".join("#" + name_field(name) for name in MemoryFigures.model_fields),
+        (
+            (
+                *source.row_names(m.point),
+                *(reading_cell(name, _highest(m.point, name)) for name in MemoryFigures.model_fields),
+            )
+            for m in source.measured
+        ),
+    )
+    charts = (_chart(source, uses),) if uses else ()
+    return Section(name="memory", title=TITLE, paragraphs=(_STUDY,), charts=charts, tables=(table,))
+
+
+def _chart(source: Source, uses: list[tuple[Point, MemoryUse]]) -> IntervalChart:
+    fields = dict.fromkeys(memory_field(point) for point, _ in uses)
+    figure = " / ".join(MEMORY_TITLES[field] for field in fields)
+    return IntervalChart(
+        kind="bars",
+        alt=f"Memory, {figure}: " + "; ".join(f"{point.label} {format_bytes(use.median_bytes)}" for point, use in uses),
+        caption=f"Shown: {figure}. Bar: median over the launches. Whiskers: lowest and highest launch.",
+        axis=f"GiB, {figure}",
+        log_scale=False,
+        machines=source.machine_names,
+        marks=tuple(_mark(source, point, use) for point, use in uses),
+    )
+
+
+def _mark(source: Source, point: Point, use: MemoryUse) -> IntervalMark:
+    words = [format_bytes(use.median_bytes)]
+    if source.several:
+        words += [point.machine.name, f"({MEMORY_TITLES[memory_field(point)]})"]
+    several_launches = use.launch_count > 1
+    return IntervalMark(
+        label=point.label,
+        machine=point.machine.name,
+        value=use.median_bytes / _GIB,
+        low=use.low_bytes / _GIB if several_launches else None,
+        high=use.high_bytes / _GIB if several_launches else None,
+        text=" ".join(words),
+    )
+
+
+def _highest(point: Point, name: str) -> object:
+    readings = [getattr(launch.memory, name) for launch in point.counted]
+    known = [reading for reading in readings if not isinstance(reading, Unknown)]
+    return max(known, key=lambda reading: int(reading.value)) if known else readings[0]

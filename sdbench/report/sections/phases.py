@@ -1,0 +1,96 @@
+"""Where the time goes: load, first call and steady state, and the phases of a call."""
+
+from statistics import median
+
+from sdbench.report.model import Section, Share, ShareChart, Table
+from sdbench.report.phases import PHASE_TITLES, PhaseTimes, phases_of
+from sdbench.report.points import Measured, Source
+from sdbench.report.text import format_number, format_percent, make_table
+from sdbench.units import format_duration
+
+TITLE = "Where does the time go?"
+_NOTE = (
+    "Phases come from calls of their own after the timed ones, so that timing them slows nothing that is reported. "
+    "The last column of their table compares such a call with a timed one: near 1, the phases stand for the timed calls."
+)
+_PHASE_COLUMNS = "#text encode|#denoising steps|#one step, median|#VAE decode|#rest|#total|#total / timed"
+_START_FIELDS = ("import_s", "load_s", "first_call_s")
+
+
+def build(source: Source) -> Section:
+    """Return load, first call and steady state (s), and the phases with their ratio to the timed latency."""
+    if not source.measured:
+        return Section(
+            name="phases", title=TITLE, paragraphs=("No experiment was measured, so there are no phases to show.",)
+        )
+    phased = [(m, times) for m in source.measured if (times := phases_of(m))]
+    if not phased:
+        return Section(
+            name="phases", title=TITLE, paragraphs=("No launch has phases.",), tables=(_start_table(source),)
+        )
+    phase_table = make_table(
+        "Phases of one call, seconds",
+        f"{source.row_columns}|{_PHASE_COLUMNS}",
+        (_phase_row(source, m, times) for m, times in phased),
+    )
+    return Section(
+        name="phases",
+        title=TITLE,
+        paragraphs=(_NOTE,),
+        charts=(_chart(source, phased),),
+        tables=(_start_table(source), phase_table),
+    )
+
+
+def _start_table(source: Source) -> Table:
+    return make_table(
+        "Load, first call and steady state are three figures: seconds, medians over the launches",
+        f"{source.row_columns}|#import|#load|#first call|#steady call",
+        (
+            (
+                *source.row_names(m.point),
+                *(format_number(median(getattr(launch, name) for launch in m.point.counted)) for name in _START_FIELDS),
+                format_number(m.estimate.value),
+            )
+            for m in source.measured
+        ),
+    )
+
+
+def _phase_row(source: Source, measured: Measured, times: PhaseTimes) -> tuple[str, ...]:
+    durations_s = (times.text_encode_s, times.denoise_s, times.step_s, times.vae_decode_s, times.rest_s, times.total_s)
+    ratio = times.total_s / measured.estimate.value
+    return (*source.row_names(measured.point), *map(format_number, durations_s), f"{ratio:.3f}")
+
+
+def _chart(source: Source, phased: list[tuple[Measured, PhaseTimes]]) -> ShareChart:
+    return ShareChart(
+        alt="Share of each phase: " + "; ".join(f"{m.point.label} {_sentence(times)}" for m, times in phased),
+        caption="Share of each phase in a call; at the right the whole call with phase timing on.",
+        machines=source.machine_names,
+        parts=tuple(PHASE_TITLES.values()),
+        shares=tuple(
+            Share(
+                label=m.point.label,
+                machine=m.point.machine.name,
+                part=title,
+                ratio=duration_s / _whole_s(times),
+                whole=_whole_words(source, m, times),
+            )
+            for m, times in phased
+            for title, duration_s in times.by_phase
+        ),
+    )
+
+
+def _whole_s(times: PhaseTimes) -> float:
+    return sum(duration_s for _, duration_s in times.by_phase) or 1.0
+
+
+def _whole_words(source: Source, measured: Measured, times: PhaseTimes) -> str:
+    machine = f" {measured.point.machine.name}" if source.several else ""
+    return format_duration(times.total_s) + machine
+
+
+def _sentence(times: PhaseTimes) -> str:
+    return ", ".join(f"{title} {format_percent(duration_s / _whole_s(times))}" for title, duration_s in times.by_phase)

@@ -1,0 +1,130 @@
+"""The answers in plain words, and what warns."""
+
+from collections import Counter
+
+from sdbench.report.model import Card, Section, SummarySection, Table, Tone
+from sdbench.report.phases import PROJECTED_STEPS, project
+from sdbench.report.points import STATUS_WORDS, Measured, Source, is_throttled
+from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
+from sdbench.report.sections.checks import count_checks
+from sdbench.report.sections.reproduce import make_command
+from sdbench.report.text import NONE, format_count, format_estimate, format_number, make_table
+from sdbench.schema.base import Known
+from sdbench.schema.outcome import Notice, Succeeded
+from sdbench.units import format_bytes, format_duration, round_significant
+
+TITLE = "In short"
+_SEAL_DIGITS = 12
+
+
+def build(source: Source) -> Section:
+    """Return the four answers and the warnings."""
+    mains = _main_experiments(source)
+    cards = (_speed_card(source, mains), _needs_card(source, mains), _trust_card(source), _repeat_card(source))
+    warnings = _warnings_table(source)
+    return SummarySection(name="summary", title=TITLE, cards=cards, tables=(warnings,) if warnings else ())
+
+
+def _main_experiments(source: Source) -> list[list[Measured]]:
+    """The measured experiments by what one image is (network, size, steps), the most demanding first."""
+    groups: dict[tuple[bool, int, int], list[Measured]] = {}
+    for measured in source.measured:
+        e = measured.point.experiment
+        groups.setdefault((e.architecture != "tiny", e.width * e.height, e.steps), []).append(measured)
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+def _fastest(group: list[Measured]) -> Measured:
+    """The shortest call at the smallest batch: what one user waits."""
+    return min(group, key=lambda m: (m.point.experiment.batch, m.estimate.value))
+
+
+def _speed_card(source: Source, mains: list[list[Measured]]) -> Card:
+    question = "How fast is it?"
+    if not mains:
+        return _card(question, "Not measured", ("No experiment has a latency.",), "unmeasured", "Why not", "bad")
+    first = _fastest(mains[0])
+    lines = [f"{_name(source, first)}: {format_estimate(first.estimate)} per call"]
+    if projection := project(first):
+        words = format_duration(projection.estimate.value)
+        lines.append(f"{PROJECTED_STEPS} steps would take about {words}: projection, not measured")
+    lines += [f"{_name(source, m)}: {format_estimate(m.estimate)} per call" for m in map(_fastest, mains[1:])]
+    for group in mains:
+        best = max(group, key=lambda m: m.images_per_min)
+        lines.append(f"most images: {format_number(best.images_per_min)} per minute with {_name(source, best)}")
+    return _card(question, format_duration(first.estimate.value), tuple(lines), "latency", "All latencies")
+
+
+def _needs_card(source: Source, mains: list[list[Measured]]) -> Card:
+    question = "What does it need?"
+    if not mains:
+        return _card(question, "Not measured", ("No experiment has a memory figure.",), "unmeasured", "Why not", "bad")
+    first = _fastest(mains[0])
+    memory, energy = memory_use(first.point), energy_per_image(first.point)
+    figure = MEMORY_TITLES[memory_field(first.point)]
+    if isinstance(memory, MemoryUse):
+        answer, lines = format_bytes(memory.high_bytes), [f"{figure} of {_name(source, first)}"]
+    else:
+        answer, lines = "Memory unknown", [f"{figure}: {memory.reason}"]
+    words = f"{round_significant(energy.value, 3)} J" if isinstance(energy, Known) else f"unknown: {energy.reason}"
+    lines.append(f"energy per image: {words}")
+    return _card(question, answer, tuple(lines), "memory", "All memory figures")
+
+
+def _trust_card(source: Source) -> Card:
+    passed, total = count_checks(source)
+    launches = [launch for point in source.points for launch in point.launches]
+    statuses = Counter(STATUS_WORDS[point.outcome.kind] for point in source.points)
+    lines = ["experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items())]
+    if throttled := sum(map(is_throttled, launches)):
+        lines.append(f"{format_count(throttled, 'launch')} throttled")
+    if lone := sum(m.estimate.low is None for m in source.measured):
+        lines.append(f"{format_count(lone, 'experiment')} with one launch only: no interval")
+    if warning_count := len(_notices(source)):
+        lines.append(f"{format_count(warning_count, 'warning')} below")
+    answer = f"{passed:,} of {total:,} checks passed" if total else "Nothing was checked"
+    return _card(
+        "Can I trust this?", answer, tuple(lines), "checks", "Evidence", "plain" if total and passed == total else "bad"
+    )
+
+
+def _repeat_card(source: Source) -> Card:
+    records = [machine.record for machine in source.machines]
+    commands = dict.fromkeys(map(make_command, records))
+    seals = ", ".join(f"{record.seal[:_SEAL_DIGITS]}…" for record in records)
+    weights = ", ".join(dict.fromkeys(r.planned.experiment.weights for record in records for r in record.results))
+    lines = (*commands, f"seal {seals}")
+    answer = f"Sealed: manifest, {weights} weights, seed" if weights else "Sealed, but nothing was planned"
+    return _card("Can I repeat it?", answer, lines, "reproduce", "Commands, manifest, hashes")
+
+
+def _card(question: str, answer: str, lines: tuple[str, ...], section: str, text: str, tone: Tone = "plain") -> Card:
+    return Card(question=question, answer=answer, tone=tone, lines=lines, link_section=section, link_text=text)
+
+
+def _name(source: Source, measured: Measured) -> str:
+    return " on ".join(source.row_names(measured.point))
+
+
+def _notices(source: Source) -> Counter[tuple[str, str, str]]:
+    """Where, message and remedy of every warning, with how often it came."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for machine in source.machines:
+        found.update(_keys(machine.name if source.several else "the run", machine.record.warnings))
+    for point in source.points:
+        where = ", ".join(source.row_names(point))
+        if isinstance(point.outcome, Succeeded):
+            found.update(_keys(where, point.outcome.warnings))
+        for launch in point.launches:
+            found.update(_keys(where, launch.warnings))
+    return found
+
+
+def _keys(where: str, notices: tuple[Notice, ...]) -> list[tuple[str, str, str]]:
+    return [(where, notice.message, notice.remedy) for notice in notices]
+
+
+def _warnings_table(source: Source) -> Table | None:
+    notices = _notices(source)
+    rows = [(where, message, remedy or NONE, str(count)) for (where, message, remedy), count in notices.items()]
+    return make_table("What warns", "Where|What was seen|What to do|#times", rows) if rows else None

@@ -1,0 +1,62 @@
+"""Images per minute over the batch size."""
+
+from sdbench.report.model import LineChart, LinePoint, Section
+from sdbench.report.points import Measured, Source, needs_log_scale
+from sdbench.report.text import format_number
+
+TITLE = "What does a larger batch give?"
+
+
+def build(source: Source) -> Section:
+    """Return the throughput (images per minute) of experiments that differ in nothing but the batch."""
+    lines = _lines(source)
+    if not lines:
+        sentence = "No experiment was measured at more than one batch size, so there is no line to draw."
+        return Section(name="throughput", title=TITLE, paragraphs=(sentence,))
+    points = tuple(_point(line, m) for line, members in lines.items() for m in members)
+    log_scale = needs_log_scale([point.value for point in points])
+    chart = LineChart(
+        alt="Images per minute by batch size: "
+        + "; ".join(_sentence(line, members) for line, members in lines.items()),
+        caption="Images per minute by batch size. Whiskers: the latency's interval, converted.",
+        axis="images per minute, log scale" if log_scale else "images per minute",
+        log_scale=log_scale,
+        points=points,
+    )
+    return Section(name="throughput", title=TITLE, charts=(chart,))
+
+
+def _lines(source: Source) -> dict[str, list[Measured]]:
+    families: dict[tuple[str, str], list[Measured]] = {}
+    for measured in source.measured:
+        point = measured.point
+        alone = point.experiment.model_copy(update={"batch": 1})
+        families.setdefault((alone.experiment_id, point.machine.name), []).append(measured)
+    return {
+        _line_name(source, members[0]): sorted(members, key=lambda m: m.point.experiment.batch)
+        for members in families.values()
+        if len(members) > 1
+    }
+
+
+def _line_name(source: Source, measured: Measured) -> str:
+    point = measured.point
+    name = point.label.replace(f"batch {point.experiment.batch} ", "")
+    return f"{name}, {point.machine.name}" if source.several else name
+
+
+def _point(line: str, measured: Measured) -> LinePoint:
+    estimate = measured.estimate
+    return LinePoint(
+        line=line,
+        batch=measured.point.experiment.batch,
+        value=measured.images_per_min,
+        # The slowest latency is the lowest throughput.
+        low=None if estimate.high is None else measured.images_per_min_at(estimate.high),
+        high=None if estimate.low is None else measured.images_per_min_at(estimate.low),
+    )
+
+
+def _sentence(line: str, members: list[Measured]) -> str:
+    rates = ", ".join(f"{format_number(m.images_per_min)} at batch {m.point.experiment.batch}" for m in members)
+    return f"{line}: {rates}"

@@ -1,0 +1,80 @@
+"""Words for values: the page's rounding, in one place. Conversion itself is in ``sdbench.units``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sdbench.report.model import Cell, Column, Table, Tone
+from sdbench.schema.base import Known, Unknown
+from sdbench.stats.intervals import Estimate
+from sdbench.units import format_bytes, format_duration, round_significant
+
+DIGITS = 4
+NONE = "—"
+_UNIT_BY_SUFFIX = {"_w": "W", "_mhz": "MHz", "_khz": "kHz", "_c": "°C", "_s": "s"}
+
+
+def format_number(value: float | None) -> str:
+    """Return a number with four significant digits, or a dash."""
+    return NONE if value is None else round_significant(value, DIGITS)
+
+
+def format_percent(ratio: float) -> str:
+    """Return a ratio in percent: ``1.2 %``."""
+    return f"{round_significant(100.0 * ratio, 2)} %"
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Return a latency (s) with its interval: ``25.3 s [25.1, 25.6]``."""
+    if estimate.low is None or estimate.high is None:
+        return format_duration(estimate.value)
+    return f"{format_duration(estimate.value)} [{format_duration(estimate.low)}, {format_duration(estimate.high)}]"
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return ``1 launch``, ``3 launches``, ``2 samples``."""
+    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def format_reading(name: str, reading: Any) -> str:
+    """Return a reading in the unit that its field's name ends with, or ``unknown: reason``."""
+    if isinstance(reading, Unknown):
+        return f"unknown: {reading.reason}"
+    value = reading.value if isinstance(reading, Known) else reading
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value) or "none"
+    if name.endswith("_bytes"):
+        return format_bytes(value)
+    if isinstance(value, float):
+        value = round_significant(value, DIGITS)
+    unit = next((unit for suffix, unit in _UNIT_BY_SUFFIX.items() if name.endswith(suffix)), "")
+    return f"{value} {unit}".strip()
+
+
+def name_field(name: str) -> str:
+    """Return a field's name as words, without its unit: ``memory_total_bytes`` is ``memory total``."""
+    for suffix in ("_bytes", *_UNIT_BY_SUFFIX):
+        name = name.removesuffix(suffix)
+    return name.replace("_", " ")
+
+
+def make_table(caption: str, columns: str, rows: Iterable[Iterable[Cell | str]]) -> Table:
+    """Return a table. ``columns`` are titles separated by ``|``; a title that starts with ``#`` holds numbers."""
+    titles = tuple(title.strip() for title in columns.split("|"))
+    return Table(
+        caption=caption,
+        columns=tuple(Column(title=title.removeprefix("#"), numeric=title.startswith("#")) for title in titles),
+        rows=tuple(tuple(cell if isinstance(cell, Cell) else Cell(text=cell) for cell in row) for row in rows),
+    )
+
+
+def cell(text: str, tone: Tone) -> Cell:
+    """Return a cell with a tone."""
+    return Cell(text=text, tone=tone)
+
+
+def reading_cell(name: str, reading: Any) -> Cell:
+    """Return a reading's cell; an unknown one is muted."""
+    return Cell(text=format_reading(name, reading), tone="muted" if isinstance(reading, Unknown) else "plain")

@@ -1,0 +1,71 @@
+"""From records to the typed view: everything that is worded, rounded and ordered happens on the way here."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from sdbench import __version__
+from sdbench.errors import UserError
+from sdbench.report.model import ReportView, Section
+from sdbench.report.points import Images, Source, Telemetry, make_source
+from sdbench.report.sections import SECTIONS
+from sdbench.report.text import format_count
+from sdbench.schema.record import Record
+
+
+class SectionModule(Protocol):
+    """What a module named in ``SECTIONS`` offers."""
+
+    def build(self, source: Source) -> Section:
+        """Return the section of this page."""
+
+
+def build_view(
+    records: Sequence[Record], telemetry: Telemetry | None = None, images: Images | None = None
+) -> ReportView:
+    """Return the page's view of one or more records, joined on the experiment id.
+
+    Args:
+        records: in the order in which their machines are shown.
+        telemetry: per run id, the telemetry of each launch: (experiment id, launch index, series).
+        images: per run id and path within the bundle, the bytes of the images.
+
+    Raises:
+        UserError: there is no record, or the same one twice.
+    """
+    _refuse_unusable(records)
+    source = make_source(records, telemetry, images)
+    return ReportView(
+        title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
+        subtitle=_subtitle(source),
+        notice=_notice(source),
+        sections=tuple(_load(path).build(source) for path in SECTIONS.values()),
+        footer="This file has everything inside it, asks the network for nothing and works without JavaScript.",
+        seals=tuple(record.seal for record in records),
+    )
+
+
+def _load(path: str) -> SectionModule:
+    return cast("SectionModule", import_module(path))
+
+
+def _refuse_unusable(records: Sequence[Record]) -> None:
+    if not records:
+        raise UserError("a report needs at least one record; name a run's folder")
+    seals = [record.seal for record in records]
+    for record in records:
+        if seals.count(record.seal) > 1:
+            raise UserError(f"the record of run {record.run_id!r} is given twice; name each run once")
+
+
+def _subtitle(source: Source) -> str:
+    records = [machine.record for machine in source.machines]
+    days = dict.fromkeys(record.created_utc for record in records)
+    experiments = format_count(len({point.planned.experiment_id for point in source.points}), "experiment")
+    words = [" and ".join(source.machine_names), experiments, ", ".join(days), f"sdbench {__version__}"]
+    return " · ".join(words)
+
+
+def _notice(source: Source) -> str | None:
+    cut = [machine.name for machine in source.machines if machine.record.ended == "interrupted"]
+    return f"Interrupted: the record of {', '.join(cut)} holds what was finished by then." if cut else None
