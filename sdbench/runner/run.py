@@ -13,6 +13,7 @@ from sdbench.probes.devices import Device, worker_environment
 from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.probes.privacy import Redactor
 from sdbench.probes.telemetry import Telemetry, open_telemetry
+from sdbench.runner.clock import SupervisorClock
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import RunFolder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
@@ -130,7 +131,7 @@ class _Run:
         started_utc = utc_now()
         telemetry: list[Telemetry] = []
         watch = Watch(
-            on_start=lambda pid: telemetry.append(open_telemetry(self.spec.device, pid, time.monotonic)),
+            on_start=lambda pid: telemetry.append(open_telemetry(self.spec.device, pid, SupervisorClock())),
             on_event=lambda event: self._tell_event(event, progress),
             on_tick=lambda: telemetry[0].sample(),
         )

@@ -1,5 +1,6 @@
 """An append-only journal: one CRC-checked JSON line per finished step, on the disk before the next step starts."""
 
+import contextlib
 import json
 import os
 import zlib
@@ -37,7 +38,8 @@ class Journal:
                 written += os.write(self._fd, line[written:])
             os.fdatasync(self._fd)
         except OSError as error:
-            os.ftruncate(self._fd, length)
+            with contextlib.suppress(OSError):  # a torn line is cut on the next reading
+                os.ftruncate(self._fd, length)
             raise EnvironmentProblem(
                 f"cannot write {self.path}: {error.strerror}; what was finished before is kept: "
                 "make room and run the same command again to continue"

@@ -1,0 +1,115 @@
+"""The real pipeline on the tiny architecture: what is asked is what runs, and a fallback is caught."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.backends import pytorch
+from sdbench.backends.base import WrongExecution
+from sdbench.schema.experiment import Experiment
+from sdbench.worker.clock import MonotonicClock
+
+
+def tiny(**options: Any) -> Experiment:
+    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 2, **options})
+
+
+def open_tiny(tmp_path: Path, **options: Any) -> pytorch.PytorchBackend:
+    return pytorch.open_backend(tiny(**options), "cpu", tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "fp16"},
+        {"precision": "bf16", "batch": 2},
+        {"autocast": "bf16"},
+        {"autocast": "fp16"},
+        {"precision": "fp16", "autocast": "bf16"},
+        {"guidance_scale": 1.0},
+        {"scheduler": "ddim"},
+        {"scheduler": "euler"},
+        {"scheduler": "dpm++"},
+        {"threads": 2},
+        {"height": 128, "width": 64},
+    ],
+    ids=str,
+)
+def test_every_option_runs_as_asked_and_gives_finite_images(tmp_path: Path, options: dict[str, Any]) -> None:
+    backend = open_tiny(tmp_path, **options)
+    seen = backend.observe(MonotonicClock())
+    assert all(check.passed for check in seen.checks)
+    assert all(seen.finite)
+    assert len(seen.images) == options.get("batch", 1)
+    assert len(seen.denoise_steps_s) == backend.unet_calls
+    assert sum(seen.denoise_steps_s) + seen.phases_s["text_encode"] + seen.phases_s["vae_decode"] + seen.phases_s[
+        "rest"
+    ] == pytest.approx(seen.phases_s["total"])
+    assert min(seen.phases_s.values()) > 0
+
+
+def test_phase_hooks_are_gone_after_an_observed_call(tmp_path: Path) -> None:
+    backend = open_tiny(tmp_path)
+    backend.observe(MonotonicClock())
+    assert "encode_prompt" not in vars(backend.pipeline)
+    assert "decode" not in vars(backend.pipeline.vae)
+    hooks = (backend.pipeline.unet._forward_hooks, backend.pipeline.unet._forward_pre_hooks)
+    assert not any(hooks)
+
+
+def test_autocast_that_does_nothing_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import contextlib
+
+    backend = open_tiny(tmp_path, autocast="bf16")
+    monkeypatch.setattr(backend, "_autocast", contextlib.nullcontext)
+    with pytest.raises(WrongExecution, match="compute dtype: asked bf16, found fp32"):
+        backend.observe(MonotonicClock())
+
+
+def test_another_attention_processor_is_a_failure(tmp_path: Path) -> None:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    backend = open_tiny(tmp_path)
+    backend.pipeline.unet.set_attn_processor(AttnProcessor())
+    with pytest.raises(WrongExecution, match="attention processor"):
+        backend.observe(MonotonicClock())
+
+
+def test_weights_in_another_type_are_a_failure(tmp_path: Path) -> None:
+    import torch
+
+    backend = open_tiny(tmp_path)
+    # torch's own method: diffusers' warns of modules to keep in fp32.
+    torch.nn.Module.to(backend.pipeline.unet.conv_out, torch.float64)
+    with pytest.raises((WrongExecution, RuntimeError)):
+        backend.observe(MonotonicClock())
+
+
+def test_images_of_a_batch_start_from_seeds_in_a_row() -> None:
+    import torch
+
+    batch = pytorch.draw_noise(tiny(batch=2, seed=5), 4)
+    second = pytorch.draw_noise(tiny(batch=1, seed=6), 4)
+    assert batch.shape == (2, 4, 8, 8)
+    assert torch.equal(batch[1:], second)
+
+
+def test_same_seed_gives_the_same_pixels(tmp_path: Path) -> None:
+    first, second = open_tiny(tmp_path), open_tiny(tmp_path)
+    assert first.generate()[0].tobytes() == second.generate()[0].tobytes()
+
+
+def test_projection_knows_that_pndm_makes_one_call_more(tmp_path: Path) -> None:
+    environment = open_tiny(tmp_path).describe()
+    assert (environment.unet_calls, environment.unet_calls_at_50_steps) == (3, 51)
+
+
+def test_tf32_sets_matrix_products_and_convolutions_alike() -> None:
+    import torch
+
+    pytorch.set_tf32(torch, enabled=True)
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("tf32", "tf32")
+    pytorch.set_tf32(torch, enabled=False)
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")

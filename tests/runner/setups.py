@@ -1,0 +1,60 @@
+"""Runs with fake workers, for tests of the supervisor."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from sdbench.plan.expand import expand, parse_settings
+from sdbench.plan.manifest_file import LoadedManifest, check_manifest
+from sdbench.probes.devices import Device
+from sdbench.runner.run import RunSpec
+from sdbench.schema.base import Known
+from sdbench.schema.document import parse_yaml
+from sdbench.schema.record import Request
+
+FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+REPOSITORY = Path(__file__).parents[2]
+
+
+def manifest_text(*prompts: str, timeout_s: float = 60) -> str:
+    """Return a manifest with one tiny experiment per prompt; the fake worker behaves as its prompt says."""
+    listed = ", ".join(f'"{prompt}"' for prompt in prompts)
+    return f"""\
+schema: sdbench/manifest/v1
+title: Fake
+model: {{architecture: tiny}}
+protocol: {{launches_min: 2, launches_max: 2, launch_timeout_s: {timeout_s}}}
+defaults: {{height: 64, width: 64, steps: 4}}
+experiments:
+  - id: fake
+    title: Fake
+    matrix: {{prompt: [{listed}]}}
+"""
+
+
+def make_spec(out: Path, *prompts: str, timeout_s: float = 60, **changes: Any) -> RunSpec:
+    text = manifest_text(*prompts, timeout_s=timeout_s)
+    parsed = parse_yaml(text, "fake.yaml")
+    loaded = LoadedManifest(check_manifest(parsed), parsed, text, "0" * 64)
+    planned = expand(loaded, parse_settings(()))
+    request = Request(
+        manifest_name="fake.yaml", manifest_sha256="0" * 64, only=(), device="cpu", weights=None, budget_s=None, settings=()
+    )
+    values: dict[str, Any] = {
+        "manifest": loaded.manifest,
+        "manifest_text": text,
+        "request": request,
+        "planned": planned,
+        "skipped": {},
+        "estimated_launch_s": {item.experiment_id: 1.0 for item in planned},
+        "device": Device(
+            kind="cpu", index=None, name="test", memory_total_bytes=Known(value=2**34), lock_key=f"test-{out}", torch_name="cpu"
+        ),
+        "out": out,
+        "cache_folder": out / "cache",
+        "budget_s": None,
+        "fresh": False,
+        "worker_command": FAKE_WORKER,
+        **changes,
+    }
+    return RunSpec(**values)

@@ -1,0 +1,236 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.errors import EnvironmentProblem, RecordError
+from sdbench.runner import run as run_module
+from sdbench.runner.events import RunEvent
+from sdbench.runner.run import run
+from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut
+from sdbench.store.bundle import load_record, load_telemetry, verify_files
+from sdbench.store.journal import read_journal
+from sdbench.store.lock import hold_device
+from tests.runner.setups import make_spec
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+def ignore(_event: RunEvent) -> None:
+    pass
+
+
+def outcome_of(tmp_path: Path, prompt: str, timeout_s: float = 60) -> Any:
+    return run(make_spec(tmp_path, prompt, timeout_s=timeout_s), ignore).record.results[0].outcome
+
+
+def test_good_workers_yield_a_sealed_record_with_every_sample(tmp_path: Path) -> None:
+    result = run(make_spec(tmp_path, "good"), ignore)
+    outcome = result.record.results[0].outcome
+    assert isinstance(outcome, Succeeded)
+    assert [launch.index for launch in outcome.launches] == [0, 1]
+    assert result.record.ended == "complete"
+    assert load_record(result.folder) == result.record
+    verify_files(result.folder, result.record)
+    assert {index for _, index, _ in load_telemetry(result.folder)} == {0, 1}
+
+
+def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
+    events: list[RunEvent] = []
+    run(make_spec(tmp_path, "good", "good:2"), events.append)
+    assert [event.launch_index for event in events if event.kind == "launch"] == [0, 0, 1, 1]
+
+
+def test_worker_that_crashes_yields_a_failed_outcome_and_the_run_goes_on(tmp_path: Path) -> None:
+    record = run(make_spec(tmp_path, "crash", "good"), ignore).record
+    first, second = (result.outcome for result in record.results)
+    assert isinstance(first, Failed)
+    assert first.error_type == "Killed"
+    assert "SIGABRT" in first.message
+    assert isinstance(second, Succeeded)
+
+
+def test_worker_that_exits_without_a_result_yields_its_last_words(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "exit")
+    assert isinstance(outcome, Failed)
+    assert "status 7" in outcome.message
+    assert "giving up" in outcome.stderr_tail
+
+
+def test_worker_that_hangs_is_killed_and_says_where_it_hung(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "hang", timeout_s=2)
+    assert isinstance(outcome, TimedOut)
+    assert outcome.stage == "load"
+    assert "fake_worker.py" in outcome.stderr_tail
+
+
+def test_worker_that_writes_garbage_is_stopped(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "garbage")
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "ProtocolError"
+
+
+def test_noise_on_the_workers_output_does_no_harm(tmp_path: Path) -> None:
+    assert isinstance(outcome_of(tmp_path, "noise"), Succeeded)
+
+
+def test_worker_that_lingers_after_its_result_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbench.runner.process.EXIT_GRACE_S", 0.3)
+    assert isinstance(outcome_of(tmp_path, "linger"), Succeeded)
+
+
+def test_worker_whose_child_keeps_its_output_open_is_not_waited_for(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "orphan")
+    assert isinstance(outcome, Failed)
+    assert "status 3" in outcome.message
+
+
+def test_device_out_of_memory_is_an_outcome_of_its_own(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "oom")
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.where == "device"
+
+
+def test_kill_without_an_out_of_memory_event_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbench.runner.process.count_out_of_memory_kills", lambda: 3)
+    outcome = outcome_of(tmp_path, "killed")
+    assert isinstance(outcome, Failed)
+    assert "SIGKILL" in outcome.message
+
+
+def test_kill_by_the_kernel_for_memory_is_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter((3, 4))
+    monkeypatch.setattr("sdbench.runner.process.count_out_of_memory_kills", lambda: next(counts))
+    outcome = outcome_of(tmp_path, "killed")
+    assert isinstance(outcome, OutOfMemory)
+    assert outcome.where == "host"
+
+
+def test_home_in_an_error_message_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/canary-user")
+    result = run(make_spec(tmp_path, "raise"), ignore)
+    everything = b"".join(path.read_bytes() for path in result.folder.rglob("*") if path.is_file())
+    assert b"canary-user" not in everything
+    assert b"secret" in everything
+
+
+def test_skipped_experiments_are_recorded_with_the_reason(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    skip = Skipped(reason="no such device", remedy="get one")
+    spec = make_spec(tmp_path, "good", skipped={spec.planned[0].experiment_id: skip})
+    assert run(spec, ignore).record.results[0].outcome == skip
+
+
+def test_budget_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    record = run(make_spec(tmp_path, "good", "good:2", budget_s=0.001), ignore).record
+    assert [type(result.outcome) for result in record.results] == [Skipped, Skipped]
+    assert "budget" in json.dumps(record.to_json_dict()["results"])
+
+
+def interrupt_on(kind: str, launch_index: int) -> Any:
+    def listener(event: RunEvent) -> None:
+        if event.kind == kind and event.launch_index == launch_index:
+            raise KeyboardInterrupt
+
+    return listener
+
+
+def test_interrupt_seals_what_is_there_and_the_same_run_continues(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good", "good:2")
+    interrupted = run(spec, interrupt_on("sample", 1))
+    assert interrupted.record.ended == "interrupted"
+    load_record(interrupted.folder)
+    verify_files(interrupted.folder, interrupted.record)
+    events: list[RunEvent] = []
+    finished = run(spec, events.append)
+    assert finished.folder == interrupted.folder
+    assert finished.record.ended == "complete"
+    assert any(event.kind == "resumed" for event in events)
+    first = interrupted.record.results[0].outcome
+    last = finished.record.results[0].outcome
+    assert isinstance(first, Succeeded)
+    assert isinstance(last, Succeeded)
+    assert last.launches[: len(first.launches)] == first.launches
+
+
+def test_complete_run_is_not_continued_but_run_anew(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    assert run(spec, ignore).folder != run(spec, ignore).folder
+
+
+def test_fresh_starts_anew_beside_an_unfinished_run(tmp_path: Path) -> None:
+    first = run(make_spec(tmp_path, "good"), interrupt_on("sample", 1))
+    again = run(make_spec(tmp_path, "good", fresh=True), ignore)
+    assert again.folder != first.folder
+
+
+def test_torn_last_line_is_cut_and_its_launch_measured_again(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    folder = run(spec, interrupt_on("sample", 1)).folder
+    journal = folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-20])
+    record = run(spec, ignore).record
+    assert record.ended == "complete"
+    entries, _ = read_journal(journal)
+    assert [entry["kind"] for entry in entries] == ["start", "resume", "launch", "launch"]
+
+
+def test_damage_in_the_middle_of_a_journal_names_the_line(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    folder = run(spec, interrupt_on("sample", 1)).folder
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines.insert(1, b'{"crc32":"00000000","entry":{}}\n')
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(RecordError, match=r"journal\.jsonl:2: the line is damaged"):
+        run(spec, ignore)
+
+
+def test_second_run_on_a_device_says_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec(tmp_path, "good")
+    events: list[RunEvent] = []
+
+    class Waited(Exception):
+        pass
+
+    def listener(event: RunEvent) -> None:
+        events.append(event)
+        raise Waited
+
+    with hold_device(spec.device.lock_key, lambda _who: None), pytest.raises(Waited):
+        run(spec, listener)
+    assert events[0].kind == "waiting"
+    assert "held by process" in events[0].text
+
+
+def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec(tmp_path, "good")
+    real_write, left = os.write, [6]
+
+    def failing_write(fd: int, data: Any) -> int:
+        if b'"kind":"launch"' in bytes(data):
+            left[0] -= 3
+            if left[0] <= 0:
+                real_write(fd, bytes(data)[:10])
+                raise OSError(28, "No space left on device")
+        return real_write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdbench.store.journal.os.write", failing_write)
+        with pytest.raises(EnvironmentProblem, match="No space left on device.*run the same command again"):
+            run(spec, ignore)
+    entries, sound_bytes = read_journal(next(tmp_path.glob("*/journal.jsonl")))
+    assert [entry["kind"] for entry in entries] == ["start", "launch"]
+    assert sound_bytes == next(tmp_path.glob("*/journal.jsonl")).stat().st_size
+    assert run(spec, ignore).record.ended == "complete"
+
+
+def test_runner_does_not_import_the_worker() -> None:
+    source = Path(run_module.__file__).parent
+    assert not [path for path in source.glob("*.py") if "sdbench.worker import" in path.read_text()]
