@@ -64,7 +64,7 @@ def check_pin(hub_id: str | None, revision: str | None) -> tuple[str, str]:
             "so give all 40 hex digits in lower case"
         )
     try:
-        validate_repo_id(hub_id)
+        validate_repo_id(hub_id or "")
     except HFValidationError:
         raise UserError(f"model.hub_id {hub_id!r} is no repository; write it as owner/name") from None
     return str(hub_id), revision
@@ -168,7 +168,7 @@ def _endpoint_shown() -> str:
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
-    """Return what the library raises: a ValueError is an answer that is no JSON, a RuntimeError comes from hf_xet."""
+    """Return what the library raises; hf_xet adds RuntimeError, and what is no hub answers with other JSON or none."""
     import httpx2
 
-    return (OSError, ValueError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL)
+    return (OSError, ValueError, TypeError, KeyError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
 from http import HTTPStatus
 from pathlib import Path
 
 from sdbench.errors import WeightsUnavailable
 
 _FULL_DISK = (ENOSPC, EDQUOT)
-_NOT_WRITABLE = (EACCES, EPERM, EROFS)
+_NOT_WRITABLE = (EACCES, EEXIST, ENOTDIR, EPERM, EROFS)
 
 
 @dataclass(frozen=True)

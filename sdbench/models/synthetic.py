@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -124,13 +123,9 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
 def _fill_buffers(component: str, network: Any) -> None:  # noqa: ANN401
     import torch
 
-    for name, buffer in _buffers(network):
+    for name, buffer in network.named_buffers():
         if name.rpartition(".")[2] != "position_ids":
             raise UnknownBufferError(
                 f"{component} has a buffer {name!r} that synthetic weights cannot fill; teach the recipe its values"
             )
         buffer.copy_(torch.arange(buffer.shape[-1], device=buffer.device).expand(buffer.shape))
-
-
-def _buffers(network: Any) -> Iterator[tuple[str, "torch.Tensor"]]:  # noqa: ANN401
-    yield from network.named_buffers()

@@ -1,0 +1,295 @@
+"""Downloading from a hub: what arrives, and what is said when it does not."""
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdbench.errors import UserError, WeightsUnavailable
+from sdbench.models.hub import REQUIRED_FILES, WANTED_FILES, Pin, check_pin, fetch_snapshot, read_token
+from tests.models.hub import HUB_ID, REVISION, Hub, free_endpoint, serving
+
+CANARY = "hf_canary_0123456789_never_shown"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+# Larger than the chunks that the tests make the library write, so that a broken download leaves some behind.
+UNET_BYTES = bytes(range(256)) * 512
+CHUNK_BYTES = 1024
+
+
+def small_repository() -> dict[str, bytes]:
+    """Return a repository with every file, none of which can be loaded."""
+    files = {name: f"content of {name}".encode() for name in WANTED_FILES}
+    return files | {UNET: UNET_BYTES, "README.md": b"# tiny", "unet/diffusion_pytorch_model.bin": b"pickle"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(Hub(files=small_repository())) as running:
+        reach(monkeypatch, running.endpoint)
+        yield running
+
+
+def reach(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Point huggingface_hub at ``endpoint``, without tokens of this machine, waiting or large chunks."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("ACCESS_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK_BYTES)
+    monkeypatch.setattr(time, "sleep", lambda duration_s: None)
+
+
+def fetch(folder: Path, revision: str = REVISION, hub_id: str = HUB_ID) -> Path:
+    return fetch_snapshot(Pin(hub_id, revision, folder), sleep=lambda duration_s: None)
+
+
+def refusal(folder: Path, revision: str = REVISION, hub_id: str = HUB_ID) -> str:
+    """Return what is said when fetching fails: one line."""
+    with pytest.raises(WeightsUnavailable) as caught:
+        fetch(folder, revision, hub_id)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_needed_files_arrive_and_no_others(hub: Hub, tmp_path: Path) -> None:
+    folder = fetch(tmp_path)
+    arrived = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert arrived == {name: hub.files[name] for name in WANTED_FILES}
+    assert not hub.ranges_of("diffusion_pytorch_model.bin")
+
+
+def test_a_complete_cache_asks_nothing_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    folder = fetch(tmp_path)
+    hub.requests.clear()
+    assert fetch(tmp_path) == folder
+    assert hub.requests == []
+
+
+def test_a_cache_that_lost_a_file_fetches_only_that(hub: Hub, tmp_path: Path) -> None:
+    lost = fetch(tmp_path) / "vae/config.json"
+    lost.resolve().unlink()
+    hub.requests.clear()
+    fetch(tmp_path)
+    assert lost.read_bytes() == hub.files["vae/config.json"]
+    assert [seen.path.rpartition(REVISION)[2] for seen in hub.requests if seen.method == "GET"][
+        -1
+    ] == "/vae/config.json"
+    assert hub.ranges_of(UNET) == []
+
+
+def test_a_stream_that_ends_early_is_resumed_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    hub.break_off, hub.broken = "end early", {UNET}
+    assert (fetch(tmp_path) / UNET).read_bytes() == UNET_BYTES
+    first, second = hub.ranges_of(UNET)
+    assert first is None
+    assert second == f"bytes={len(UNET_BYTES) // 2}-"
+
+
+def test_a_connection_that_is_reset_is_tried_again_and_keeps_finished_files(hub: Hub, tmp_path: Path) -> None:
+    hub.break_off, hub.broken = "reset", {UNET}
+    assert (fetch(tmp_path) / UNET).read_bytes() == UNET_BYTES
+    assert len(hub.ranges_of(UNET)) > 1
+    assert all(len(hub.ranges_of(name)) == 1 for name in WANTED_FILES if name != UNET)
+
+
+def test_a_connection_that_breaks_every_time_is_given_up_with_its_remedy(hub: Hub, tmp_path: Path) -> None:
+    hub.break_off, hub.broken, hub.breaks_per_file = "reset", {UNET}, 1000
+    message = refusal(tmp_path)
+    assert f"the connection to {hub.endpoint} broke again and again" in message
+    assert "run again: finished files are kept" in message
+
+
+def test_a_gated_repository_asks_for_a_token(hub: Hub, tmp_path: Path) -> None:
+    hub.gate_token = "hf_other"
+    message = refusal(tmp_path)
+    assert "org/tiny is gated (401)" in message
+    assert f"accept its terms on {hub.endpoint}/org/tiny, then set HF_TOKEN" in message
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN"])
+def test_a_token_without_access_is_told_apart(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    hub.gate_token = "hf_other"
+    monkeypatch.setenv(variable, CANARY)
+    message = refusal(tmp_path)
+    assert "the account of the token has no access (403)" in message
+    assert CANARY not in message
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN"])
+def test_a_token_with_access_opens_the_gate(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    hub.gate_token = CANARY
+    monkeypatch.setenv(variable, f"{CANARY}\n")
+    assert (fetch(tmp_path) / UNET).is_file()
+
+
+def test_hf_token_goes_before_access_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_first")
+    monkeypatch.setenv("ACCESS_TOKEN", "hf_second")
+    assert read_token() == "hf_first"
+
+
+def test_a_login_stored_on_this_machine_is_not_sent(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    stored = tmp_path / "token"
+    stored.write_text(CANARY)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(stored))
+    fetch(tmp_path)
+    assert {seen.authorization for seen in hub.requests} == {None}
+
+
+def test_a_garbled_token_is_refused_without_showing_it(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", f"{CANARY}\nX-Other: 1")
+    message = refusal(tmp_path)
+    assert "HF_TOKEN holds characters that no token has" in message
+    assert CANARY not in message
+    assert hub.requests == []
+
+
+def test_a_missing_revision_is_named(hub: Hub, tmp_path: Path) -> None:
+    revision = "f" * 40
+    message = refusal(tmp_path, revision=revision)
+    assert f"org/tiny has no revision {revision}" in message
+    assert "/org/tiny/commits/main" in message
+
+
+def test_a_missing_repository_is_named(hub: Hub, tmp_path: Path) -> None:
+    message = refusal(tmp_path, hub_id="org/absent")
+    assert f"{hub.endpoint} answered 404 when asked for org/absent; check model.hub_id" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "check model.hub_id"), (403, "a token that may read it"), (500, "try again later")]
+)
+def test_a_refused_listing_is_named_with_its_status(hub: Hub, tmp_path: Path, status: int, remedy: str) -> None:
+    hub.list_status = status
+    message = refusal(tmp_path)
+    assert f"answered {status} when asked for org/tiny" in message
+    assert remedy in message
+
+
+def test_a_refused_token_is_told_apart_from_a_missing_one(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.list_status = 401
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    assert "the token may be invalid" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, "tokenizer/*"])
+def test_a_missing_file_is_named_before_anything_is_downloaded(hub: Hub, tmp_path: Path, name: str) -> None:
+    del hub.files["unet/diffusion_pytorch_model.bin"]
+    hub.files = {path: content for path, content in hub.files.items() if not Path(path).match(name)}
+    message = refusal(tmp_path)
+    assert "lacks" in message
+    assert name.replace("*", "vocab.json") in message
+    assert not [seen for seen in hub.requests if "/resolve/" in seen.path]
+
+
+def test_the_older_pair_of_tokenizer_files_is_enough(hub: Hub, tmp_path: Path) -> None:
+    del hub.files["tokenizer/tokenizer.json"]
+    assert (fetch(tmp_path) / "tokenizer/merges.txt").is_file()
+
+
+def test_a_listed_file_that_is_gone_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.unlisted = {"vae/config.json"}
+    assert "lacks a file that it lists" in refusal(tmp_path)
+
+
+def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {
+        path.replace(".safetensors", ".bin") if path == UNET else path: content for path, content in hub.files.items()
+    }
+    message = refusal(tmp_path)
+    assert "only pickled weights (unet/diffusion_pytorch_model.bin), which can run code" in message
+    assert "pin a revision that has safetensors" in message
+    assert not [seen for seen in hub.requests if "/resolve/" in seen.path]
+
+
+def test_no_network_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = free_endpoint()
+    reach(monkeypatch, endpoint)
+    message = refusal(tmp_path)
+    assert f"no connection to {endpoint}" in message
+    assert f"copy a filled cache to {tmp_path}" in message
+
+
+def test_offline_mode_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b"[]"])
+def test_an_answer_that_is_no_listing_is_one_line(hub: Hub, tmp_path: Path, listing: bytes) -> None:
+    hub.listing = listing
+    message = refusal(tmp_path)
+    assert "check HF_ENDPOINT and the network" in message or (listing == b"[]" and "lacks unet/config.json" in message)
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be")
+    message = refusal(blocked)
+    assert str(blocked) in message
+    assert "cannot be written" in message
+
+
+def test_a_password_in_the_endpoint_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = free_endpoint().removeprefix("http://")
+    reach(monkeypatch, f"http://user:{CANARY}@{address}")
+    message = refusal(tmp_path)
+    assert f"no connection to http://{address}" in message
+    assert CANARY not in message
+
+
+@pytest.mark.parametrize("trouble", ["gate", "reset", "end early", "status", "revision", "none"])
+def test_the_token_is_in_no_log_message_traceback_or_file(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    monkeypatch.setattr(constants, "HF_DEBUG", True)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    hub.gate_token = "hf_other" if trouble == "gate" else None
+    hub.list_status = 500 if trouble == "status" else None
+    if trouble in ("reset", "end early"):
+        hub.break_off, hub.broken, hub.breaks_per_file = trouble, {UNET}, 1000  # type: ignore[assignment]
+    said = ""
+    with caplog.at_level(logging.DEBUG):
+        try:
+            fetch(tmp_path, revision="f" * 40 if trouble == "revision" else REVISION)
+        except WeightsUnavailable as error:
+            # With its traceback, because a bug report would carry that.
+            said = "".join(traceback.format_exception(error))
+    assert bool(said) == (trouble != "none")
+    assert caplog.records, "the library logs its requests, or the guard guards nothing"
+    assert CANARY not in said + caplog.text
+    assert any(seen.authorization == f"Bearer {CANARY}" for seen in hub.requests)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("revision", [None, "main", "0123456", REVISION.upper(), REVISION + "0", REVISION + "\n"])
+def test_a_revision_that_is_no_commit_hash_is_refused(revision: str | None) -> None:
+    with pytest.raises(UserError, match="is no commit hash"):
+        check_pin(HUB_ID, revision)
+
+
+@pytest.mark.parametrize("hub_id", [None, "", "a/b/c", "../../etc", "org/ti ny", "org/tiny.git"])
+def test_a_hub_id_that_names_no_repository_is_refused(hub_id: str | None) -> None:
+    with pytest.raises(UserError, match="write it as owner/name"):
+        check_pin(hub_id, REVISION)

@@ -1,0 +1,296 @@
+"""Loading pretrained weights: whole, from the files that were pinned, or not at all."""
+
+import hashlib
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sdbench.errors import UserError, WeightsUnavailable
+from sdbench.models.architectures import COMPONENTS, load_architecture
+from sdbench.models.hub import CONFIG_FILES, WANTED_FILES, WEIGHT_FILES
+from sdbench.models.libraries import LibraryClasses, import_library_classes
+from sdbench.models.pipeline import build_pipeline
+from sdbench.models.pretrained import PretrainedParts, load_network, load_pretrained
+from sdbench.schema.experiment import Experiment
+from tests.models.hub import HUB_ID, REVISION, Hub, serving
+
+NAME = f"{HUB_ID} at {REVISION}"
+TINY = load_architecture("tiny")
+EXPERIMENT = Experiment(architecture="tiny", weights="pretrained", hub_id=HUB_ID, revision=REVISION)
+SYNTHETIC = Experiment(architecture="tiny", weights_seed=7)
+
+
+@cache
+def classes() -> LibraryClasses:
+    return import_library_classes()
+
+
+@cache
+def repository() -> dict[str, bytes]:
+    """Return the files of a tiny pipeline as diffusers saves it."""
+    with TemporaryDirectory() as folder:
+        build_pipeline(SYNTHETIC, "cpu", Path(folder)).pipeline.save_pretrained(folder)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(Hub(files=dict(repository()))) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.delenv("ACCESS_TOKEN", raising=False)
+        monkeypatch.setattr(time, "sleep", lambda duration_s: None)
+        yield running
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """Return a cache that holds the repository already, in the layout of huggingface_hub without links."""
+    folder = tmp_path / "models--org--tiny" / "snapshots" / REVISION
+    for name, content in repository().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def load(cache_folder: Path) -> PretrainedParts:
+    return load_pretrained(EXPERIMENT, TINY, classes(), cache_folder)
+
+
+def refusal(cache_folder: Path) -> str:
+    with pytest.raises(WeightsUnavailable) as caught:
+        load(cache_folder)
+    message = str(caught.value)
+    assert message.startswith(NAME)
+    assert "\n" not in message
+    return message
+
+
+def rewrite_weights(snapshot: Path, component: str, weights: dict[str, torch.Tensor]) -> None:
+    save_file(weights, snapshot / WEIGHT_FILES[component], metadata={"format": "pt"})
+
+
+def draw(experiment: Experiment, cache_folder: Path) -> np.ndarray:
+    pipeline = build_pipeline(experiment, "cpu", cache_folder).pipeline
+    generator = torch.Generator("cpu").manual_seed(3)
+    options = {"height": 64, "width": 64, "num_inference_steps": 2, "output_type": "np"}
+    images: np.ndarray = pipeline("a photo of a horse", generator=generator, **options).images
+    return images
+
+
+def test_downloaded_weights_draw_the_image_of_those_that_were_saved(hub: Hub, tmp_path: Path) -> None:
+    assert np.array_equal(draw(EXPERIMENT, tmp_path), draw(SYNTHETIC, tmp_path))
+    assert len(hub.ranges_of(WEIGHT_FILES["unet"])) == 1
+
+
+def test_a_full_cache_is_loaded_without_any_connection(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        pytest.fail(f"a connection was opened: {arguments[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert build_pipeline(EXPERIMENT, "cpu", tmp_path).parameter_count == TINY.parameter_count
+
+
+def test_the_digest_is_that_of_the_three_weight_files(snapshot: Path, tmp_path: Path) -> None:
+    hashes = {name: hashlib.sha256(repository()[path]).hexdigest() for name, path in WEIGHT_FILES.items()}
+    canonical = json.dumps(hashes, sort_keys=True, separators=(",", ":"))
+    assert load(tmp_path).digest == f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_pretrained_weights_have_the_precision_asked_for(snapshot: Path, tmp_path: Path, precision: str) -> None:
+    experiment = Experiment.model_validate({**EXPERIMENT.model_dump(), "precision": precision})
+    built = build_pipeline(experiment, "cpu", tmp_path)
+    expected = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    for network in (built.pipeline.unet, built.pipeline.vae, built.pipeline.text_encoder):
+        assert {tensor.dtype for tensor in network.parameters()} == {expected}
+        assert not network.training
+    assert built.parameter_count == TINY.parameter_count
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_revision_that_moves_is_refused(tmp_path: Path) -> None:
+    experiment = Experiment(architecture="tiny", weights="pretrained", hub_id=HUB_ID, revision="main")
+    with pytest.raises(UserError, match="branches and tags move"):
+        build_pipeline(experiment, "cpu", tmp_path)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_missing_weight_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
+    weights = load_file(snapshot / WEIGHT_FILES[component])
+    lost = max(weights)
+    del weights[lost]
+    rewrite_weights(snapshot, component, weights)
+    message = refusal(tmp_path)
+    assert WEIGHT_FILES[component] in message
+    assert f"1 missing ({lost.removeprefix('text_model.')})" in message
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_an_unexpected_weight_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
+    weights = load_file(snapshot / WEIGHT_FILES[component])
+    rewrite_weights(snapshot, component, {**weights, "surplus.weight": torch.zeros(3)})
+    assert "1 unexpected (surplus.weight)" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_weight_of_another_shape_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
+    weights = load_file(snapshot / WEIGHT_FILES[component])
+    name = max(weights)
+    rewrite_weights(snapshot, component, {**weights, name: torch.zeros(weights[name].shape[0] + 1)})
+    assert f"1 of another shape ({name.removeprefix('text_model.')})" in refusal(tmp_path)
+
+
+def test_many_missing_weights_are_counted_and_the_first_named(snapshot: Path, tmp_path: Path) -> None:
+    weights = load_file(snapshot / WEIGHT_FILES["unet"])
+    rewrite_weights(snapshot, "unet", {name: weights[name] for name in sorted(weights)[20:]})
+    message = refusal(tmp_path)
+    assert "20 missing (" in message
+    assert "and 15 more" in message
+
+
+def test_renamed_weights_of_the_text_encoder_are_not_reinitialised_silently(snapshot: Path, tmp_path: Path) -> None:
+    weights = load_file(snapshot / WEIGHT_FILES["text_encoder"])
+    rewrite_weights(snapshot, "text_encoder", {f"encoder_model.{name}": weights[name] for name in weights})
+    message = refusal(tmp_path)
+    assert f"{len(weights)} missing" in message
+    assert f"{len(weights)} unexpected" in message
+
+
+def test_a_weight_that_the_library_leaves_out_of_its_report_is_missed(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classes().text_encoder, "_keys_to_ignore_on_load_missing", [r"final_layer_norm"])
+    weights = load_file(snapshot / WEIGHT_FILES["text_encoder"])
+    rewrite_weights(snapshot, "text_encoder", {k: v for k, v in weights.items() if "final_layer_norm" not in k})
+    assert "values where the network has" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_damaged_file_is_refused(snapshot: Path, tmp_path: Path, component: str) -> None:
+    path = snapshot / WEIGHT_FILES[component]
+    path.write_bytes(path.read_bytes()[:5000])
+    assert f"{WEIGHT_FILES[component]} cannot be loaded" in refusal(tmp_path)
+
+
+def test_a_file_that_changed_in_the_cache_is_refused(hub: Hub, tmp_path: Path) -> None:
+    load(tmp_path)
+    path = tmp_path / "models--org--tiny" / "snapshots" / REVISION / WEIGHT_FILES["vae"]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.resolve().write_bytes(content)
+    assert "is damaged in the cache" in refusal(tmp_path)
+
+
+def test_pickled_weights_beside_are_never_opened(snapshot: Path, tmp_path: Path) -> None:
+    for component in COMPONENTS:
+        path = snapshot / WEIGHT_FILES[component]
+        shutil.copy(path, path.with_name("pytorch_model.bin"))
+        path.with_name("diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    assert load(tmp_path).networks["unet"] is not None
+
+
+def test_only_a_pickle_is_refused_by_the_loader_too(snapshot: Path) -> None:
+    path = snapshot / WEIGHT_FILES["vae"]
+    torch.save(load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+    with pytest.raises(WeightsUnavailable, match="cannot be loaded"):
+        load_network(snapshot, "vae", classes(), NAME)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("unet", "cross_attention_dim", 1024),
+        ("vae", "scaling_factor", 0.13025),
+        ("text_encoder", "num_hidden_layers", 23),
+        ("scheduler", "prediction_type", "v_prediction"),
+    ],
+)
+def test_another_architecture_is_refused(snapshot: Path, tmp_path: Path, part: str, key: str, value: object) -> None:
+    path = snapshot / CONFIG_FILES[part]
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    message = refusal(tmp_path)
+    assert f"{CONFIG_FILES[part]} describes another architecture ({key} {value!r} instead of" in message
+
+
+@pytest.mark.parametrize("content", ["[1]", "no JSON", '"text"', ""])
+def test_a_config_that_is_no_object_is_refused(snapshot: Path, tmp_path: Path, content: str) -> None:
+    (snapshot / CONFIG_FILES["unet"]).write_text(content)
+    assert "unet/config.json is no JSON object" in refusal(tmp_path)
+
+
+def test_code_that_a_repository_brings_is_not_run(hub: Hub, tmp_path: Path) -> None:
+    marker = tmp_path / "was_run"
+    code = f"open({str(marker)!r}, 'w').close()".encode()
+    for part in ("unet", "vae", "text_encoder"):
+        config = json.loads(hub.files[CONFIG_FILES[part]])
+        config["auto_map"] = {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}
+        hub.files[CONFIG_FILES[part]] = json.dumps(config).encode()
+        hub.files[f"{part}/evil.py"] = code
+    hub.files["pipeline.py"] = code
+    load(tmp_path)
+    assert not marker.exists()
+    assert not [seen for seen in hub.requests if seen.path.endswith(".py")]
+
+
+def test_a_repository_in_the_layout_of_2022_loads_the_same_weights(snapshot: Path, tmp_path: Path) -> None:
+    expected = {name: network.state_dict() for name, network in load(tmp_path).networks.items()}
+    rewrite_weights(snapshot, "text_encoder", in_the_names_of_2022("text_encoder", snapshot))
+    rewrite_weights(snapshot, "vae", in_the_names_of_2022("vae", snapshot))
+    (snapshot / "tokenizer/tokenizer.json").unlink()
+    write_older_tokenizer(snapshot / "tokenizer")
+    parts = load(tmp_path)
+    for component, weights in expected.items():
+        found = parts.networks[component].state_dict()
+        assert all(torch.equal(found[name], weights[name]) for name in weights)
+    ids = parts.tokenizer("a photo of an astronaut", padding="max_length", truncation=True).input_ids
+    assert ids[:7] == [49406, 320, 1125, 539, 550, 18376, 49407]
+    assert len(ids) == 77
+
+
+def in_the_names_of_2022(component: str, snapshot: Path) -> dict[str, torch.Tensor]:
+    """Return weights as Stable Diffusion v1.4 was published: a prefix and positions, and 1x1 attention names."""
+    weights = load_file(snapshot / WEIGHT_FILES[component])
+    if component == "text_encoder":
+        named = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in weights.items()}
+        return {**named, "text_model.embeddings.position_ids": torch.arange(77)[None]}
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for name, tensor in weights.items():
+        for new, old in older.items():
+            name = name.replace(f".{new}.", f".{old}.")  # noqa: PLW2901 - one replacement after the other
+        renamed[name] = tensor
+    assert sum("proj_attn" in name for name in renamed) == 4
+    return renamed
+
+
+def write_older_tokenizer(folder: Path) -> None:
+    from sdbench.models.tokenizer import find_vocabulary_file, parse_vocabulary, read_vocabulary_text
+
+    vocabulary, merges = parse_vocabulary(read_vocabulary_text(find_vocabulary_file()))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(f"{left} {right}" for left, right in merges) + "\n"
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 77, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"})
+    )
+
+
+def test_the_saved_pipeline_has_every_file_that_is_wanted_but_the_older_tokenizer() -> None:
+    older = {"tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json"}
+    assert set(WANTED_FILES) - older <= set(repository())
