@@ -60,13 +60,13 @@ class Redactor:
     def __init__(self, root: Path = ROOT, environ: Mapping[str, str] | None = None) -> None:
         """Collect what must not be written, from the environment, the user database and the kernel."""
         environ = os.environ if environ is None else environ
-        self._literal: dict[str, str] = {}
-        for value in sorted(_find_secrets(environ), key=len, reverse=True):
-            self._literal[value] = "(secret)"
-        for value in _find_serials(root):
-            self._literal[value] = "(serial)"
-        for path in sorted(_find_homes(environ), key=len, reverse=True):
-            self._literal[path] = "~"
+        literals = dict.fromkeys(_find_homes(environ), "~") | dict.fromkeys(_find_serials(root), "(serial)")
+        literals |= dict.fromkeys(_find_secrets(environ), "(secret)")
+        # A home of "/ann" must not eat the start of "/annex"; secrets and serial numbers hide anywhere.
+        self._literals = [
+            (re.compile(re.escape(value) + (r"(?![A-Za-z0-9_])" if label == "~" else ""), re.IGNORECASE), label)
+            for value, label in sorted(literals.items(), key=lambda item: -len(item[0]))
+        ]
         words = {**dict.fromkeys(_find_hosts(root, environ), "(host)"), **dict.fromkeys(_find_users(environ), "(user)")}
         self._words = [
             (re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", re.IGNORECASE), label)
@@ -75,13 +75,8 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return ``text`` without home paths, names, tokens, serial numbers, MAC addresses and GPU UUIDs."""
-        for value, label in self._literal.items():
-            # A home of "/ann" must not eat the start of "/annex".
-            text = (
-                re.sub(rf"{re.escape(value)}(?![A-Za-z0-9_])", label, text)
-                if label == "~"
-                else text.replace(value, label)
-            )
+        for literal, label in self._literals:
+            text = literal.sub(label, text)
         text = _GPU_UUID.sub(r"\1-(redacted)", text)
         text = _MAC.sub("(mac)", text)
         text = _HUB_TOKEN.sub("(secret)", text)

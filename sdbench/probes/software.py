@@ -41,11 +41,11 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
     commit, dirty = read_own_commit(environ)
     return Software(
         os_name=_os_name(root),
-        kernel=read_text(root, "proc/sys/kernel/osrelease"),
+        kernel=_redacted(read_text(root, "proc/sys/kernel/osrelease"), redactor),
         libc=_libc(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=tuple(
-            Package(name=name, version=version)
+            Package(name=name, version=_redacted(version, redactor))
             for name, version in sorted(installed_versions().items())
             if _PACKAGES.fullmatch(name)
         ),
@@ -60,6 +60,11 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
         sdbench_commit=commit,
         sdbench_dirty=dirty,
     )
+
+
+def _redacted(reading: Reading[str], redactor: Redactor) -> Reading[str]:
+    """Return a text that whoever built a kernel or a package chose, without the names of this machine."""
+    return reading if isinstance(reading, Unknown) else Known(value=redactor.redact(reading.value))
 
 
 def _os_name(root: Path) -> Reading[str]:
@@ -123,7 +128,7 @@ def _image_digest(environ: Mapping[str, str], root: Path) -> Reading[str]:
     if match := _DIGEST.fullmatch(declared):
         return Known(value=match["digest"])
     if declared:
-        return Unknown(reason="SDBENCH_IMAGE_DIGEST is no digest of the form sha256:...")
+        return Unknown(reason="SDBENCH_IMAGE_DIGEST is no digest (sha256:...)")
     container = read_container(environ, root)
     if isinstance(container, Known) and container.value == NONE:
         return Unknown(reason="not in a container")

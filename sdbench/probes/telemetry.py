@@ -104,7 +104,7 @@ class Telemetry:
                 Notice(
                     code="gpu-power-limit",
                     message=f"the power limit held the clocks down in {shares[_POWER_LIMIT]:.0%} of the samples",
-                    remedy="usual at full load; compare only with runs under the same power limit (see the fingerprint)",
+                    remedy="usual at full load; compare only with runs under the same power limit",
                 )
             )
         slowed = {name: share for name, share in shares.items() if name != _POWER_LIMIT}

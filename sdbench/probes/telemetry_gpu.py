@@ -24,7 +24,7 @@ class GpuProbe:
         self._foreign = Column(
             "gpu_foreign_process_count",
             "processes",
-            _every(lambda: count_foreign_processes(nvml, index, own_pids, root)),
+            _now_and_then(lambda: count_foreign_processes(nvml, index, own_pids, root)),
         )
         self.columns = (
             Column("gpu_sm_clock_mhz", "MHz", lambda: value_of(nvml.clock_mhz(index, CLOCK_SM))),
@@ -71,14 +71,14 @@ def value_of(reading: Reading[Any]) -> float:
     return float(reading.value)
 
 
-def _every(read: Callable[[], Reading[int]]) -> ReadFloat:
+def _now_and_then(read: Callable[[], Reading[int]]) -> ReadFloat:
     count, last = 0, 0.0
 
-    def read_now_and_then() -> float:
+    def read_or_repeat() -> float:
         nonlocal count, last
         if count % _PROCESSES_EVERY == 0:
             last = value_of(read())
         count += 1
         return last
 
-    return read_now_and_then
+    return read_or_repeat

@@ -1,0 +1,142 @@
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.probes import doctor
+from sdbench.probes.doctor import Finding, diagnose
+from sdbench.schema.base import Known
+from tests.probes.replay import BARE_METAL, plant, replay_nvml
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Any:
+    root = plant(tmp_path / "root", BARE_METAL)
+
+    def look_here(snapshot: str = "driver-absent", **files: str) -> dict[str, Finding]:
+        plant(root, {name.replace("__", "/"): text for name, text in files.items()})
+        environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": str(tmp_path)}
+        return {finding.name: finding for finding in diagnose(nvml=replay_nvml(snapshot), root=root, environ=environ)}
+
+    return look_here
+
+
+def test_every_finding_that_is_not_well_has_a_remedy(look: Any) -> None:
+    findings = [*look().values(), *look("foreign-process").values(), *look("not-supported").values()]
+
+    assert all(bool(finding.remedy) == (finding.level != "ok") for finding in findings)
+    assert all("\n" not in finding.found + finding.remedy for finding in findings)
+
+
+def test_installed_libraries_are_found_without_importing_them(look: Any) -> None:
+    findings = look()
+
+    names = ("python", "torch", "diffusers", "transformers", "CLIP vocabulary", "report")
+    assert {findings[name].level for name in names} == {"ok"}
+
+
+def test_what_is_not_installed_is_lacking_with_the_command(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed_versions", dict)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    findings = look()
+
+    for name in ("python", "torch", "diffusers", "transformers", "CLIP vocabulary", "report"):
+        assert findings[name].level == "lacking"
+    assert "sdbench[report]" in findings["report"].remedy
+    assert "jinja2, altair, vl-convert-python" in findings["report"].found
+
+
+def test_a_machine_without_a_gpu_is_well(look: Any) -> None:
+    finding = look()["NVIDIA driver"]
+
+    assert finding.level == "ok"
+    assert "runs measure the CPU" in finding.found
+
+
+def test_a_gpu_without_its_driver_is_lacking(look: Any) -> None:
+    finding = look("driver-not-loaded", dev__nvidia0="")["NVIDIA driver"]
+
+    assert finding.level == "lacking"
+    assert "install the NVIDIA driver" in finding.remedy
+
+
+def test_a_gpu_that_torch_cannot_use_is_lacking(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look("healthy")["NVIDIA driver"].found == "driver 580.65.06: NVIDIA GeForce RTX 4090"
+    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="none"))
+    assert look("healthy")["torch with CUDA"].level == "lacking"
+    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="13.0"))
+    assert look("healthy")["torch with CUDA"].level == "ok"
+
+
+def test_strangers_on_the_gpu_are_a_warning(look: Any) -> None:
+    assert look("two-gpus")["GPU to itself"].level == "ok"
+    assert look("foreign-process")["GPU to itself"].level == "warning"
+    assert look("not-supported")["GPU to itself"].level == "warning"
+
+
+def test_too_little_memory_for_the_full_size_model_is_a_warning(look: Any) -> None:
+    plenty = f"MemTotal: {64 * 2**20} kB\nMemAvailable: {60 * 2**20} kB\n"
+    group = {"sys__fs__cgroup__user.slice__memory.max": str(64 * 2**30)}
+
+    assert look()["memory"].level == "warning"
+    assert look(proc__meminfo=plenty, **group)["memory"].level == "ok"
+    assert look(**{**group, "sys__fs__cgroup__user.slice__memory.max": str(2**30)})["memory"].level == "warning"
+
+
+def test_a_governor_that_is_not_performance_is_a_warning(look: Any) -> None:
+    assert look()["CPU governor"].level == "warning"
+    governor = "sys__devices__system__cpu__cpu{}__cpufreq__scaling_governor"
+    assert look(**{governor.format(1): "performance\n"})["CPU governor"].level == "ok"
+
+
+def test_other_load_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+
+    assert look()["other load"].level == "ok"
+    assert look(proc__loadavg="3.00 1 1 1/1 1\n")["other load"].level == "warning"
+
+
+def test_fewer_cpus_of_time_than_threads_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    limited = look()["CPUs"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(2)))
+
+    assert limited.level == "warning"
+    assert "set threads to 3" in limited.remedy
+    assert look()["CPUs"].level == "ok"
+
+
+@pytest.mark.parametrize(("free_gib", "level"), [(0.5, "lacking"), (3.0, "warning"), (50.0, "ok")])
+def test_disk_that_is_nearly_full_is_reported(
+    look: Any, monkeypatch: pytest.MonkeyPatch, free_gib: float, level: str
+) -> None:
+    usage = type("usage", (), {"free": free_gib * 2**30})
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    assert look()["disk"].level == level
+
+
+def test_energy_counters_are_looked_for_in_processor_and_gpu(look: Any) -> None:
+    assert look()["energy counters"].level == "warning"
+    assert "NVML" in look("healthy")["energy counters"].found
+    zone = "sys__class__powercap__intel-rapl:0__"
+    rapl = {zone + "name": "package-0\n", zone + "energy_uj": "1\n"}
+    assert look(**rapl)["energy counters"].found == "RAPL, 1 packages"
+
+
+def test_a_peak_that_cannot_be_reset_is_a_warning(look: Any) -> None:
+    assert look()["memory peak"].level == "warning"
+    status = "VmHWM: 10 kB\nVmRSS: 10 kB\n"
+    assert look(proc__self__clear_refs="", proc__self__status=status)["memory peak"].level == "ok"
+
+
+def test_docker_is_optional(look: Any, tmp_path: Path) -> None:
+    assert look()["docker (optional)"].level == "warning"
+    client = tmp_path / "docker"
+    client.write_text("")
+    client.chmod(0o755)
+    assert look()["docker (optional)"].level == "ok"

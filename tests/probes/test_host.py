@@ -1,0 +1,157 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from sdbench.probes.configuration import read_configuration, read_container
+from sdbench.probes.files import read_int, read_text
+from sdbench.probes.gpu import list_gpu_indices
+from sdbench.probes.hardware import read_hardware, read_virtualization
+from sdbench.probes.state import read_state
+from sdbench.schema.base import Known, Unknown
+from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, gpu_of, plant, replay_nvml
+
+ABSENT = replay_nvml("driver-absent")
+NO_SALT = Unknown(reason="no salt")
+NVIDIA_ON_PCI = {
+    "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
+    "sys/bus/pci/devices/0000:01:00.0/class": "0x030200\n",
+}
+
+
+def test_hardware_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
+    hardware = read_hardware(ABSENT, NO_SALT, plant(tmp_path, BARE_METAL))
+
+    assert hardware.cpu_model == Known(value="Intel(R) Xeon(R) Platinum 8480+")
+    assert hardware.cpu_family_model_stepping == Known(value="family 6, model 143, stepping 8")
+    assert hardware.cpu_flags == Known(value=("amx_bf16", "avx2", "fpu", "sse2"))
+    assert hardware.physical_core_count == Known(value=2)
+    assert hardware.logical_cpu_count == Known(value=3)
+    assert hardware.socket_count == Known(value=2)
+    assert hardware.numa_node_count == Known(value=2)
+    assert hardware.cache_bytes == Known(value=("L1 data 49152", "L3 unified 110100480"))
+    assert hardware.memory_total_bytes == Known(value=16000 * 1024)
+
+
+def test_configuration_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
+    configuration = read_configuration(ABSENT, {}, plant(tmp_path, BARE_METAL))
+
+    assert configuration.cpu_governor == Known(value="performance,powersave")
+    assert configuration.cpu_boost == Known(value="on")
+    assert configuration.cpu_clock_max_khz == Known(value=3_800_000)
+    assert configuration.microcode == Known(value="0x2b000590")
+    assert configuration.smt == Known(value="on")
+    assert configuration.transparent_hugepage == Known(value="madvise")
+    assert configuration.swap_total_bytes == Known(value=2000 * 1024)
+    assert configuration.vulnerabilities_mitigated == Known(value=("retbleed: Enhanced IBRS",))
+    assert configuration.container == Known(value="none")
+    assert configuration.affinity_cpu_count == len(os.sched_getaffinity(0))
+
+
+def test_an_empty_machine_is_unknown_everywhere_and_says_why(tmp_path: Path) -> None:
+    hardware = read_hardware(ABSENT, NO_SALT, tmp_path)
+    configuration = read_configuration(ABSENT, {}, tmp_path)
+
+    readings = [*dict(hardware).values(), *dict(configuration).values()]
+    unknown = [reading for reading in readings if isinstance(reading, Unknown)]
+    known = {name for part in (hardware, configuration) for name, reading in part if isinstance(reading, Known)}
+    assert known == {"gpus", "container"}
+    assert len(unknown) == 22
+    assert not any(str(tmp_path) in reading.reason for reading in unknown)
+
+
+def test_no_gpu_is_known_only_where_neither_bus_nor_driver_shows_one(tmp_path: Path) -> None:
+    assert list_gpu_indices(ABSENT, tmp_path) == Known(value=())
+    assert isinstance(list_gpu_indices(ABSENT, plant(tmp_path, NVIDIA_ON_PCI)), Unknown)
+    assert list_gpu_indices(gpu_of("two-gpus"), tmp_path) == Known(value=(0, 1))
+
+
+def test_a_sound_chip_of_nvidias_is_no_gpu(tmp_path: Path) -> None:
+    files = {name: text.replace("0x030200", "0x040300") for name, text in NVIDIA_ON_PCI.items()}
+
+    assert list_gpu_indices(ABSENT, plant(tmp_path, files)) == Known(value=())
+
+
+def test_gpus_appear_in_hardware_and_configuration(tmp_path: Path) -> None:
+    nvml = gpu_of("two-gpus")
+    root = plant(tmp_path, BARE_METAL)
+
+    hardware, configuration = read_hardware(nvml, NO_SALT, root), read_configuration(nvml, {}, root)
+
+    assert isinstance(hardware.gpus, Known)
+    assert isinstance(configuration.gpus, Known)
+    assert [gpu.name for gpu in hardware.gpus.value] == [
+        Known(value="NVIDIA GeForce RTX 4090"),
+        Known(value="NVIDIA A100-SXM4-80GB"),
+    ]
+    assert [gpu.multiprocessor_count for gpu in hardware.gpus.value] == [Known(value=128), Known(value=108)]
+    assert len(configuration.gpus.value) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "kind"),
+    [
+        ({".dockerenv": ""}, {}, "docker"),
+        ({"run/.containerenv": ""}, {}, "podman"),
+        ({".dockerenv": ""}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
+        ({"run/systemd/container": "lxc\n"}, {}, "lxc"),
+        ({}, {"container": "systemd-nspawn"}, "systemd-nspawn"),
+        ({}, {"APPTAINER_CONTAINER": "/secret/image.sif"}, "apptainer"),
+        ({}, {}, "none"),
+    ],
+)
+def test_containers_are_known_by_their_marks(
+    tmp_path: Path, files: dict[str, str], environ: dict[str, str], kind: str
+) -> None:
+    assert read_container(environ, plant(tmp_path, files)) == Known(value=kind)
+
+
+def test_a_virtual_machine_is_named_by_its_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    root = plant(tmp_path, {"proc/cpuinfo": "processor: 0\nflags: fpu hypervisor\n"})
+    assert read_virtualization(root) == Known(value="unnamed hypervisor")
+
+    plant(root, {"sys/class/dmi/id/sys_vendor": "QEMU\n", "sys/class/dmi/id/product_name": "Standard PC\n"})
+    assert read_virtualization(root) == Known(value="QEMU Standard PC")
+
+    plant(root, {"proc/cpuinfo": "processor: 0\nflags: fpu\n"})
+    assert read_virtualization(root) == Known(value="none")
+
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert isinstance(read_virtualization(root), Unknown)
+
+
+def test_an_arm_processor_is_described_by_its_own_lines(tmp_path: Path) -> None:
+    lines = (
+        "processor: 0\nFeatures: fp asimd\nCPU implementer: 0x41\n"
+        "CPU architecture: 8\nCPU part: 0xd4f\nCPU revision: 0\n"
+    )
+    hardware = read_hardware(ABSENT, NO_SALT, plant(tmp_path, {"proc/cpuinfo": lines}))
+
+    assert hardware.cpu_vendor == Known(value="0x41")
+    assert hardware.cpu_family_model_stepping == Known(value="architecture 8, part 0xd4f, revision 0")
+    assert isinstance(hardware.cpu_model, Unknown)
+    assert isinstance(hardware.physical_core_count, Unknown)
+
+
+def test_state_speaks_of_the_device_that_is_measured(tmp_path: Path) -> None:
+    root = plant(tmp_path, BARE_METAL)
+
+    cpu = read_state(CPU_DEVICE, ABSENT, root)
+    gpu = read_state(GPU_DEVICE, gpu_of("foreign-process"), root)
+
+    assert cpu.temperature_c == Known(value=56.5)
+    assert cpu.cpu_clock_mhz == Known(value=2500.0)
+    assert cpu.load_average_1min == Known(value=0.25)
+    assert isinstance(cpu.foreign_gpu_process_count, Unknown)
+    assert gpu.temperature_c == Known(value=61.0)
+    assert gpu.foreign_gpu_process_count == Known(value=3)
+
+
+def test_a_file_that_cannot_be_read_gives_its_path_and_reason(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/empty": "", "proc/word": "many\n", "proc/folder/x": "1"})
+
+    assert read_text(tmp_path, "proc/none") == Unknown(reason="/proc/none: not there")
+    assert read_text(tmp_path, "proc/empty") == Unknown(reason="/proc/empty: empty")
+    assert read_int(tmp_path, "proc/word") == Unknown(reason="/proc/word: 'many' is no integer")
+    assert read_text(tmp_path, "proc/folder") == Unknown(reason="/proc/folder: Is a directory")

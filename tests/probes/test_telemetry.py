@@ -1,0 +1,304 @@
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdbench.probes.telemetry import Telemetry, open_telemetry
+from sdbench.schema.base import Known, Unknown
+from tests.probes.replay import (
+    BARE_METAL,
+    CPU_DEVICE,
+    GPU_DEVICE,
+    FakeClock,
+    enter_host_pid_namespace,
+    plant,
+    replay_nvml,
+)
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PID = 4242
+
+
+def stat(busy_s: float = 0, idle_s: float = 0, steal_s: float = 0) -> dict[str, str]:
+    busy, idle, steal = (round(seconds * TICKS_PER_S) for seconds in (busy_s, idle_s, steal_s))
+    return {"proc/stat": f"cpu  {1000 + busy} 0 0 {5000 + idle} 0 0 0 {10 + steal} 0 0\ncpu0 1 2 3\nintr 1\n"}
+
+
+def worker(cpu_s: float = 0) -> dict[str, str]:
+    ticks = round(cpu_s * TICKS_PER_S)
+    return {f"proc/{PID}/stat": f"{PID} (a (b) c) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 50 0 0 20 0 1 0 1\n"}
+
+
+def pressure(cpu: float = 0, memory: float = 0) -> dict[str, str]:
+    line = "some avg10={:.2f} avg60=0.00 avg300=0.00 total=1\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=1\n"
+    return {"proc/pressure/cpu": line.format(cpu), "proc/pressure/memory": line.format(memory)}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    plant(tmp_path, {**BARE_METAL, **stat(), **worker(), **pressure()})
+    return enter_host_pid_namespace(tmp_path)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def columns(telemetry: Telemetry) -> dict[str, tuple[float, ...]]:
+    return {series.name: series.samples for series in telemetry.series()}
+
+
+def open_files() -> list[str]:
+    return [entry.name for entry in Path("/proc/self/fd").iterdir()]
+
+
+def codes(telemetry: Telemetry) -> set[str]:
+    return {notice.code for notice in telemetry.notices()}
+
+
+def test_each_quantity_is_read_in_its_unit(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    clock.time_s += 2
+    plant(root, {**stat(busy_s=3, idle_s=0.5, steal_s=0.5), **worker(cpu_s=3), **pressure(cpu=12.5, memory=0.5)})
+    telemetry.sample()
+    clock.time_s += 1
+    telemetry.sample()
+
+    assert columns(telemetry) == {
+        "time_s": (2.0, 3.0),
+        "cpu_clock_mhz": (2500.0, 2500.0),
+        "load1": (0.25, 0.25),
+        "cpu_pressure_ratio": (0.125, 0.125),
+        "memory_pressure_ratio": (0.005, 0.005),
+        "steal_ratio": (0.125, 0.0),
+        "worker_cpu_ratio": (1.5, 0.0),
+        "cpu_temperature_c": (56.5, 56.5),
+    }
+    assert telemetry.unknown() == ()
+    telemetry.close()
+
+
+def test_what_the_machine_lacks_is_unknown_from_the_start(tmp_path: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=plant(tmp_path, {"proc/loadavg": "1.5 1 1 1/1 1\n"}))
+    telemetry.sample()
+
+    assert set(columns(telemetry)) == {"time_s", "load1"}
+    reasons = dict(telemetry.unknown())
+    assert len(reasons) == 6
+    assert reasons["cpu_pressure_ratio"] == Unknown(reason="/proc/pressure/cpu: not there")
+    assert isinstance(telemetry.throttled(), Unknown)
+    assert telemetry.notices() == ()
+    telemetry.close()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", "cpu 1 2 3\n"])
+def test_a_column_that_fails_midway_is_dropped_with_its_reason(root: Path, clock: FakeClock, text: str) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.sample()
+    plant(root, {"proc/stat": text})
+    telemetry.sample()
+    plant(root, stat())
+    telemetry.sample()
+
+    reasons = dict(telemetry.unknown())
+    assert set(reasons) == {"steal_ratio"}
+    assert reasons["steal_ratio"].reason.endswith("(after 1 samples)")
+    assert {len(samples) for samples in columns(telemetry).values()} == {3}
+    assert codes(telemetry) == set()
+    telemetry.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(plans=st.lists(st.sets(st.sampled_from(["proc/loadavg", "proc/stat", "proc/pressure/cpu"])), max_size=8))
+def test_all_columns_keep_one_length_whatever_fails(tmp_path_factory: Any, plans: list[set[str]]) -> None:
+    good = {"proc/loadavg": "1 1 1 1/1 1\n", **stat(), **worker(), **pressure()}
+    root = plant(tmp_path_factory.mktemp("root"), good)
+    telemetry = open_telemetry(CPU_DEVICE, PID, FakeClock(), root=root)
+    for broken in plans:
+        plant(root, dict.fromkeys(broken, "x"))
+        telemetry.sample()
+        plant(root, {name: good[name] for name in broken})
+    telemetry.close()
+
+    assert {len(samples) for samples in columns(telemetry).values()} == {len(plans)}
+    lacking = {"cpu_clock_mhz", "cpu_temperature_c"}
+    assert len(dict(telemetry.unknown()).keys() - lacking) == len(set().union(*plans))
+
+
+def test_nothing_is_recorded_once_the_worker_has_ended() -> None:
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    telemetry = open_telemetry(CPU_DEVICE, process.pid, FakeClock())
+    telemetry.sample()
+    process.communicate()
+    telemetry.sample()
+    telemetry.sample()
+
+    lengths = {len(samples) for samples in columns(telemetry).values()}
+    assert lengths == {1}
+    assert "worker_cpu_ratio" in columns(telemetry)
+    telemetry.close()
+
+
+def test_a_worker_that_ends_between_two_readings_leaves_one_length(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.sample()
+    read, budget = os.pread, [3]
+
+    def end_after_some(descriptor: int, size: int, offset: int) -> bytes:
+        budget[0] -= 1
+        if budget[0] < 0 and Path(f"/proc/self/fd/{descriptor}").readlink().match(f"*/{PID}/stat"):
+            raise ProcessLookupError
+        return read(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", end_after_some)
+    telemetry.sample()
+    telemetry.sample()
+
+    assert {len(samples) for samples in columns(telemetry).values()} == {2}
+    telemetry.close()
+
+
+def test_files_are_closed_and_none_is_left_open(root: Path, clock: FakeClock) -> None:
+    before = open_files()
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    assert len(open_files()) > len(before)
+    telemetry.close()
+    telemetry.close()
+    telemetry.sample()
+    assert open_files() == before
+
+    forgotten = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    del forgotten
+    assert open_files() == before
+
+
+def test_heat_that_slowed_the_processor_is_seen_in_its_counters(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+
+    assert telemetry.throttled() == Known(value=False)
+    plant(root, {"sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count": "5\n"})
+    assert telemetry.throttled() == Known(value=True)
+    telemetry.close()
+
+
+@pytest.mark.parametrize(("steal_s", "expected"), [(0.01, set()), (0.03, {"steal"})])
+def test_more_than_one_per_cent_of_stolen_time_is_noticed(
+    root: Path, clock: FakeClock, steal_s: float, expected: set[str]
+) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    clock.time_s += 1
+    plant(root, {**stat(busy_s=1, idle_s=1 - steal_s, steal_s=steal_s), **worker(cpu_s=1)})
+    telemetry.sample()
+
+    assert codes(telemetry) == expected
+    telemetry.close()
+
+
+@pytest.mark.parametrize(("others_s", "expected"), [(0.0, set()), (10.0, {"other-load"})])
+def test_load_of_others_is_told_from_the_workers(
+    root: Path, clock: FakeClock, others_s: float, expected: set[str]
+) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    clock.time_s += 10
+    plant(root, {**stat(busy_s=20 + others_s, idle_s=100), **worker(cpu_s=20)})
+    telemetry._cpu_count = 4
+    telemetry.sample()
+
+    assert codes(telemetry) == expected
+    telemetry.close()
+
+
+def test_waiting_for_memory_is_noticed(root: Path, clock: FakeClock) -> None:
+    plant(root, pressure(memory=20))
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.sample()
+
+    assert codes(telemetry) == {"memory-pressure"}
+    telemetry.close()
+
+
+def watch_gpu(root: Path, snapshot: str, sample_count: int = 4) -> Telemetry:
+    telemetry = open_telemetry(GPU_DEVICE, PID, FakeClock(), nvml=replay_nvml(snapshot), root=root)
+    for _ in range(sample_count):
+        telemetry.sample()
+    telemetry.close()
+    return telemetry
+
+
+def test_a_healthy_gpu_is_read_beside_the_host(root: Path) -> None:
+    telemetry = watch_gpu(root, "healthy", sample_count=2)
+
+    read = columns(telemetry)
+    assert read["gpu_sm_clock_mhz"] == (2520.0, 2520.0)
+    assert read["gpu_memory_clock_mhz"] == (10501.0, 10501.0)
+    assert read["gpu_power_w"] == (287.45, 287.45)
+    assert read["gpu_temperature_c"] == (61.0, 61.0)
+    assert read["gpu_utilization_ratio"] == (0.98, 0.98)
+    assert read["gpu_throttle_reasons"] == (1.0, 0.0)
+    assert read["gpu_foreign_process_count"] == (0.0, 0.0)
+    assert telemetry.throttled() == Known(value=False)
+    assert codes(telemetry) == set()
+
+
+def test_heat_and_power_that_held_a_gpu_down_are_told_apart(root: Path) -> None:
+    throttled, limited = watch_gpu(root, "throttling"), watch_gpu(root, "power-limit-only")
+
+    assert throttled.throttled() == Known(value=True)
+    assert codes(throttled) == {"gpu-throttled", "gpu-power-limit"}
+    messages = {notice.code: notice.message for notice in throttled.notices()}
+    assert "hardware slowdown in 25% of the samples, hardware thermal slowdown in 25%" in messages["gpu-throttled"]
+    assert "in 75% of the samples" in messages["gpu-power-limit"]
+    assert limited.throttled() == Known(value=True)
+    assert codes(limited) == {"gpu-power-limit"}
+
+
+def test_processes_of_others_on_the_gpu_are_counted_without_the_worker(root: Path) -> None:
+    telemetry = watch_gpu(root, "foreign-process")
+
+    assert columns(telemetry)["gpu_foreign_process_count"] == (2.0,) * 4
+    assert codes(telemetry) == {"foreign-gpu-process"}
+
+
+def test_in_a_containers_namespace_the_worker_is_not_taken_for_a_stranger(root: Path) -> None:
+    (root / "proc/self/ns/pid").unlink()
+    telemetry = watch_gpu(root, "healthy")
+
+    assert "container's process namespace" in dict(telemetry.unknown())["gpu_foreign_process_count"].reason
+    assert codes(telemetry) == set()
+
+
+def test_a_gpu_that_answers_nothing_is_unknown_column_by_column(root: Path) -> None:
+    telemetry = watch_gpu(root, "not-supported")
+
+    unknown = dict(telemetry.unknown())
+    assert len([name for name in unknown if name.startswith("gpu_")]) == 7
+    assert unknown["gpu_power_w"] == Unknown(reason="nvmlDeviceGetPowerUsage: Not Supported")
+    assert isinstance(telemetry.throttled(), Unknown)
+
+
+def test_a_sensor_lost_midway_drops_its_column_alone(root: Path) -> None:
+    telemetry = watch_gpu(root, "lost-midway")
+
+    assert dict(telemetry.unknown()) == {
+        "gpu_power_w": Unknown(reason="nvmlDeviceGetPowerUsage: GPU is lost (after 2 samples)")
+    }
+    assert {len(samples) for samples in columns(telemetry).values()} == {4}
+
+
+def test_without_a_driver_the_whole_gpu_is_unknown(root: Path) -> None:
+    telemetry = watch_gpu(root, "driver-absent")
+
+    assert dict(telemetry.unknown())["gpu"] == Unknown(reason="NVML Shared Library Not Found")
+    assert telemetry.throttled() == Unknown(reason="NVML Shared Library Not Found")
+    assert len(columns(telemetry)["time_s"]) == 4
+
+
+def test_no_sample_says_nothing_about_throttling(root: Path) -> None:
+    assert watch_gpu(root, "healthy", sample_count=0).throttled() == Unknown(reason="no sample was taken")
