@@ -1,18 +1,36 @@
 """``sdbench report``: one HTML file about one or more runs."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from sdbench.report.render import write_report
-from sdbench.store.bundle import load_record, record_path, verify_files
+from sdbench.schema.record import Record
+from sdbench.store.bundle import load_images, load_record, load_telemetry, record_path, verify_files
 
 
 def execute(options: argparse.Namespace) -> int:
     """Write the report, print its path and return 0."""
-    folders = []
+    runs = []
     for run in options.runs:
         record = load_record(run)
         folder = record_path(run).parent
         verify_files(folder, record)
-        folders.append((record, folder))
-    print(write_report(folders, options.out))
+        runs.append((record, folder))
+    print(write_report_of(runs, options.out))
     return 0
+
+
+def write_report_of(runs: Sequence[tuple[Record, Path]], path: Path) -> Path:
+    """Write the report of records and the folders they were read from, and return its path.
+
+    Raises:
+        UserError: the same run is named twice.
+        EnvironmentProblem: the report extra is not installed, or the path is not writable.
+    """
+    return write_report(
+        [record for record, _ in runs],
+        path,
+        telemetry={record.run_id: load_telemetry(folder) for record, folder in runs},
+        images={record.run_id: load_images(folder, record) for record, folder in runs},
+    )

@@ -74,10 +74,10 @@ def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
 
 def _write_report(result: RunResult) -> Path | None:
     """Write the report beside the record; a record without a report is still a record."""
-    from sdbench.report.render import write_report
+    from sdbench.cli.report import write_report_of
 
     try:
-        return write_report(((result.record, result.folder),), result.folder / REPORT_NAME)
+        return write_report_of([(result.record, result.folder)], result.folder / REPORT_NAME)
     except EnvironmentProblem as problem:
         print(f"sdbench: the record is complete, the report is not written: {problem}", file=sys.stderr)
         return None

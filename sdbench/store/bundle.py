@@ -106,14 +106,21 @@ def load_telemetry(folder: Path) -> Telemetry:
     if not path.is_file():
         return ()
     entries, _ = read_journal(path)
+    # A launch that was cut off after its telemetry was written is measured again: the last one counts.
+    latest = {(entry["experiment_id"], entry["index"]): entry["series"] for entry in entries}
     return tuple(
-        (
-            entry["experiment_id"],
-            entry["index"],
-            tuple(Series.model_validate_json(json.dumps(series)) for series in entry["series"]),
-        )
-        for entry in entries
+        (experiment_id, index, tuple(Series.model_validate_json(json.dumps(item)) for item in series))
+        for (experiment_id, index), series in latest.items()
     )
+
+
+def load_images(folder: Path, record: Record) -> dict[str, bytes]:
+    """Return the bytes (WebP) of the bundle's images by their path within it."""
+    return {
+        named.path: (folder / named.path).read_bytes()
+        for named in record.files
+        if named.path.startswith(f"{IMAGE_FOLDER}/") and (folder / named.path).is_file()
+    }
 
 
 def _refuse_constant(name: str) -> float:

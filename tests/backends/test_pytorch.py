@@ -27,7 +27,7 @@ def open_tiny(tmp_path: Path, **options: Any) -> pytorch.PytorchBackend:
         {"precision": "bf16", "batch": 2},
         {"autocast": "bf16"},
         {"autocast": "fp16"},
-        {"precision": "fp16", "autocast": "bf16"},
+        {"precision": "fp16", "autocast": "fp16"},
         {"guidance_scale": 1.0},
         {"scheduler": "ddim"},
         {"scheduler": "euler"},
