@@ -25,11 +25,12 @@ class Column(Model):
 
 
 class Table(Model):
-    """A table. The first cell of each row names the row."""
+    """A table. The first cell of each row names the row; the notes below it say what it leaves out."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 class IntervalMark(Model):

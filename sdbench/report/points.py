@@ -54,6 +54,13 @@ class Point:
         return self.planned.experiment
 
     @property
+    def status(self) -> str:
+        """The outcome in words; a success without a usable sample is none."""
+        if isinstance(self.outcome, Succeeded) and self.estimate is None:
+            return "no usable sample"
+        return STATUS_WORDS[self.outcome.kind]
+
+    @property
     def launches(self) -> tuple[Launch, ...]:
         """Every finished launch, counted or not."""
         return launches_of(self.outcome)

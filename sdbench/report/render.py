@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.report.draw import draw_chart
+from sdbench.report.charts import draw_chart
 from sdbench.report.model import ReportView
 from sdbench.report.points import Images, Telemetry
 from sdbench.report.theme import DARK, LIGHT, css_declarations

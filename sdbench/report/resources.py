@@ -23,7 +23,7 @@ class MemoryUse:
 
 
 def memory_field(point: Point) -> str:
-    """Return the memory figure that speaks for the device: torch's reserved peak on CUDA, the host's RSS peak on a CPU."""
+    """Return the field that speaks for the device: torch's reserved peak on CUDA, the host's RSS peak on a CPU."""
     return "torch_reserved_peak_bytes" if point.machine.on_cuda else "host_rss_peak_bytes"
 
 

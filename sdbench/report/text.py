@@ -1,7 +1,6 @@
 """Words for values: the page's rounding, in one place. Conversion itself is in ``sdbench.units``."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from sdbench.report.model import Cell, Column, Table, Tone
 from sdbench.schema.base import Known, Unknown
@@ -10,6 +9,9 @@ from sdbench.units import format_bytes, format_duration, round_significant
 
 DIGITS = 4
 NONE = "—"
+UNKNOWN = "unknown: "
+# Packages and environment variables keep their names as they are.
+NAMED_BY_OTHERS = ("package ", "environment ")
 _UNIT_BY_SUFFIX = {"_w": "W", "_mhz": "MHz", "_khz": "kHz", "_c": "°C", "_s": "s"}
 
 
@@ -36,17 +38,17 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def format_reading(name: str, reading: Any) -> str:
+def format_reading(name: str, reading: object) -> str:
     """Return a reading in the unit that its field's name ends with, or ``unknown: reason``."""
     if isinstance(reading, Unknown):
-        return f"unknown: {reading.reason}"
+        return f"{UNKNOWN}{reading.reason}"
     value = reading.value if isinstance(reading, Known) else reading
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
-    if name.endswith("_bytes"):
-        return format_bytes(value)
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return format_bytes(value) if value else "0 B"
     if isinstance(value, float):
         value = round_significant(value, DIGITS)
     unit = next((unit for suffix, unit in _UNIT_BY_SUFFIX.items() if name.endswith(suffix)), "")
@@ -55,6 +57,8 @@ def format_reading(name: str, reading: Any) -> str:
 
 def name_field(name: str) -> str:
     """Return a field's name as words, without its unit: ``memory_total_bytes`` is ``memory total``."""
+    if name.startswith(NAMED_BY_OTHERS):
+        return name
     for suffix in ("_bytes", *_UNIT_BY_SUFFIX):
         name = name.removesuffix(suffix)
     return name.replace("_", " ")
@@ -75,6 +79,26 @@ def cell(text: str, tone: Tone) -> Cell:
     return Cell(text=text, tone=tone)
 
 
-def reading_cell(name: str, reading: Any) -> Cell:
+def reading_cell(name: str, reading: object) -> Cell:
     """Return a reading's cell; an unknown one is muted."""
     return Cell(text=format_reading(name, reading), tone="muted" if isinstance(reading, Unknown) else "plain")
+
+
+def fold_unknown(table: Table) -> Table:
+    """Return the table without the columns that are unknown throughout for one reason; a note says so instead."""
+    columns = list(zip(*table.rows, strict=True))
+    reasons = {
+        index: texts.pop()
+        for index, cells in enumerate(columns)
+        if len(texts := {cell.text for cell in cells} - {NONE}) == 1 and next(iter(texts)).startswith(UNKNOWN)
+    }
+    notes: dict[str, list[str]] = {}
+    for index, reason in reasons.items():
+        notes.setdefault(reason, []).append(table.columns[index].title)
+    kept = [index for index in range(len(table.columns)) if index not in reasons]
+    return Table(
+        caption=table.caption,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
+        notes=tuple(f"{', '.join(titles)}: {reason}." for reason, titles in notes.items()),
+    )

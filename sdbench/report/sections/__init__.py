@@ -1,4 +1,7 @@
-"""The page's sections in order: name -> module with ``build(source) -> Section``. A new section is one file and one line."""
+"""The page's sections in order: name -> module with ``build(source) -> Section``.
+
+A new section is one file and one line.
+"""
 
 SECTIONS = {
     "summary": "sdbench.report.sections.summary",

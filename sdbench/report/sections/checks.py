@@ -91,19 +91,35 @@ def _throttle_rows(source: Source) -> list[Row]:
 
 
 def _spread_rows(source: Source) -> list[Row]:
-    return [row for measured in source.measured if (row := _spread_row(source, measured))]
+    """One row for all that are as precise as asked, and one for each that is not, or whose spread is unknown."""
+    known = [(m, m.estimate.relative_half_width) for m in source.measured if m.estimate.relative_half_width is not None]
+    precise = [(m, half_width) for m, half_width in known if half_width <= _asked(m)]
+    rows: list[Row] = []
+    if precise:
+        widest, half_width = max(precise, key=lambda pair: pair[1])
+        found = f"{len(precise)} within; widest {format_percent(half_width)} ({_name(source, widest)})"
+        asked = ", ".join(dict.fromkeys(format_percent(_asked(m)) for m, _ in precise))
+        evidence = format_count(sum(m.estimate.launch_count for m, _ in precise), "launch")
+        rows.append(("half-width of the intervals", f"{asked} or less", found, _result(passed=True), evidence))
+    rows += [_wide_row(source, m, half_width) for m, half_width in known if half_width > _asked(m)]
+    rows += [_wide_row(source, m, None) for m in source.measured if m.estimate.relative_half_width is None]
+    return rows
 
 
-def _spread_row(source: Source, measured: Measured) -> Row:
-    asked = measured.point.planned.protocol.relative_half_width
-    half_width = measured.estimate.relative_half_width
-    label = ", ".join(source.row_names(measured.point))
-    name, wanted = f"spread of {label}", f"half-width {format_percent(asked)} or less"
+def _wide_row(source: Source, measured: Measured, half_width: float | None) -> Row:
+    name, asked = f"half-width: {_name(source, measured)}", f"{format_percent(_asked(measured))} or less"
+    evidence = format_count(measured.estimate.launch_count, "launch")
     if half_width is None:
-        return (name, wanted, "unknown: one launch has no interval", cell("unknown", "muted"), "one launch")
-    evidence = f"{format_count(measured.estimate.launch_count, 'launch')}, {format_count(measured.estimate.sample_count, 'sample')}"
-    result = _result(passed=half_width <= asked) if half_width <= asked else cell("wider than asked", "bad")
-    return (name, wanted, format_percent(half_width), result, evidence)
+        return (name, asked, "unknown: one launch has no interval", cell("unknown", "muted"), evidence)
+    return (name, asked, format_percent(half_width), cell("✗ wider", "bad"), evidence)
+
+
+def _asked(measured: Measured) -> float:
+    return measured.point.planned.protocol.relative_half_width
+
+
+def _name(source: Source, measured: Measured) -> str:
+    return ", ".join(source.row_names(measured.point))
 
 
 def _result(*, passed: bool) -> Cell:

@@ -33,6 +33,8 @@ def _mark(source: Source, measured: Measured) -> IntervalMark:
     words = [format_duration(estimate.value)]
     if estimate.low is None:
         words.append("(one launch)")
+    else:
+        words.append(f"± {format_percent(estimate.relative_half_width or 0.0)}")
     if source.several:
         words.append(measured.point.machine.name)
     return IntervalMark(
@@ -64,7 +66,8 @@ def _without_interval(measured: tuple[Measured, ...]) -> tuple[str, ...]:
     lone = [m for m in measured if m.estimate.low is None]
     if not lone:
         return ()
-    return (
+    sentence = (
         f"{format_count(len(lone), 'experiment')} ran in one launch only: a point without an interval. "
-        "How much it would vary from one process to the next is not known.",
+        "How much it would vary from one process to the next is not known."
     )
+    return (sentence,)

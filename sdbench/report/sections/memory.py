@@ -3,7 +3,7 @@
 from sdbench.report.model import IntervalChart, IntervalMark, Section
 from sdbench.report.points import Point, Source
 from sdbench.report.resources import MEMORY_TITLES, MemoryUse, memory_field, memory_use
-from sdbench.report.text import make_table, name_field, reading_cell
+from sdbench.report.text import fold_unknown, make_table, name_field, reading_cell
 from sdbench.schema.base import Unknown
 from sdbench.schema.outcome import MemoryFigures
 from sdbench.units import format_bytes
@@ -36,6 +36,7 @@ def build(source: Source) -> Section:
             for m in source.measured
         ),
     )
+    table = fold_unknown(table)
     charts = (_chart(source, uses),) if uses else ()
     return Section(name="memory", title=TITLE, paragraphs=(_STUDY,), charts=charts, tables=(table,))
 

@@ -10,7 +10,7 @@ from sdbench.units import format_duration
 
 TITLE = "Where does the time go?"
 _NOTE = (
-    "Phases come from calls of their own after the timed ones, so that timing them slows nothing that is reported. "
+    "Phases come from calls of their own after the timed ones, so that timing them slows no reported figure. "
     "The last column of their table compares such a call with a timed one: near 1, the phases stand for the timed calls."
 )
 _PHASE_COLUMNS = "#text encode|#denoising steps|#one step, median|#VAE decode|#rest|#total|#total / timed"

@@ -7,7 +7,7 @@ from sdbench.report.text import cell, format_number, make_table
 
 TITLE = f"What would {PROJECTED_STEPS} steps take? A projection, not measured"
 _FORMULA = (
-    f"{PROJECTED_STEPS} steps = text encode + UNet calls × one denoising step (median) + VAE decode + rest. "
+    f"{PROJECTED_STEPS} steps = text encode + UNet calls x one denoising step (median) + VAE decode + rest. "
     "The UNet calls are those that the scheduler makes for 50 steps. Every term is measured; their sum is not. "
     "The rest is counted once, although a part of it grows with the steps. The interval holds what varies "
     "between launches, not what the formula leaves out."

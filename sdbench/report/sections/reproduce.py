@@ -9,7 +9,6 @@ from sdbench.report.text import make_table, reading_cell
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import launches_of
 from sdbench.schema.record import Record
-from sdbench.units import round_significant
 
 TITLE = "How can I repeat it?"
 
@@ -30,7 +29,7 @@ def make_command(record: Record) -> str:
     words = ["sdbench", "run", request.manifest_name, "--device", request.device]
     words += [word for only in request.only for word in ("--only", only)]
     words += ["--weights", request.weights] if request.weights else []
-    words += ["--budget", f"{round_significant(request.budget_s, 6)}s"] if request.budget_s else []
+    words += ["--budget", f"{request.budget_s:g}s"] if request.budget_s else []
     words += [word for setting in request.settings for word in ("--set", setting)]
     return shlex.join(words)
 

@@ -1,28 +1,28 @@
 """Every experiment in one table, measured or not."""
 
 from sdbench.report.model import Cell, Section
-from sdbench.report.points import STATUS_WORDS, Measured, Point, Source
+from sdbench.report.points import Measured, Point, Source
 from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
-from sdbench.report.text import NONE, cell, format_number, make_table, reading_cell
+from sdbench.report.text import NONE, cell, fold_unknown, format_number, make_table, reading_cell
 from sdbench.schema.base import Known, Unknown
 from sdbench.units import format_bytes, round_significant
 
 TITLE = "All results"
-_COLUMNS = "Status|#median s|#low|#high|#launches|#samples|#images/min|#memory|which memory|#energy per image"
+_COLUMNS = "Status|#median latency, s|#low|#high|#launches|#samples|#images/min|#memory|which memory|#energy per image"
 
 
 def build(source: Source) -> Section:
     """Return one row per experiment and machine."""
     rows = [(*source.row_names(point), *_cells(point)) for point in source.points]
     caption = "Latency per call (s) with its interval; throughput, memory and energy. A dash: not measured"
-    table = make_table(caption, f"{source.row_columns}|{_COLUMNS}", rows)
+    table = fold_unknown(make_table(caption, f"{source.row_columns}|{_COLUMNS}", rows))
     return Section(name="results", title=TITLE, tables=(table,))
 
 
 def _cells(point: Point) -> tuple[Cell | str, ...]:
     if point.estimate is None:
         return (
-            cell(STATUS_WORDS[point.outcome.kind], "muted" if point.outcome.kind == "skipped" else "bad"),
+            cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad"),
             *[NONE] * 9,
         )
     measured = Measured(point, point.estimate)

@@ -4,7 +4,7 @@ from collections import Counter
 
 from sdbench.report.model import Card, Section, SummarySection, Table, Tone
 from sdbench.report.phases import PROJECTED_STEPS, project
-from sdbench.report.points import STATUS_WORDS, Measured, Source, is_throttled
+from sdbench.report.points import Measured, Source, is_throttled
 from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
 from sdbench.report.sections.checks import count_checks
 from sdbench.report.sections.reproduce import make_command
@@ -15,6 +15,13 @@ from sdbench.units import format_bytes, format_duration, round_significant
 
 TITLE = "In short"
 _SEAL_DIGITS = 12
+_LINK_TEXTS = {
+    "unmeasured": "Why not",
+    "latency": "All latencies",
+    "memory": "All memory figures",
+    "checks": "Evidence",
+    "reproduce": "Commands, manifest, hashes",
+}
 
 
 def build(source: Source) -> Section:
@@ -42,23 +49,23 @@ def _fastest(group: list[Measured]) -> Measured:
 def _speed_card(source: Source, mains: list[list[Measured]]) -> Card:
     question = "How fast is it?"
     if not mains:
-        return _card(question, "Not measured", ("No experiment has a latency.",), "unmeasured", "Why not", "bad")
+        return _card(question, "Not measured", ("No experiment has a latency.",), "unmeasured", "bad")
     first = _fastest(mains[0])
     lines = [f"{_name(source, first)}: {format_estimate(first.estimate)} per call"]
     if projection := project(first):
         words = format_duration(projection.estimate.value)
         lines.append(f"{PROJECTED_STEPS} steps would take about {words}: projection, not measured")
     lines += [f"{_name(source, m)}: {format_estimate(m.estimate)} per call" for m in map(_fastest, mains[1:])]
-    for group in mains:
+    for group in (group for group in mains if len(group) > 1):
         best = max(group, key=lambda m: m.images_per_min)
         lines.append(f"most images: {format_number(best.images_per_min)} per minute with {_name(source, best)}")
-    return _card(question, format_duration(first.estimate.value), tuple(lines), "latency", "All latencies")
+    return _card(question, format_duration(first.estimate.value), tuple(lines), "latency")
 
 
 def _needs_card(source: Source, mains: list[list[Measured]]) -> Card:
     question = "What does it need?"
     if not mains:
-        return _card(question, "Not measured", ("No experiment has a memory figure.",), "unmeasured", "Why not", "bad")
+        return _card(question, "Not measured", ("No experiment has a memory figure.",), "unmeasured", "bad")
     first = _fastest(mains[0])
     memory, energy = memory_use(first.point), energy_per_image(first.point)
     figure = MEMORY_TITLES[memory_field(first.point)]
@@ -68,13 +75,13 @@ def _needs_card(source: Source, mains: list[list[Measured]]) -> Card:
         answer, lines = "Memory unknown", [f"{figure}: {memory.reason}"]
     words = f"{round_significant(energy.value, 3)} J" if isinstance(energy, Known) else f"unknown: {energy.reason}"
     lines.append(f"energy per image: {words}")
-    return _card(question, answer, tuple(lines), "memory", "All memory figures")
+    return _card(question, answer, tuple(lines), "memory")
 
 
 def _trust_card(source: Source) -> Card:
     passed, total = count_checks(source)
     launches = [launch for point in source.points for launch in point.launches]
-    statuses = Counter(STATUS_WORDS[point.outcome.kind] for point in source.points)
+    statuses = Counter(point.status for point in source.points)
     lines = ["experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items())]
     if throttled := sum(map(is_throttled, launches)):
         lines.append(f"{format_count(throttled, 'launch')} throttled")
@@ -83,9 +90,7 @@ def _trust_card(source: Source) -> Card:
     if warning_count := len(_notices(source)):
         lines.append(f"{format_count(warning_count, 'warning')} below")
     answer = f"{passed:,} of {total:,} checks passed" if total else "Nothing was checked"
-    return _card(
-        "Can I trust this?", answer, tuple(lines), "checks", "Evidence", "plain" if total and passed == total else "bad"
-    )
+    return _card("Can I trust this?", answer, tuple(lines), "checks", "plain" if total and passed == total else "bad")
 
 
 def _repeat_card(source: Source) -> Card:
@@ -95,11 +100,13 @@ def _repeat_card(source: Source) -> Card:
     weights = ", ".join(dict.fromkeys(r.planned.experiment.weights for record in records for r in record.results))
     lines = (*commands, f"seal {seals}")
     answer = f"Sealed: manifest, {weights} weights, seed" if weights else "Sealed, but nothing was planned"
-    return _card("Can I repeat it?", answer, lines, "reproduce", "Commands, manifest, hashes")
+    return _card("Can I repeat it?", answer, lines, "reproduce")
 
 
-def _card(question: str, answer: str, lines: tuple[str, ...], section: str, text: str, tone: Tone = "plain") -> Card:
-    return Card(question=question, answer=answer, tone=tone, lines=lines, link_section=section, link_text=text)
+def _card(question: str, answer: str, lines: tuple[str, ...], section: str, tone: Tone = "plain") -> Card:
+    return Card(
+        question=question, answer=answer, tone=tone, lines=lines, link_section=section, link_text=_LINK_TEXTS[section]
+    )
 
 
 def _name(source: Source, measured: Measured) -> str:

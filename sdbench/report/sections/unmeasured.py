@@ -1,7 +1,7 @@
 """What was skipped or failed, where, why, and what to do."""
 
 from sdbench.report.model import Detail, FoldedSection
-from sdbench.report.points import STATUS_WORDS, Point, Source
+from sdbench.report.points import Point, Source
 from sdbench.report.text import NONE, cell, format_count, make_table
 from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, TimedOut
 from sdbench.units import format_duration
@@ -20,7 +20,7 @@ def build(source: Source) -> FoldedSection:
         (
             (
                 *source.row_names(point),
-                cell(STATUS_WORDS[point.outcome.kind], "muted" if point.outcome.kind == "skipped" else "bad"),
+                cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad"),
                 *_story(point),
                 str(len(point.launches)),
             )

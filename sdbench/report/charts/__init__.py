@@ -1,0 +1,55 @@
+"""Charts of the view as SVG, drawn by Altair and vl-convert without a browser: colours are the page's CSS variables.
+
+One module per chart, each with ``draw(altair, chart)``; a new chart is one file and one line in ``CHARTS``.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from sdbench.errors import EnvironmentProblem
+from sdbench.report.model import IntervalChart, LineChart, SampleChart, ShareChart
+from sdbench.report.theme import css_variable
+
+CHARTS = {
+    "points": "sdbench.report.charts.intervals",
+    "bars": "sdbench.report.charts.intervals",
+    "lines": "sdbench.report.charts.lines",
+    "shares": "sdbench.report.charts.shares",
+    "samples": "sdbench.report.charts.samples",
+}
+_FONT_SIZE_PX = 12
+
+
+def draw_chart(chart: IntervalChart | LineChart | ShareChart | SampleChart) -> str:
+    """Return a chart as an SVG element.
+
+    Raises:
+        EnvironmentProblem: the ``report`` extra is not installed.
+    """
+    try:
+        import altair as alt
+        import vl_convert
+    except ImportError as error:
+        msg = f"a report needs {error.name!r}, which is not installed; install the extra: pip install 'sdbench[report]'"
+        raise EnvironmentProblem(msg) from None
+    drawing = import_module(CHARTS[chart.kind]).draw(alt, chart).configure(**_configuration())
+    return str(vl_convert.vegalite_to_svg(drawing.to_json(), allowed_base_urls=[]))
+
+
+def _configuration() -> dict[str, Any]:
+    """The look of every chart. Marks say nothing to a screen reader one by one: the chart has one label as a whole."""
+    muted, rule, text = css_variable("muted"), css_variable("rule"), css_variable("text")
+    plain = {"labelColor": text, "titleColor": muted, "labelFontSize": _FONT_SIZE_PX, "titleFontSize": _FONT_SIZE_PX}
+    axis = {"gridColor": rule, "domain": False, "ticks": False, "titleFontWeight": "normal", "labelPadding": 6}
+    return {
+        "aria": False,
+        "background": "transparent",
+        # The page's own fonts: widths are measured here, and a wider font there would cut the labels.
+        "font": "DejaVu Sans, Verdana, sans-serif",
+        "view": {"stroke": None},
+        "axis": plain | axis | {"labelLimit": 0, "titlePadding": 8},
+        "legend": plain | {"title": None, "labelLimit": 0, "symbolOpacity": 1, "symbolStrokeWidth": 0},
+        "text": {"fill": text, "fontSize": _FONT_SIZE_PX},
+        "point": {"opacity": 1},
+        "bar": {"opacity": 1},
+    }

@@ -1,0 +1,96 @@
+"""What the charts share: axes, scales and colours. Altair is passed in by the one function that imports it."""
+
+from collections.abc import Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+from sdbench.report.theme import MACHINE_MARKS, SHAPES, css_variable
+
+# Altair's classes are not checked by mypy (see pyproject.toml).
+Altair = Any
+Drawing = Any
+Row = dict[str, Any]
+
+ROW_STEP_PX = 22
+PLOT_WIDTH_PX = 560
+POINT_SIZE_PX2 = 55
+# A log axis has no zero: these leave room for the outermost whiskers.
+_LOG_ROOM_LOW, _LOG_ROOM_HIGH = 0.8, 1.15
+_LINEAR_ROOM = 1.05
+_DECADES_WITH_ALL_TICKS = 4
+
+
+def number_scale(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Drawing:
+    """Return a scale that holds ``ends``, from zero when it is linear."""
+    if log_scale:
+        return alt.Scale(type="log", domain=list(_log_domain(ends)), nice=False)
+    return alt.Scale(type="linear", domain=[0, max(ends) * _LINEAR_ROOM], nice=False)
+
+
+def number_axis(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Drawing:
+    """Return an axis with round numbers, never in exponent form."""
+    if log_scale:
+        return alt.Axis(format="~r", values=log_ticks(*_log_domain(ends)))
+    return alt.Axis(format="~r", tickCount=6)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the numbers 1, 2, 5, 10, ... between ``low`` and ``high``; over four decades, powers of ten only."""
+    first, last = floor(log10(low)), ceil(log10(high))
+    factors = (1, 2, 5) if last - first <= _DECADES_WITH_ALL_TICKS else (1,)
+    ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def rows_drawing(alt: Altair, machines: tuple[str, ...], rows: list[Row]) -> Drawing:
+    """Return a drawing with one row per experiment; several machines lie below each other within it."""
+    drawing = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("label:N", title=None, sort=None))
+    if len(machines) > 1:
+        drawing = drawing.encode(yOffset=alt.YOffset("machine:N", sort=list(machines)))
+    return drawing
+
+
+def rows_size(alt: Altair) -> dict[str, Any]:
+    """Return the width and the height per row (px)."""
+    return {"width": PLOT_WIDTH_PX, "height": alt.Step(ROW_STEP_PX)}
+
+
+def machine_colour(alt: Altair, machines: tuple[str, ...]) -> Drawing:
+    """Return the colour of a machine's marks; the first colour when there is but one machine."""
+    if len(machines) == 1:
+        return alt.value(css_variable(MACHINE_MARKS[0]))
+    return alt.Color("machine:N", sort=None, scale=_scale(alt, machines, mark_variables()), legend=_top_legend(alt))
+
+
+def machine_shape(alt: Altair, machines: tuple[str, ...]) -> Drawing:
+    """Return the shape of a machine's points, so that colour is not all that tells them apart."""
+    if len(machines) == 1:
+        return alt.value(SHAPES[0])
+    return alt.Shape("machine:N", sort=None, scale=_scale(alt, machines, SHAPES), legend=_top_legend(alt))
+
+
+def line_colour(alt: Altair, names: Sequence[str]) -> Drawing:
+    """Return the colour of each line."""
+    return alt.Color("line:N", sort=None, scale=_scale(alt, names, mark_variables()), legend=_top_legend(alt))
+
+
+def line_shape(alt: Altair, names: Sequence[str]) -> Drawing:
+    """Return the shape of each line's points."""
+    return alt.Shape("line:N", sort=None, scale=_scale(alt, names, SHAPES), legend=_top_legend(alt))
+
+
+def mark_variables() -> tuple[str, ...]:
+    """Return the colours of marks as CSS variables."""
+    return tuple(css_variable(name) for name in MACHINE_MARKS)
+
+
+def _scale(alt: Altair, names: Sequence[str], looks: Sequence[str]) -> Drawing:
+    return alt.Scale(domain=list(names), range=[looks[index % len(looks)] for index in range(len(names))])
+
+
+def _top_legend(alt: Altair) -> Drawing:
+    return alt.Legend(orient="top", columns=2)
+
+
+def _log_domain(ends: Sequence[float]) -> tuple[float, float]:
+    return (min(ends) * _LOG_ROOM_LOW, max(ends) * _LOG_ROOM_HIGH)

@@ -1,0 +1,42 @@
+"""Points or bars with whiskers, one row per experiment and machine, labelled with their values."""
+
+from sdbench.report.charts.encode import (
+    POINT_SIZE_PX2,
+    Altair,
+    Drawing,
+    machine_colour,
+    machine_shape,
+    number_axis,
+    number_scale,
+    rows_drawing,
+    rows_size,
+)
+from sdbench.report.model import IntervalChart
+from sdbench.report.theme import css_variable
+
+
+def draw(alt: Altair, chart: IntervalChart) -> Drawing:
+    """Return the drawing: marks, then whiskers, then the values beside them."""
+    rows = [mark.to_json_dict() | {"end": mark.value if mark.high is None else mark.high} for mark in chart.marks]
+    with_interval = [row for row in rows if row["low"] is not None]
+    ends = [row["end"] for row in rows] + [row["value"] for row in rows] + [row["low"] for row in with_interval]
+    x = alt.X(
+        "value:Q",
+        title=chart.axis,
+        scale=number_scale(alt, ends, log_scale=chart.log_scale),
+        axis=number_axis(alt, ends, log_scale=chart.log_scale),
+    )
+    base = rows_drawing(alt, chart.machines, rows)
+    colour = machine_colour(alt, chart.machines)
+    whiskers = rows_drawing(alt, chart.machines, with_interval).mark_rule(strokeWidth=2)
+    whiskers = whiskers.encode(x=alt.X("low:Q", title=chart.axis), x2="high:Q")
+    values = base.mark_text(align="left", dx=9).encode(x=alt.X("end:Q", title=chart.axis), text="text:N")
+    if chart.kind == "bars":
+        marks = base.mark_bar(height={"band": 0.6}).encode(x=x, color=colour)
+        whiskers = whiskers.encode(color=alt.value(css_variable("text")))
+    else:
+        points = base.mark_point(filled=True, size=POINT_SIZE_PX2)
+        marks = points.encode(x=x, color=colour, shape=machine_shape(alt, chart.machines))
+        whiskers = whiskers.encode(color=colour)
+    layers = (marks, whiskers, values) if with_interval else (marks, values)
+    return alt.layer(*layers).properties(**rows_size(alt))
