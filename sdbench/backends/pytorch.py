@@ -30,7 +30,9 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     import torch
 
     if device != "cpu" and not torch.cuda.is_available():
-        raise EnvironmentProblem(f"torch {torch.__version__} sees no CUDA device for {device!r}; install the CUDA build and the driver")
+        raise EnvironmentProblem(
+            f"torch {torch.__version__} sees no CUDA device for {device!r}; install the CUDA build and the driver"
+        )
     torch.set_num_threads(thread_count)
     set_tf32(torch, enabled=experiment.tf32)
     built = build_pipeline(experiment, device, cache_folder)
@@ -101,7 +103,9 @@ class PytorchBackend:
         checks = torch_checks.verify(self.experiment, self.device, self.pipeline, witness, images, self.unet_calls)
         failed = [check for check in checks if not check.passed]
         if failed:
-            raise WrongExecution("; ".join(f"{check.name}: asked {check.asked}, found {check.found}" for check in failed))
+            raise WrongExecution(
+                "; ".join(f"{check.name}: asked {check.asked}, found {check.found}" for check in failed)
+            )
         return Observation(
             images=images, phases_s=phases_s, denoise_steps_s=steps_s, finite=witness.finite, checks=checks
         )
@@ -130,6 +134,7 @@ class PytorchBackend:
         import torch
 
         on_cuda = self.device.type == "cuda"
+        cudnn: Any = torch.backends.cudnn
         return WorkerEnvironment(
             backend="pytorch",
             backend_version=str(torch.__version__),
@@ -137,7 +142,7 @@ class PytorchBackend:
             device_name=torch.cuda.get_device_name(self.device) if on_cuda else "cpu",
             threads=torch.get_num_threads(),
             cuda_version=_reading(torch.version.cuda, "torch was built without CUDA"),
-            cudnn_version=_reading(torch.backends.cudnn.version() if on_cuda else None, "cuDNN is not used on the CPU"),
+            cudnn_version=_reading(cudnn.version() if on_cuda else None, "cuDNN is not used on the CPU"),
             weights_digest=self.weights_digest,
             parameter_count=self.parameter_count,
             unet_calls=self.unet_calls,
@@ -152,7 +157,7 @@ class PytorchBackend:
         return (
             Notice(
                 code="synthetic-weights",
-                message="weights are synthetic: time and memory are those of the architecture, the images are no pictures",
+                message="weights are synthetic: time and memory are the architecture's, the images are no pictures",
                 remedy="use --weights pretrained for pictures",
             ),
         )
@@ -175,7 +180,9 @@ def draw_noise(experiment: Experiment, channel_count: int) -> "torch.Tensor":
     shape = (1, channel_count, experiment.height // 8, experiment.width // 8)
     return torch.cat(
         [
-            torch.randn(shape, generator=torch.Generator("cpu").manual_seed(experiment.seed + index), dtype=torch.float32)
+            torch.randn(
+                shape, generator=torch.Generator("cpu").manual_seed(experiment.seed + index), dtype=torch.float32
+            )
             for index in range(experiment.batch)
         ]
     )

@@ -84,7 +84,8 @@ def verify(
         checks.append(_check("threads", str(experiment.threads), {str(torch.get_num_threads())}))
     if device.type == "cuda":
         asked = "tf32" if experiment.tf32 else "ieee"
-        found = {torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision}
+        backends: Any = torch.backends
+        found = {backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision}
         checks.append(_check("TF32", asked, found))
     return tuple(checks)
 

@@ -1,5 +1,6 @@
 """Phases of one pipeline call, timed by hooks: clock readings on the CPU, events read afterwards on CUDA."""
 
+import itertools
 from typing import Any, Self
 
 from sdbench.backends.base import Clock
@@ -56,7 +57,7 @@ class PhaseTimer:
         text_s = self._between(self._text[0], self._text[1])
         decode_s = self._between(self._decode[0], self._decode[1])
         starts = [*self._unet, self._decode[0]]
-        steps_s = tuple(self._between(start, end) for start, end in zip(starts, starts[1:], strict=False))
+        steps_s = tuple(self._between(start, end) for start, end in itertools.pairwise(starts))
         rest_s = total_s - text_s - decode_s - sum(steps_s)
         return {"text_encode": text_s, "vae_decode": decode_s, "rest": rest_s, "total": total_s}, steps_s
 
@@ -65,7 +66,8 @@ class PhaseTimer:
             return self._clock.now_s()
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)
+        make_event: Any = torch.cuda.Event
+        event = make_event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
 

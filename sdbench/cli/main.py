@@ -78,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sdbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
-    plan = commands.add_parser("plan", help="show every experiment, what is skipped here and why, and rough time and memory")
+    plan = commands.add_parser(
+        "plan", help="show every experiment, what is skipped here and why, and rough time and memory"
+    )
     _add_selection(plan)
     plan.add_argument("--json", action="store_true", help="print JSON")
     validate = commands.add_parser("validate", help="check manifests and records")
@@ -99,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     run = commands.add_parser("run", help="run a manifest, or continue where it stopped")
     _add_selection(run)
-    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)")
+    run.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
+    )
     run.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
     output = run.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
@@ -108,10 +112,17 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="only this group or experiment; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ID", help="only this group or experiment; may be repeated"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--weights", choices=("synthetic", "pretrained"), help="instead of what the manifest says")
     parser.add_argument("--budget", metavar="TIME", help="end the run within about this time, for example 20m")
     parser.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="set an option of every experiment, or protocol.KEY"
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="set an option of every experiment, or protocol.KEY",
     )

@@ -27,7 +27,15 @@ def execute(options: argparse.Namespace) -> int:
         result = run(_spec(selection, options), listener)
     report = _write_report(result)
     if options.json:
-        print(json.dumps({"kind": "written", "record": str(result.folder / "record.json"), "report": str(report) if report else None}))
+        print(
+            json.dumps(
+                {
+                    "kind": "written",
+                    "record": str(result.folder / "record.json"),
+                    "report": str(report) if report else None,
+                }
+            )
+        )
     else:
         if not options.quiet:
             print_summary(result.record)
@@ -35,7 +43,11 @@ def execute(options: argparse.Namespace) -> int:
         if report is not None:
             print(f"report  {report}")
     if result.record.ended == "interrupted":
-        print("sdbench: interrupted; what was finished is sealed. Run the same command again to continue, --fresh to start anew", file=sys.stderr)
+        print(
+            "sdbench: interrupted; what was finished is sealed. "
+            "Run the same command again to continue, --fresh to start anew",
+            file=sys.stderr,
+        )
     return exit_code(result.record)
 
 

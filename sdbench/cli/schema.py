@@ -40,7 +40,10 @@ def _add_options(schema: dict[str, object]) -> None:
     group["options"] = reference
     group["matrix"] = {"type": "object", "additionalProperties": False, "properties": axes}
     group["include"] = {"type": "array", "items": reference}
-    group["exclude"] = {"type": "array", "items": {"type": "object", "additionalProperties": False, "properties": excluded}}
+    group["exclude"] = {
+        "type": "array",
+        "items": {"type": "object", "additionalProperties": False, "properties": excluded},
+    }
     definitions["Selector"]["properties"]["options"] = reference
     properties = schema["properties"]
     if isinstance(properties, dict):

@@ -17,7 +17,7 @@ class LibraryClasses:
     text_encoder_config: Any
     tokenizer: Any
 
-    def class_of(self, component: str) -> Any:  # noqa: ANN401 - diffusers and transformers are untyped here
+    def class_of(self, component: str) -> Any:
         """Return the class of ``unet``, ``vae`` or ``text_encoder``."""
         return getattr(self, component)
 
@@ -54,7 +54,7 @@ def notices_silenced() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def cast(network: Any, **target: Any) -> Any:  # noqa: ANN401
+def cast(network: Any, **target: Any) -> Any:
     """Return ``network`` on another device or in another dtype (torch's words), moved in place.
 
     diffusers' own method warns of modules to be kept in fp32 even where, as here, there are none.

@@ -64,7 +64,7 @@ def load_pretrained(
     return PretrainedParts(networks, _load_tokenizer(folder, classes, name), f"sha256:{sha256_of(hashes)}")
 
 
-def load_network(folder: Path, component: str, classes: LibraryClasses, name: str) -> Any:  # noqa: ANN401
+def load_network(folder: Path, component: str, classes: LibraryClasses, name: str) -> Any:
     """Return one network in fp32 on the CPU.
 
     Raises:
@@ -132,11 +132,11 @@ def _check_loading(info: Mapping[str, Any], component: str, name: str) -> None:
         )
 
 
-def _key_of(entry: Any) -> str:  # noqa: ANN401 - a name, or a name with the two shapes
+def _key_of(entry: Any) -> str:
     return entry if isinstance(entry, str) else str(entry[0])
 
 
-def _check_count(network: Any, path: Path, component: str, name: str) -> None:  # noqa: ANN401
+def _check_count(network: Any, path: Path, component: str, name: str) -> None:
     """Compare the number of values, because the libraries leave some names out of their reports."""
     from safetensors import safe_open
 
@@ -175,7 +175,7 @@ def _check_config(folder: Path, part: str, expected: Mapping[str, Any], name: st
         )
 
 
-def _load_tokenizer(folder: Path, classes: LibraryClasses, name: str) -> Any:  # noqa: ANN401
+def _load_tokenizer(folder: Path, classes: LibraryClasses, name: str) -> Any:
     try:
         tokenizer = classes.tokenizer.from_pretrained(
             str(folder / "tokenizer"), local_files_only=True, model_max_length=TOKENS_PER_PROMPT

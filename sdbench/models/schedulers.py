@@ -16,7 +16,7 @@ SCHEDULERS: dict[str, str] = {
 }
 
 
-def build_scheduler(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - diffusers is untyped
+def build_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     """Return the diffusers scheduler called ``name``, with the noise schedule of an architecture's ``config``.
 
     Raises:

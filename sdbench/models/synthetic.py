@@ -65,7 +65,7 @@ def build_synthetic(
     return SyntheticNetworks(networks, digest_of(architecture, weights_seed, shapes, contents))
 
 
-def build_on_meta(architecture: Architecture, component: str, classes: LibraryClasses) -> Any:  # noqa: ANN401
+def build_on_meta(architecture: Architecture, component: str, classes: LibraryClasses) -> Any:
     """Return a network without storage: its shapes, names and parameter count only."""
     import torch
 
@@ -120,7 +120,7 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     return (0.0, _BIAS_STD) if name.endswith("bias") else (1.0, _NORM_STD)
 
 
-def _fill_buffers(component: str, network: Any) -> None:  # noqa: ANN401
+def _fill_buffers(component: str, network: Any) -> None:
     import torch
 
     for name, buffer in network.named_buffers():

@@ -23,7 +23,7 @@ _SPECIAL_COUNT = 2
 _MERGE_COUNT = _VOCABULARY_SIZE - 2 * _BYTE_COUNT - _SPECIAL_COUNT
 
 
-def build_tokenizer() -> Any:  # noqa: ANN401 - transformers is untyped here
+def build_tokenizer() -> Any:
     """Return CLIP's tokenizer, which pads and cuts to 77 tokens.
 
     Raises:

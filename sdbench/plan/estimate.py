@@ -1,10 +1,11 @@
 """Rough time and memory of an experiment before anything has run, and whether this machine can run it at all."""
 
 from sdbench.models.architectures import load_architecture
-from sdbench.plan.expand import PlannedExperiment
 from sdbench.schema.base import Known, Model, Reading
 from sdbench.schema.experiment import DeviceKind, Experiment
 from sdbench.schema.outcome import Skipped
+from sdbench.schema.record import PlannedExperiment
+from sdbench.units import format_bytes
 
 # Counted on the meta device at 512x512: a UNet call without guidance, the VAE decode and the text encoder
 # (shared/FACTS: 0.803, 2.515 and 0.0133 TFLOP). They scale with the pixels, the attention's square term aside.
@@ -44,10 +45,15 @@ def estimate(planned: PlannedExperiment, device: DeviceKind, cpu_count: int) -> 
     guidance = 2 if experiment.guidance_scale > 1 else 1
     unet_calls = experiment.steps + (experiment.scheduler == "pndm" and experiment.steps > 1)
     flop = experiment.batch * (
-        (unet_calls * guidance * _UNET_FLOP + _DECODE_FLOP) * experiment.height * experiment.width / _REFERENCE_PIXELS + _TEXT_FLOP
+        (unet_calls * guidance * _UNET_FLOP + _DECODE_FLOP) * experiment.height * experiment.width / _REFERENCE_PIXELS
+        + _TEXT_FLOP
     )
     flop *= parameter_count / _REFERENCE_PARAMETERS
-    rate = _CPU_FLOP_PER_S_PER_CORE * (experiment.threads or cpu_count) if device == "cpu" else _CUDA_FLOP_PER_S[experiment.precision]
+    rate = (
+        _CPU_FLOP_PER_S_PER_CORE * (experiment.threads or cpu_count)
+        if device == "cpu"
+        else _CUDA_FLOP_PER_S[experiment.precision]
+    )
     call_s = flop / rate + _CALL_OVERHEAD_S * (unet_calls + 2)
     protocol = planned.protocol
     timed_calls = max(protocol.calls_min, min(protocol.calls_max, int(protocol.launch_budget_s / call_s)))
@@ -82,7 +88,8 @@ def reason_to_skip(
     # On a GPU running out is a result; on the host it can take the machine down, so the estimate decides.
     if device == "cpu" and isinstance(memory_total_bytes, Known) and needed_bytes > memory_total_bytes.value:
         return Skipped(
-            reason=f"needs about {needed_bytes / 2**30:.1f} GiB of host memory, this machine has {memory_total_bytes.value / 2**30:.1f} GiB",
+            reason=f"needs about {format_bytes(needed_bytes)} of host memory, "
+            f"this machine has {format_bytes(memory_total_bytes.value)}",
             remedy="use a smaller batch or image, or a machine with more memory",
         )
     return None

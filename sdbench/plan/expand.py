@@ -43,7 +43,9 @@ def parse_settings(assignments: Sequence[str]) -> Settings:
         if key.startswith("protocol."):
             name = key.removeprefix("protocol.")
             if name not in Protocol.model_fields:
-                raise UserError(f"--set {assignment!r}: unknown protocol key {name!r}; {nearest(name, Protocol.model_fields)}")
+                raise UserError(
+                    f"--set {assignment!r}: unknown protocol key {name!r}; {nearest(name, Protocol.model_fields)}"
+                )
             protocol[name] = value
         elif key in Experiment.model_fields:
             if problem := option_problem(key, value):
@@ -70,9 +72,7 @@ def expand(loaded: LoadedManifest, settings: Settings, only: Sequence[str] = ())
     manifest = loaded.manifest
     _refuse_too_many(loaded, settings)
     _refuse_exclude_cycles(loaded)
-    by_group = {
-        group.id: _expand_group(loaded, index, settings) for index, group in enumerate(manifest.experiments)
-    }
+    by_group = {group.id: _expand_group(loaded, index, settings) for index, group in enumerate(manifest.experiments)}
     planned: dict[str, PlannedExperiment] = {}
     for index, group in enumerate(manifest.experiments):
         banned = {
@@ -83,7 +83,9 @@ def expand(loaded: LoadedManifest, settings: Settings, only: Sequence[str] = ())
         }
         kept = [experiment for experiment in by_group[group.id] if experiment.experiment_id not in banned]
         if not kept:
-            raise _group_error(loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less")
+            raise _group_error(
+                loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less"
+            )
         protocol = _protocol(loaded, index, settings)
         for experiment in kept:
             _add(planned, experiment, group.id, protocol)
@@ -129,7 +131,9 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> lis
             continue
         kept.setdefault(experiment.experiment_id, experiment)
     if not kept:
-        raise _group_error(loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less")
+        raise _group_error(
+            loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less"
+        )
     return list(kept.values())
 
 
@@ -148,7 +152,8 @@ def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> 
 
 def _matches(entry: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     return all(
-        options[key] == value and isinstance(options[key], bool) == isinstance(value, bool) for key, value in entry.items()
+        options[key] == value and isinstance(options[key], bool) == isinstance(value, bool)
+        for key, value in entry.items()
     )
 
 
@@ -162,16 +167,25 @@ def _protocol(loaded: LoadedManifest, index: int, settings: Settings) -> Protoco
         raise UserError(f"--set protocol.{detail['loc'][0]}={detail['input']}: {detail['msg']}") from None
     for low, high in (("calls_min", "calls_max"), ("launches_min", "launches_max")):
         if keys[low] > keys[high]:
-            raise _group_error(loaded, index, f"protocol {low} {keys[low]} is above {high} {keys[high]}; raise {high} or lower {low}")
+            raise _group_error(
+                loaded, index, f"protocol {low} {keys[low]} is above {high} {keys[high]}; raise {high} or lower {low}"
+            )
     return protocol
 
 
 def _refuse_too_many(loaded: LoadedManifest, settings: Settings) -> None:
     count = 0
     for index, group in enumerate(loaded.manifest.experiments):
-        count += prod(len(values) for key, values in group.matrix.items() if key not in settings.options) + len(group.include)
+        count += prod(len(values) for key, values in group.matrix.items() if key not in settings.options) + len(
+            group.include
+        )
         if count > MAX_EXPERIMENTS:
-            raise _group_error(loaded, index, f"up to here the matrices give {count:,} experiments, over the limit of {MAX_EXPERIMENTS:,}; split the manifest")
+            raise _group_error(
+                loaded,
+                index,
+                f"up to here the matrices give {count:,} experiments, "
+                f"over the limit of {MAX_EXPERIMENTS:,}; split the manifest",
+            )
 
 
 def _refuse_exclude_cycles(loaded: LoadedManifest) -> None:
@@ -190,9 +204,11 @@ def _refuse_exclude_cycles(loaded: LoadedManifest) -> None:
                 _, where = loaded.document.locate(path)
                 raise ManifestError(f"{where}: an exclude with 'group' has no other keys; write two entries")
             edges[group.id].append(other)
-    for start in known:
+    for start, index in known.items():
         if cycle := _find_cycle(edges, start):
-            raise _group_error(loaded, known[start], "a cycle of excludes: " + " excludes ".join(cycle) + "; remove one of them")
+            raise _group_error(
+                loaded, index, "a cycle of excludes: " + " excludes ".join(cycle) + "; remove one of them"
+            )
 
 
 def _find_cycle(edges: Mapping[str, list[str]], start: str) -> list[str] | None:
@@ -209,7 +225,9 @@ def _find_cycle(edges: Mapping[str, list[str]], start: str) -> list[str] | None:
     return None
 
 
-def _keep_only(planned: tuple[PlannedExperiment, ...], manifest: Manifest, only: Sequence[str]) -> tuple[PlannedExperiment, ...]:
+def _keep_only(
+    planned: tuple[PlannedExperiment, ...], manifest: Manifest, only: Sequence[str]
+) -> tuple[PlannedExperiment, ...]:
     if not only:
         return planned
     kept: dict[str, PlannedExperiment] = {}
@@ -217,10 +235,14 @@ def _keep_only(planned: tuple[PlannedExperiment, ...], manifest: Manifest, only:
         found = [
             item
             for item in planned
-            if wanted in item.groups or (len(wanted) >= ID_PREFIX_MIN_CHARACTERS and item.experiment_id.startswith(wanted))
+            if wanted in item.groups
+            or (len(wanted) >= ID_PREFIX_MIN_CHARACTERS and item.experiment_id.startswith(wanted))
         ]
         if not found:
-            raise UserError(f"--only {wanted!r} names no group and no experiment; {nearest(wanted, (group.id for group in manifest.experiments))}")
+            raise UserError(
+                f"--only {wanted!r} names no group and no experiment; "
+                f"{nearest(wanted, (group.id for group in manifest.experiments))}"
+            )
         kept |= {item.experiment_id: item for item in found}
     return tuple(item for item in planned if item.experiment_id in kept)
 

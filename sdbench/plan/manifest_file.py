@@ -72,7 +72,9 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
     if len(content) > MAX_TEXT_BYTES:
-        raise ManifestError(f"{path}:1:1: the file is over {MAX_TEXT_BYTES:,} bytes, too large for a manifest; split it")
+        raise ManifestError(
+            f"{path}:1:1: the file is over {MAX_TEXT_BYTES:,} bytes, too large for a manifest; split it"
+        )
     return content
 
 
@@ -83,7 +85,11 @@ def check_manifest(parsed: Document) -> Manifest:
         ManifestError: the first thing that is wrong with it.
     """
     if not isinstance(parsed.value, dict):
-        raise _error(parsed, (), f"a manifest is a mapping, this is {_shown(parsed.value)}; start with 'schema: {MANIFEST_SCHEMA}'")
+        raise _error(
+            parsed,
+            (),
+            f"a manifest is a mapping, this is {_shown(parsed.value)}; start with 'schema: {MANIFEST_SCHEMA}'",
+        )
     _check_version(parsed)
     try:
         checked = Manifest.model_validate_json(json.dumps(parsed.value))
@@ -109,7 +115,12 @@ def _check_version(parsed: Document) -> None:
     prefix = MANIFEST_SCHEMA.rpartition("v")[0]
     text = str(found)
     if text.startswith(prefix + "v") and text.removeprefix(prefix + "v").isdigit():
-        raise _error(parsed, ("schema",), f"schema {text!r} is of another version; this sdbench reads {MANIFEST_SCHEMA!r}: use the sdbench it was written for")
+        raise _error(
+            parsed,
+            ("schema",),
+            f"schema {text!r} is of another version; this sdbench reads {MANIFEST_SCHEMA!r}: "
+            "use the sdbench it was written for",
+        )
     raise _error(parsed, ("schema",), f"schema is {_shown(found)}; write {MANIFEST_SCHEMA!r}")
 
 
@@ -150,16 +161,24 @@ def _check_options(parsed: Document, checked: Manifest) -> None:
         for position, entry in enumerate(group.include):
             _check_mapping(parsed, (*here, "include", position), entry)
         for position, entry in enumerate(group.exclude):
-            _check_mapping(parsed, (*here, "exclude", position), {k: v for k, v in entry.items() if k != "group"}, also=("group",))
+            _check_mapping(
+                parsed, (*here, "exclude", position), {k: v for k, v in entry.items() if k != "group"}, also=("group",)
+            )
         for key, values in group.matrix.items():
             _check_mapping(parsed, (*here, "matrix"), {key: None}, names_only=True)
             if not values:
-                raise _error(parsed, (*here, "matrix", key), f"matrix key {key!r} has no values; list at least one or remove the key")
+                raise _error(
+                    parsed,
+                    (*here, "matrix", key),
+                    f"matrix key {key!r} has no values; list at least one or remove the key",
+                )
             for position, value in enumerate(values):
                 check_option(key, value, parsed, (*here, "matrix", key, position))
         written = parsed.value["experiments"][index]
         if "matrix" in written and not written["matrix"]:
-            raise _error(parsed, (*here, "matrix"), "the matrix is empty; give it keys with lists of values, or remove it")
+            raise _error(
+                parsed, (*here, "matrix"), "the matrix is empty; give it keys with lists of values, or remove it"
+            )
     for index, claim in enumerate(checked.claims):
         for side in ("numerator", "denominator"):
             selector = getattr(claim, side)
@@ -168,11 +187,18 @@ def _check_options(parsed: Document, checked: Manifest) -> None:
 
 
 def _check_mapping(
-    parsed: Document, path: document.Path, options: dict[str, Any], *, also: tuple[str, ...] = (), names_only: bool = False
+    parsed: Document,
+    path: document.Path,
+    options: dict[str, Any],
+    *,
+    also: tuple[str, ...] = (),
+    names_only: bool = False,
 ) -> None:
     for key, value in options.items():
         if key not in Experiment.model_fields:
-            raise _error(parsed, (*path, key), f"unknown option {key!r}; {nearest(key, [*Experiment.model_fields, *also])}")
+            raise _error(
+                parsed, (*path, key), f"unknown option {key!r}; {nearest(key, [*Experiment.model_fields, *also])}"
+            )
         if not names_only:
             check_option(key, value, parsed, (*path, key))
 
@@ -197,7 +223,9 @@ def option_problem(key: str, value: Any) -> str | None:
     for item in field.metadata:
         annotation = Annotated[annotation, item]
     try:
-        TypeAdapter(annotation).validate_python(value, strict=not (isinstance(value, int) and not isinstance(value, bool)))
+        TypeAdapter(annotation).validate_python(
+            value, strict=not (isinstance(value, int) and not isinstance(value, bool))
+        )
     except ValidationError as error:
         detail = error.errors()[0]
         expected = detail.get("ctx", {}).get("expected")

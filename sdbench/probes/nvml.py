@@ -4,8 +4,6 @@ The library is one method, ``call(function, *arguments)``, with GPUs by index an
 replay snapshots (function and arguments to value or error) without a GPU.
 """
 
-# ruff: noqa: ANN401 - NVML is untyped: what its functions take and give differs from one to the next
-
 from functools import cache
 from typing import Any, Protocol
 

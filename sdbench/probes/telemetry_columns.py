@@ -12,7 +12,7 @@ from sdbench.schema.outcome import Series
 _READ_BYTES = 512
 
 
-class ReadingFailed(Exception):  # noqa: N818 - named as what happened, like the outcomes
+class ReadingFailed(Exception):
     """A reading failed; the text says which and why."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Failed, Launch, OutOfMemory, Series, Skipped, Succeeded, TimedOut, launches_of
-from sdbench.schema.record import PlannedExperiment, Record
+from sdbench.schema.record import PlannedExperiment, Record, Result
 from sdbench.stats.intervals import Estimate, estimate_latency
 
 Telemetry = Mapping[str, tuple[tuple[str, int, tuple[Series, ...]], ...]]
@@ -124,9 +124,13 @@ def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: 
     )
     labels = _label_experiments(records)
     points = tuple(
-        _make_point(machine, label, experiment_id) for experiment_id, label in labels.items() for machine in machines
+        _make_point(machine, label, result)
+        for experiment_id, label in labels.items()
+        for machine in machines
+        for result in machine.record.results
+        if result.planned.experiment_id == experiment_id
     )
-    return Source(machines, tuple(point for point in points if point is not None), telemetry or {}, images or {})
+    return Source(machines, points, telemetry or {}, images or {})
 
 
 def needs_log_scale(values: Sequence[float]) -> bool:
@@ -134,10 +138,7 @@ def needs_log_scale(values: Sequence[float]) -> bool:
     return bool(values) and min(values) > 0 and max(values) > LOG_SCALE_RATIO * min(values)
 
 
-def _make_point(machine: Machine, label: str, experiment_id: str) -> Point | None:
-    result = next((r for r in machine.record.results if r.planned.experiment_id == experiment_id), None)
-    if result is None:
-        return None
+def _make_point(machine: Machine, label: str, result: Result) -> Point:
     counted = _counted_launches(result.outcome)
     steady = [series.steady for launch in counted if (series := launch.find_series("latency"))]
     estimate = estimate_latency(steady, result.planned.protocol.confidence) if steady else None

@@ -85,20 +85,41 @@ def reading_cell(name: str, reading: object) -> Cell:
 
 
 def fold_unknown(table: Table) -> Table:
-    """Return the table without the columns that are unknown throughout for one reason; a note says so instead."""
-    columns = list(zip(*table.rows, strict=True))
-    reasons = {
-        index: texts.pop()
-        for index, cells in enumerate(columns)
-        if len(texts := {cell.text for cell in cells} - {NONE}) == 1 and next(iter(texts)).startswith(UNKNOWN)
-    }
-    notes: dict[str, list[str]] = {}
+    """Return the table with the reasons of what is unknown in notes below it, where they widen no column.
+
+    A column that is unknown throughout for one reason is left out, and its note says so.
+    """
+    folded = _without_columns(table, _unknown_columns(table))
+    reasons = list(dict.fromkeys(c.text for row in folded.rows for c in row if c.text.startswith(UNKNOWN)))
+    rows = tuple(tuple(_numbered(c, reasons) for c in row) for row in folded.rows)
+    notes = tuple(f"[{number}] {reason}." for number, reason in enumerate(reasons, start=1))
+    return Table(caption=table.caption, columns=folded.columns, rows=rows, notes=(*folded.notes, *notes))
+
+
+def _numbered(shown: Cell, reasons: list[str]) -> Cell:
+    if shown.text not in reasons:
+        return shown
+    return Cell(text=f"unknown [{reasons.index(shown.text) + 1}]", tone=shown.tone)
+
+
+def _unknown_columns(table: Table) -> dict[int, str]:
+    """The columns that say nothing but that they are unknown, with the reason."""
+    found = {}
+    for index, cells in enumerate(zip(*table.rows, strict=True)):
+        texts = {shown.text for shown in cells} - {NONE}
+        if len(texts) == 1 and (text := texts.pop()).startswith(UNKNOWN):
+            found[index] = text
+    return found
+
+
+def _without_columns(table: Table, reasons: dict[int, str]) -> Table:
+    titles: dict[str, list[str]] = {}
     for index, reason in reasons.items():
-        notes.setdefault(reason, []).append(table.columns[index].title)
+        titles.setdefault(reason, []).append(table.columns[index].title)
     kept = [index for index in range(len(table.columns)) if index not in reasons]
     return Table(
         caption=table.caption,
         columns=tuple(table.columns[index] for index in kept),
         rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
-        notes=tuple(f"{', '.join(titles)}: {reason}." for reason, titles in notes.items()),
+        notes=tuple(f"{', '.join(names)}: {reason}." for reason, names in titles.items()),
     )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from sdbench import __version__
 from sdbench.errors import UserError
 from sdbench.report.model import ReportView, Section
 from sdbench.report.points import Images, Source, Telemetry, make_source
@@ -62,7 +61,8 @@ def _subtitle(source: Source) -> str:
     records = [machine.record for machine in source.machines]
     days = dict.fromkeys(record.created_utc for record in records)
     experiments = format_count(len({point.planned.experiment_id for point in source.points}), "experiment")
-    words = [" and ".join(source.machine_names), experiments, ", ".join(days), f"sdbench {__version__}"]
+    versions = dict.fromkeys(f"sdbench {record.fingerprint.software.sdbench_version}" for record in records)
+    words = [" and ".join(source.machine_names), experiments, ", ".join(days), ", ".join(versions)]
     return " · ".join(words)
 
 

@@ -67,33 +67,41 @@ def open_run_folder(spec: "RunSpec", fingerprint: Fingerprint) -> Iterator[RunFo
     """Open the folder of an unfinished run of the same request on the same machine and software, or a new one.
 
     Raises:
+        UserError: the output folder is a file.
         EnvironmentProblem: the output folder is not writable.
         RecordError: the journal to continue is damaged.
     """
     key = resume_key(spec, fingerprint)
-    try:
-        path = None if spec.fresh else find_unfinished(spec.out, key)
-        if path is None:
-            path = _make_folder(spec)
-            first = _start_entry(path, key)
-        else:
-            # The journal is the truth from here on; a record sealed at the interruption would soon be wrong.
-            (path / RECORD_NAME).unlink(missing_ok=True)
-            cut_torn_tail(path / JOURNAL_NAME)
-            if (path / TELEMETRY_NAME).is_file():
-                cut_torn_tail(path / TELEMETRY_NAME)
-            first = {"kind": "resume", "utc": _timestamp("%Y-%m-%dT%H:%M:%SZ")}
-        with Journal(path / JOURNAL_NAME) as journal, Journal(path / TELEMETRY_NAME) as telemetry:
-            if first["kind"] == "start":
-                write_whole(path / MANIFEST_NAME, spec.manifest_text.encode())
-            journal.append(first)
+    with contextlib.ExitStack() as stack:
+        try:
+            path, first = _prepare_folder(spec, key)
+            journal = stack.enter_context(Journal(path / JOURNAL_NAME))
+            telemetry = stack.enter_context(Journal(path / TELEMETRY_NAME))
             sync_folder(path)
-            entries, _ = read_journal(path / JOURNAL_NAME)
-            yield RunFolder(path, journal, telemetry, entries)
-    except PermissionError as error:
-        raise EnvironmentProblem(f"cannot write {error.filename}: {error.strerror}; choose another folder with --out") from None
-    except NotADirectoryError:
-        raise UserError(f"--out {spec.out} is not a folder; choose another") from None
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"--out {spec.out} is not a folder; choose another") from None
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"cannot write in {spec.out}: {error.strerror}; choose another folder with --out"
+            ) from None
+        journal.append(first)
+        entries, _ = read_journal(path / JOURNAL_NAME)
+        yield RunFolder(path, journal, telemetry, entries)
+
+
+def _prepare_folder(spec: "RunSpec", key: str) -> tuple[Path, dict[str, Any]]:
+    """Return a run's folder, new or continued, and the journal entry that says which."""
+    path = None if spec.fresh else find_unfinished(spec.out, key)
+    if path is None:
+        path = _make_folder(spec)
+        write_whole(path / MANIFEST_NAME, spec.manifest_text.encode())
+        return path, _start_entry(path, key)
+    # The journal is the truth from here on; a record sealed at the interruption would soon be wrong.
+    (path / RECORD_NAME).unlink(missing_ok=True)
+    cut_torn_tail(path / JOURNAL_NAME)
+    if (path / TELEMETRY_NAME).is_file():
+        cut_torn_tail(path / TELEMETRY_NAME)
+    return path, {"kind": "resume", "utc": _timestamp("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def resume_key(spec: "RunSpec", fingerprint: Fingerprint) -> str:
@@ -148,12 +156,19 @@ def _make_folder(spec: "RunSpec") -> Path:
                 raise
             continue
         return path
-    raise EnvironmentProblem(f"cannot make a new folder in {spec.out}: {base} and 99 more exist; choose another with --out")
+    raise EnvironmentProblem(
+        f"cannot make a new folder in {spec.out}: {base} and 99 more exist; choose another with --out"
+    )
 
 
 def _start_entry(path: Path, key: str) -> dict[str, Any]:
     created_utc = _timestamp("%Y-%m-%dT%H:%M:%SZ")
-    return {"kind": "start", "key": key, "created_utc": created_utc, "run_id": f"{path.name}-{sha256_of([key, created_utc])[:8]}"}
+    return {
+        "kind": "start",
+        "key": key,
+        "created_utc": created_utc,
+        "run_id": f"{path.name}-{sha256_of([key, created_utc])[:8]}",
+    }
 
 
 def _timestamp(pattern: str) -> str:

@@ -38,10 +38,14 @@ def judge_end(end: WorkerEnd, limit_s: float, redactor: Redactor) -> BadEnd | No
 
 def _judge_death(end: WorkerEnd, tail: str) -> BadEnd:
     if end.return_code == -signal.SIGKILL and end.out_of_memory_kills > 0:
-        message = "the kernel killed the worker because host memory ran out; use a smaller batch or image, or more memory"
+        message = (
+            "the kernel killed the worker because host memory ran out; use a smaller batch or image, or more memory"
+        )
         return OutOfMemory(stage=end.stage, where="host", message=message, partial=())
     if end.return_code < 0:
-        name = signal.Signals(-end.return_code).name if -end.return_code in set(signal.Signals) else str(-end.return_code)
+        name = (
+            signal.Signals(-end.return_code).name if -end.return_code in set(signal.Signals) else str(-end.return_code)
+        )
         return Failed(
             stage=end.stage,
             error_type="Killed",
@@ -52,14 +56,19 @@ def _judge_death(end: WorkerEnd, tail: str) -> BadEnd:
     return Failed(
         stage=end.stage,
         error_type="Vanished",
-        message=f"the worker exited with status {end.return_code} without a result, during {end.stage!r}; see its output",
+        message=f"the worker exited with status {end.return_code} and no result, during {end.stage!r}; see its output",
         stderr_tail=tail,
         partial=(),
     )
 
 
 def build_launch(
-    end: WorkerEnd, index: int, started_utc: str, throttled: Reading[bool], notices: tuple[Notice, ...], redactor: Redactor
+    end: WorkerEnd,
+    index: int,
+    started_utc: str,
+    throttled: Reading[bool],
+    notices: tuple[Notice, ...],
+    redactor: Redactor,
 ) -> Launch:
     """Return the launch of a worker that ended well.
 

@@ -133,7 +133,7 @@ class _Run:
         watch = Watch(
             on_start=lambda pid: telemetry.append(open_telemetry(self.spec.device, pid, SupervisorClock())),
             on_event=lambda event: self._tell_event(event, progress),
-            on_tick=lambda: telemetry[0].sample(),
+            on_tick=lambda: telemetry[-1].sample(),  # noqa: PLW0108 - there is none before on_start
         )
         protocol = progress.planned.protocol
         end = run_worker(
@@ -180,7 +180,8 @@ class _Run:
 
     def _seal(self, ended: str) -> Record:
         results = [
-            Result(planned=progress.planned, outcome=_outcome(progress, ended)).to_json_dict() for progress in self.progress
+            Result(planned=progress.planned, outcome=_outcome(progress, ended)).to_json_dict()
+            for progress in self.progress
         ]
         return seal_record(
             self.folder.path,
@@ -233,7 +234,10 @@ def describe_end(end: BadEnd | Skipped) -> str:
         case "out_of_memory":
             return f"out of {end.where} memory during {end.stage!r}"
         case "timed_out":
-            return f"no end within {end.limit_s:g} s (at {end.stage!r}); raise protocol.launch_timeout_s if it only needs longer"
+            return (
+                f"no end within {end.limit_s:g} s (at {end.stage!r}); "
+                "raise protocol.launch_timeout_s if it only needs longer"
+            )
         case "skipped":
             return f"skipped: {end.reason}"
         case _:
@@ -253,4 +257,3 @@ def _outcome(progress: Progress, ended: str) -> Outcome:
 
 def _waiting(device: Device, who: str) -> str:
     return f"device {device.torch_name} is held by {who}; waiting for it to finish"
-

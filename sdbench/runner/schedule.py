@@ -83,7 +83,10 @@ def choose_next(all_progress: Sequence[Progress], elapsed_s: float, budget_s: fl
 
 def out_of_budget(budget_s: float | None) -> Skipped:
     """Return the outcome of an experiment for which no budget was left."""
-    return Skipped(reason=f"the budget of {budget_s:g} s was used up before it" if budget_s else "not reached", remedy="raise --budget, or name it with --only")
+    return Skipped(
+        reason=f"the budget of {budget_s:g} s was used up before it" if budget_s else "not reached",
+        remedy="raise --budget, or name it with --only",
+    )
 
 
 def remaining_s(all_progress: Sequence[Progress], elapsed_s: float, budget_s: float | None) -> float:

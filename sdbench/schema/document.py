@@ -107,7 +107,9 @@ class _Reader:
                 raise self._error(key_node, "a key must be a word; write 'key: value'")
             key = str(key_node.value)
             if key == "<<":
-                raise self._error(key_node, "merge keys ('<<') are not part of YAML 1.2; use defaults or write the keys out")
+                raise self._error(
+                    key_node, "merge keys ('<<') are not part of YAML 1.2; use defaults or write the keys out"
+                )
             if key in values:
                 first_line = self.marks[(*path, key)][0]
                 raise self._error(key_node, f"duplicate key {key!r}, first on line {first_line}; keep one")

@@ -51,7 +51,10 @@ class Experiment(Model):
     @model_validator(mode="after")
     def _options_fit_each_other(self) -> "Experiment":
         if self.weights == "pretrained" and not (self.hub_id and self.revision):
-            msg = "weights: pretrained needs model.hub_id and model.revision (a commit hash), so that others get the same weights"
+            msg = (
+                "weights: pretrained needs model.hub_id and model.revision (a commit hash), "
+                "so that others get the same weights"
+            )
             raise ValueError(msg)
         return self
 
@@ -68,7 +71,7 @@ class Experiment(Model):
     @property
     def label(self) -> str:
         """What people call the experiment: ``tiny fp32 batch 1 64x64 4 steps``."""
-        words = [self.architecture, self.precision]
+        words: list[str] = [self.architecture, self.precision]
         if self.autocast != "off":
             words.append(f"autocast {self.autocast}")
         if self.tf32:

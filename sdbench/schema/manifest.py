@@ -121,4 +121,14 @@ class Manifest(Model):
         return self.model_dump(mode="json", by_alias=True)
 
 
-__all__ = ["MANIFEST_SCHEMA", "Claim", "Group", "Manifest", "ModelChoice", "PositiveInt", "Protocol", "ProtocolOverride", "Source"]
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "Claim",
+    "Group",
+    "Manifest",
+    "ModelChoice",
+    "PositiveInt",
+    "Protocol",
+    "ProtocolOverride",
+    "Source",
+]

@@ -17,7 +17,10 @@ CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])
 
 
 def migrate_record(
-    stored: dict[str, Any], name: str, migrations: Mapping[int, Migration] = RECORD_MIGRATIONS, current: int = CURRENT_VERSION
+    stored: dict[str, Any],
+    name: str,
+    migrations: Mapping[int, Migration] = RECORD_MIGRATIONS,
+    current: int = CURRENT_VERSION,
 ) -> dict[str, Any]:
     """Return a stored record in the current version's shape.
 
@@ -26,13 +29,19 @@ def migrate_record(
     """
     match = _SCHEMA.fullmatch(str(stored.get("schema")))
     if match is None:
-        raise RecordError(f"{name}: schema is {stored.get('schema')!r}, not {RECORD_SCHEMA!r}: this is no sdbench record")
+        raise RecordError(
+            f"{name}: schema is {stored.get('schema')!r}, not {RECORD_SCHEMA!r}: this is no sdbench record"
+        )
     version = int(match[1])
     if version > current:
-        raise RecordError(f"{name}: record version {version} is newer than this sdbench reads ({current}); update sdbench")
+        raise RecordError(
+            f"{name}: record version {version} is newer than this sdbench reads ({current}); update sdbench"
+        )
     while version < current:
         if version not in migrations:
-            raise RecordError(f"{name}: record version {version} cannot be read any more; use the sdbench that wrote it")
+            raise RecordError(
+                f"{name}: record version {version} cannot be read any more; use the sdbench that wrote it"
+            )
         stored = migrations[version](stored)
         version += 1
     return stored

@@ -7,7 +7,9 @@ from pydantic import Field, FiniteFloat
 from sdbench.schema.base import Count, Model, PositiveInt, Reading, Sha256
 
 StopReason = Literal["precise enough", "most allowed", "budget"]
-Stage = Literal["start", "import", "load", "first call", "warm-up", "measure", "phases", "verify", "protocol", "shutdown"]
+Stage = Literal[
+    "start", "import", "load", "first call", "warm-up", "measure", "phases", "verify", "protocol", "shutdown"
+]
 
 
 class Series(Model):
@@ -25,8 +27,10 @@ class Series(Model):
 
 
 class MemoryFigures(Model):
-    """Five figures that are often confused. The 2022 study reported ``torch_reserved_peak_bytes``'s cousin:
-    what torch had reserved after one call.
+    """Figures that are often confused, each by its own name.
+
+    The 2022 study reported what torch had reserved after one call, the nearest to ``torch_reserved_peak_bytes``.
+    The two last split what the host holds at the end of the timed calls.
     """
 
     torch_allocated_peak_bytes: Reading[int]

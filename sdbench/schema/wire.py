@@ -7,7 +7,17 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from sdbench.schema.base import Count, Model
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Check, Energy, ImageResult, MemoryFigures, Notice, Series, Stage, StopReason, WorkerEnvironment
+from sdbench.schema.outcome import (
+    Check,
+    Energy,
+    ImageResult,
+    MemoryFigures,
+    Notice,
+    Series,
+    Stage,
+    StopReason,
+    WorkerEnvironment,
+)
 
 
 class WorkerRequest(Model):

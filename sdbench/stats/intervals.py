@@ -59,7 +59,12 @@ def _estimate_from_logs(log_values: list[float], confidence: float, sample_count
     center = fmean(log_values)
     if count < MIN_VALUES_FOR_INTERVAL:
         return Estimate(
-            value=exp(center), low=None, high=None, relative_half_width=None, launch_count=count, sample_count=sample_count
+            value=exp(center),
+            low=None,
+            high=None,
+            relative_half_width=None,
+            launch_count=count,
+            sample_count=sample_count,
         )
     half = _t_quantile(count - 1, confidence) * stdev(log_values) / sqrt(count)
     return Estimate(

@@ -35,7 +35,9 @@ def seal_record(folder: Path, unsealed: dict[str, Any]) -> Record:
     # Through the model once, so that the seal is over exactly what a reader computes it from.
     draft = Record.model_validate_json(json.dumps(content | {"seal": "0" * 64})).to_json_dict()
     sealed = draft | {"seal": compute_seal(draft)}
-    write_whole(folder / RECORD_NAME, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(
+        folder / RECORD_NAME, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
     return Record.model_validate_json(json.dumps(sealed))
 
 
@@ -49,7 +51,9 @@ def record_path(path: Path) -> Path:
         if (path / RECORD_NAME).is_file():
             return path / RECORD_NAME
         if (path / JOURNAL_NAME).is_file():
-            raise RecordError(f"{path}: the run has not ended (a journal, no record); run the same command again to continue it")
+            raise RecordError(
+                f"{path}: the run has not ended (a journal, no record); run the same command again to continue it"
+            )
         raise RecordError(f"{path}: no {RECORD_NAME} in this folder; name a run's folder")
     return path
 
@@ -66,12 +70,16 @@ def load_record(path: Path) -> Record:
     except OSError as error:
         raise RecordError(f"cannot read {file}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); restore it from a copy") from None
+        raise RecordError(
+            f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); restore it from a copy"
+        ) from None
     if not isinstance(stored, dict):
         raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")
     migrated = migrate_record(stored, str(file))
     if migrated is stored and stored.get("seal") != compute_seal(stored):
-        raise RecordError(f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy")
+        raise RecordError(
+            f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
+        )
     try:
         return Record.model_validate_json(json.dumps(migrated))
     except ValidationError as error:

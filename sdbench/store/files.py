@@ -28,7 +28,9 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary = None
         sync_folder(path.parent)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}; check the folder and the free space") from None
+        raise EnvironmentProblem(
+            f"cannot write {path}: {error.strerror}; check the folder and the free space"
+        ) from None
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -67,7 +67,10 @@ def read_journal(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
         if entry is None:
             if number == len(lines):
                 break
-            raise RecordError(f"{path}:{number}: the line is damaged (its checksum does not match); restore the file from a copy, or start anew with --fresh")
+            raise RecordError(
+                f"{path}:{number}: the line is damaged (its checksum does not match); "
+                "restore the file from a copy, or start anew with --fresh"
+            )
         entries.append(entry)
         sound_bytes += len(line)
     return tuple(entries), sound_bytes

@@ -7,7 +7,9 @@ from sdbench.schema.outcome import Stage
 from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent
 
 # What the allocators of torch and of the C++ library say; torch raises plain RuntimeError for host memory.
-_HOST_MEMORY = re.compile(r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE)
+_HOST_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE
+)
 _MESSAGE_CHARACTERS = 2000
 
 

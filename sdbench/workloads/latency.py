@@ -103,10 +103,13 @@ def reason_to_stop(steady_s: list[float], protocol: Protocol, elapsed_s: float) 
 
 def _phase_series(observations: list[Observation]) -> tuple[Series, ...]:
     steps = Series(
-        name="phase.denoise_step", unit="s", samples=tuple(step for seen in observations for step in seen.denoise_steps_s)
+        name="phase.denoise_step",
+        unit="s",
+        samples=tuple(step for seen in observations for step in seen.denoise_steps_s),
     )
     others = (
-        Series(name=f"phase.{name}", unit="s", samples=tuple(seen.phases_s[name] for seen in observations)) for name in PHASES
+        Series(name=f"phase.{name}", unit="s", samples=tuple(seen.phases_s[name] for seen in observations))
+        for name in PHASES
     )
     return (steps, *others)
 

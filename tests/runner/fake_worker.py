@@ -10,7 +10,19 @@ from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEv
 from sdbench.worker.__main__ import die_with
 from tests.records import make_launch
 
-SHARED = ("series", "import_s", "load_s", "first_call_s", "worker_cpu_s", "stop_reason", "memory", "energy", "checks", "images", "environment")
+SHARED = (
+    "series",
+    "import_s",
+    "load_s",
+    "first_call_s",
+    "worker_cpu_s",
+    "stop_reason",
+    "memory",
+    "energy",
+    "checks",
+    "images",
+    "environment",
+)
 
 
 def main() -> None:
@@ -27,11 +39,22 @@ def main() -> None:
     say(SampleEvent(latency_s=0.1, warmup=True))
     act(behaviour, argument, stream.fileno())
     if behaviour == "oom":
-        say(FailureEvent(stage="first call", error_type="OutOfMemoryError", message="CUDA out of memory", out_of_memory="device"))
+        say(
+            FailureEvent(
+                stage="first call", error_type="OutOfMemoryError", message="CUDA out of memory", out_of_memory="device"
+            )
+        )
         return
     if behaviour == "raise":
         print("a line before the end", file=sys.stderr)
-        say(FailureEvent(stage="load", error_type="ValueError", message=f"bad {os.environ.get('HOME')}/secret", out_of_memory=None))
+        say(
+            FailureEvent(
+                stage="load",
+                error_type="ValueError",
+                message=f"bad {os.environ.get('HOME')}/secret",
+                out_of_memory=None,
+            )
+        )
         return
     launch = make_launch()
     fields = {name: getattr(launch, name) for name in SHARED}

@@ -38,7 +38,13 @@ def make_spec(out: Path, *prompts: str, timeout_s: float = 60, **changes: Any) -
     loaded = LoadedManifest(check_manifest(parsed), parsed, text, "0" * 64)
     planned = expand(loaded, parse_settings(()))
     request = Request(
-        manifest_name="fake.yaml", manifest_sha256="0" * 64, only=(), device="cpu", weights=None, budget_s=None, settings=()
+        manifest_name="fake.yaml",
+        manifest_sha256="0" * 64,
+        only=(),
+        device="cpu",
+        weights=None,
+        budget_s=None,
+        settings=(),
     )
     values: dict[str, Any] = {
         "manifest": loaded.manifest,
@@ -48,7 +54,12 @@ def make_spec(out: Path, *prompts: str, timeout_s: float = 60, **changes: Any) -
         "skipped": {},
         "estimated_launch_s": {item.experiment_id: 1.0 for item in planned},
         "device": Device(
-            kind="cpu", index=None, name="test", memory_total_bytes=Known(value=2**34), lock_key=f"test-{out}", torch_name="cpu"
+            kind="cpu",
+            index=None,
+            name="test",
+            memory_total_bytes=Known(value=2**34),
+            lock_key=f"test-{out}",
+            torch_name="cpu",
         ),
         "out": out,
         "cache_folder": out / "cache",

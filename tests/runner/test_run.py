@@ -127,7 +127,7 @@ def test_skipped_experiments_are_recorded_with_the_reason(tmp_path: Path) -> Non
 
 
 def test_budget_ends_the_run_and_says_so(tmp_path: Path) -> None:
-    record = run(make_spec(tmp_path, "good", "good:2", budget_s=0.001), ignore).record
+    record = run(make_spec(tmp_path, "good", "good:2", budget_s=1e-9), ignore).record
     assert [type(result.outcome) for result in record.results] == [Skipped, Skipped]
     assert "budget" in json.dumps(record.to_json_dict()["results"])
 
@@ -209,7 +209,9 @@ def test_second_run_on_a_device_says_that_it_waits(tmp_path: Path, monkeypatch: 
     assert "held by process" in events[0].text
 
 
-def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = make_spec(tmp_path, "good")
     real_write, left = os.write, [6]
 
@@ -223,7 +225,7 @@ def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(tmp_path: Pa
 
     with monkeypatch.context() as patch:
         patch.setattr("sdbench.store.journal.os.write", failing_write)
-        with pytest.raises(EnvironmentProblem, match="No space left on device.*run the same command again"):
+        with pytest.raises(EnvironmentProblem, match=r"No space left on device.*run the same command again"):
             run(spec, ignore)
     entries, sound_bytes = read_journal(next(tmp_path.glob("*/journal.jsonl")))
     assert [entry["kind"] for entry in entries] == ["start", "launch"]

@@ -7,7 +7,9 @@ from sdbench.workloads.latency import Findings, reason_to_stop, run
 from tests.workloads.virtual import FakeClock, VirtualBackend, make_instruments
 
 
-def measure(latencies_s: list[float], protocol: Protocol | None = None, **changes: Any) -> tuple[Findings, VirtualBackend]:
+def measure(
+    latencies_s: list[float], protocol: Protocol | None = None, **changes: Any
+) -> tuple[Findings, VirtualBackend]:
     clock = FakeClock()
     backend = VirtualBackend(clock, latencies_s, **changes)
     chosen = protocol or Protocol(warmup_calls=2, calls_min=3, calls_max=5)

@@ -49,7 +49,9 @@ class VirtualBackend:
         self.log.append("observe")
         phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": self.observed_s}
         images = (Image.new("RGB", (8, 8), (7, 0, 0)),)
-        return Observation(images=images, phases_s=phases, denoise_steps_s=(0.25, 0.25), finite=(self.finite,), checks=())
+        return Observation(
+            images=images, phases_s=phases, denoise_steps_s=(0.25, 0.25), finite=(self.finite,), checks=()
+        )
 
     def reset_peaks(self) -> None:
         self.log.append("reset")

@@ -4,13 +4,14 @@ from typing import Any
 
 from sdbench.report.charts.encode import PLOT_WIDTH_PX, Altair, Drawing, log_ticks, machine_colour
 from sdbench.report.model import SampleChart, SampleMark
+from sdbench.report.theme import css_variable
 
 ROW_STEP_PX = 30
 _SIZE_PX2 = 16
 _LOOKS: dict[str, dict[str, Any]] = {
     "steady": {"filled": True, "shape": "circle", "size": _SIZE_PX2},
     "warm-up": {"filled": False, "shape": "triangle-up", "size": 2 * _SIZE_PX2, "strokeWidth": 1.2},
-    "throttled": {"filled": False, "shape": "cross", "size": 2 * _SIZE_PX2, "strokeWidth": 1.2},
+    "throttled": {"filled": True, "shape": "diamond", "size": 2 * _SIZE_PX2},
 }
 _ROOM = 0.02
 
@@ -29,7 +30,7 @@ def draw(alt: Altair, chart: SampleChart) -> Drawing:
     layers = [
         alt.Chart(alt.Data(values=members))
         .mark_point(**look)
-        .encode(x=x, y=y, yOffset=offset, color=machine_colour(alt, chart.machines))
+        .encode(x=x, y=y, yOffset=offset, color=_colour(alt, chart, kind))
         for kind, look in _LOOKS.items()
         if (members := [row for row in rows if row["kind"] == kind])
     ]
@@ -43,6 +44,12 @@ def find_lanes(marks: tuple[SampleMark, ...]) -> dict[LaunchKey, float]:
     for key in dict.fromkeys(map(_key, marks)):
         launches.setdefault(key[0], []).append(key)
     return {key: (place + 1) / (len(keys) + 1) for keys in launches.values() for place, key in enumerate(keys)}
+
+
+def _colour(alt: Altair, chart: SampleChart, kind: str) -> Drawing:
+    if kind == "throttled":
+        return alt.value(css_variable("mark-4"))
+    return machine_colour(alt, chart.machines)
 
 
 def _key(mark: SampleMark) -> LaunchKey:

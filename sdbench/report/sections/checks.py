@@ -37,6 +37,12 @@ def count_checks(source: Source) -> tuple[int, int]:
     return sum(check.passed for check in checks), len(checks)
 
 
+def count_wide(source: Source) -> int:
+    """Return how many experiments have an interval wider than their protocol asks for."""
+    known = [(m, m.estimate.relative_half_width) for m in source.measured if m.estimate.relative_half_width is not None]
+    return sum(half_width > _asked(m) for m, half_width in known)
+
+
 def _asked_and_found(source: Source) -> list[Row]:
     found = Counter(
         (check.name, check.asked, check.found, check.passed)

@@ -11,7 +11,7 @@ from sdbench.units import format_duration
 TITLE = "Where does the time go?"
 _NOTE = (
     "Phases come from calls of their own after the timed ones, so that timing them slows no reported figure. "
-    "The last column of their table compares such a call with a timed one: near 1, the phases stand for the timed calls."
+    "The last column of their table compares such a call with a timed one: near 1, the phases stand for them."
 )
 _PHASE_COLUMNS = "#text encode|#denoising steps|#one step, median|#VAE decode|#rest|#total|#total / timed"
 _START_FIELDS = ("import_s", "load_s", "first_call_s")

@@ -19,9 +19,9 @@ def build(source: Source) -> Section:
     chart = SampleChart(
         alt=f"Every latency sample by experiment and launch: {counts['steady']} steady, {counts['warm-up']} warm-ups, "
         f"{counts['throttled']} of throttled launches. The record holds the values.",
-        caption=f"{format_count(len(marks), 'sample')}, each divided by the median of its experiment's steady samples; one "
-        "line of points per launch. Circle: steady. Open triangle: warm-up, kept and not counted. "
-        "Cross: of a throttled launch, kept; the launch that replaced it counts.",
+        caption=f"{format_count(len(marks), 'sample')}, each divided by the median of its experiment's steady samples; "
+        "one line of points per launch. Circle: steady. Open triangle: warm-up, kept and not counted. "
+        "Diamond: of a throttled launch, kept; the launch that replaced it counts.",
         axis="sample / median of the experiment" + (", log scale" if log_scale else ""),
         log_scale=log_scale,
         machines=source.machine_names,

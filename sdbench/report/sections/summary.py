@@ -6,7 +6,7 @@ from sdbench.report.model import Card, Section, SummarySection, Table, Tone
 from sdbench.report.phases import PROJECTED_STEPS, project
 from sdbench.report.points import Measured, Source, is_throttled
 from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
-from sdbench.report.sections.checks import count_checks
+from sdbench.report.sections.checks import count_checks, count_wide
 from sdbench.report.sections.reproduce import make_command
 from sdbench.report.text import NONE, format_count, format_estimate, format_number, make_table
 from sdbench.schema.base import Known
@@ -85,6 +85,8 @@ def _trust_card(source: Source) -> Card:
     lines = ["experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items())]
     if throttled := sum(map(is_throttled, launches)):
         lines.append(f"{format_count(throttled, 'launch')} throttled")
+    if wide_count := count_wide(source):
+        lines.append(f"{format_count(wide_count, 'experiment')} with an interval wider than asked")
     if lone := sum(m.estimate.low is None for m in source.measured):
         lines.append(f"{format_count(lone, 'experiment')} with one launch only: no interval")
     if warning_count := len(_notices(source)):
