@@ -35,7 +35,13 @@ quietly() {
 }
 
 install() {
-    "$VENV/bin/python" -m pip install --no-deps --require-hashes --only-binary :all: "$@"
+    "$VENV/bin/python" -m pip install --no-deps --require-hashes --only-binary :all: --no-compile "$@"
+}
+
+# Imports cost double without byte code, and PYTHONDONTWRITEBYTECODE may be set. pip would compile on one core.
+compile_byte_code() {
+    # Fails for files that packages ship as templates and nobody imports.
+    "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" sdbench >>"$LOG" 2>&1 || true
 }
 
 is_python_311() {
@@ -106,20 +112,20 @@ make_environment() {
     lock=requirements/$build.txt
     if [ "$build" = cpu ]; then install_torch_cpu; fi
     quietly install -r "$lock" -r requirements/report.txt
+    compile_byte_code
 }
 
 # Cut off, it is simply done again: pip always installs an editable package anew.
 install_sdbench() {
     # compat: a plain path entry; the default hooks into every import of every process.
     quietly "$VENV/bin/python" -m pip install --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
-    # Imports cost double without byte code, and PYTHONDONTWRITEBYTECODE may be set.
-    quietly "$VENV/bin/python" -m compileall -q sdbench
 }
 
 install_development_tools() {
     say "adding the tools for tests and checks"
     : >"$UNFINISHED"
     quietly install -r requirements/dev.txt
+    compile_byte_code
 }
 
 # Runs one part of the set-up unless it has finished with this key before.

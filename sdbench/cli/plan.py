@@ -36,8 +36,8 @@ def plan_text(selection: Selection) -> str:
     width = max(len(item.label) for item in selection.planned)
     lines = [
         f"{selection.loaded.manifest.title}",
-        f"device {selection.device.torch_name} ({selection.device.name}); "
-        f"{len(selection.planned)} experiments, {len(runnable)} run here",
+        f"device {selection.device.torch_name} ({selection.device.name})",
+        f"{len(selection.planned)} experiments, {len(runnable)} of them run here",
         "",
         f"{'experiment':16}  {'what':{width}}  {'launches':>8}  {'a launch':>9}  {'memory':>8}  groups",
     ]

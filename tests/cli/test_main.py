@@ -31,7 +31,8 @@ BAD_MANIFESTS = {
     ),
     "too many": (
         HEAD
-        + f"experiments:\n  - {{id: a, title: A, matrix: {{seed: {list(range(101))}, steps: {list(range(1, 101))}}}}}\n",
+        + "experiments:\n"
+        + f"  - {{id: a, title: A, matrix: {{seed: {list(range(101))}, steps: {list(range(1, 101))}}}}}\n",
         "10,100 experiments, over the limit of 10,000",
     ),
     "cycle of excludes": (

@@ -24,7 +24,7 @@ def images_of(pipeline: BuiltPipeline, side_px: int, batch: int, seed: int = 42)
         "a photo of an astronaut riding a horse on mars",
         height=side_px,
         width=side_px,
-        num_inference_steps=2,
+        num_inference_steps=1,
         num_images_per_prompt=batch,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="np",
@@ -34,7 +34,7 @@ def images_of(pipeline: BuiltPipeline, side_px: int, batch: int, seed: int = 42)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize(("side_px", "batch"), [(64, 1), (64, 4), (128, 2)])
+@pytest.mark.parametrize(("side_px", "batch"), [(64, 4), (128, 1)])
 def test_tiny_draws_finite_images_that_are_not_flat(precision: Precision, side_px: int, batch: int) -> None:
     images = images_of(built(precision), side_px, batch)
     assert images.shape == (batch, side_px, side_px, 3)

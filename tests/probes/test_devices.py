@@ -61,7 +61,7 @@ def test_auto_falls_back_to_the_cpu(choose: Any, snapshot: str, torch_cuda: Any)
         ("cuda", "healthy", WITH_CUDA, {"CUDA_VISIBLE_DEVICES": "-1"}, "shows 0 of 1"),
     ],
 )
-def test_cuda_that_cannot_be_had_is_refused_with_its_own_remedy(  # noqa: PLR0917 - a table of cases
+def test_cuda_that_cannot_be_had_is_refused_with_its_own_remedy(
     choose: Any, request_: str, snapshot: str, torch_cuda: Any, environ: dict[str, str], remedy: str
 ) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
