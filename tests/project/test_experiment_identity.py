@@ -1,0 +1,71 @@
+"""ADR 0001: an option at its default is left out of the identity, and a released default never changes."""
+
+import pytest
+
+from sdbench.schema.experiment import Experiment
+
+REQUIRED = {"architecture"}
+# A new option adds a line; a changed or removed line breaks every stored record.
+RELEASED_DEFAULTS: dict[str, object] = {
+    "workload": "latency",
+    "backend": "pytorch",
+    "device": "any",
+    "weights": "synthetic",
+    "weights_seed": 0,
+    "hub_id": None,
+    "revision": None,
+    "precision": "fp32",
+    "autocast": "off",
+    "tf32": False,
+    "batch": 1,
+    "steps": 50,
+    "height": 512,
+    "width": 512,
+    "scheduler": "pndm",
+    "guidance_scale": 7.5,
+    "seed": 42,
+    "threads": None,
+    "prompt": "a photo of an astronaut riding a horse on mars",
+    "negative_prompt": "",
+}
+RELEASED_IDENTITIES = [
+    ("f2516e89c16cb8cf", Experiment(architecture="tiny")),
+    ("76157d24d1dd245f", Experiment(architecture="sd-v1-4", precision="fp16", batch=4, steps=30)),
+    (
+        "7700d7a1e43f2f81",
+        Experiment(architecture="sd-v1-4", weights="pretrained", hub_id="owner/name", revision="0" * 40),
+    ),
+]
+
+
+def test_every_option_keeps_the_default_it_was_released_with() -> None:
+    defaults = {name: field.default for name, field in Experiment.model_fields.items() if not field.is_required()}
+    assert defaults == RELEASED_DEFAULTS
+
+
+def test_only_the_architecture_has_to_be_given() -> None:
+    assert {name for name, field in Experiment.model_fields.items() if field.is_required()} == REQUIRED
+
+
+@pytest.mark.parametrize(("identity", "experiment"), RELEASED_IDENTITIES)
+def test_released_identities_stay(identity: str, experiment: Experiment) -> None:
+    assert experiment.experiment_id == identity
+
+
+def test_writing_a_default_out_does_not_change_the_identity() -> None:
+    written_out = Experiment.model_validate({"architecture": "tiny", **RELEASED_DEFAULTS})
+    assert written_out.experiment_id == Experiment(architecture="tiny").experiment_id
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"precision": "bf16"}, {"batch": 2}, {"seed": 43}, {"threads": 2}, {"guidance_scale": 7.25}, {"tf32": True}],
+)
+def test_every_option_off_its_default_changes_the_identity(option: dict[str, object]) -> None:
+    changed = Experiment.model_validate({"architecture": "tiny", **option})
+    assert changed.experiment_id != Experiment(architecture="tiny").experiment_id
+
+
+def test_a_hub_id_says_nothing_about_synthetic_weights() -> None:
+    named = Experiment(architecture="tiny", hub_id="owner/name", revision="0" * 40)
+    assert named.experiment_id == Experiment(architecture="tiny").experiment_id
