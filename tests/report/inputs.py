@@ -4,6 +4,7 @@ import hashlib
 import io
 from typing import Any
 
+from sdbench.report.model import ReportView, Section, Table
 from sdbench.report.points import Images, Telemetry
 from sdbench.schema.base import Known, sha256_of
 from sdbench.schema.outcome import ImageResult, Launch, Notice, Series, Succeeded
@@ -62,3 +63,16 @@ def make_images(record: Record) -> Images:
 
 def make_record_without_successes(**changes: Any) -> Record:
     return make_record(results=(make_result(make_failed()), make_result(make_skipped(), batch=2)), **changes)
+
+
+def find_section(view: ReportView, name: str) -> Section:
+    return next(section for section in view.sections if section.name == name)
+
+
+def find_table(view: ReportView, name: str) -> Table:
+    return find_section(view, name).tables[0]
+
+
+def column(table: Table, title: str) -> list[str]:
+    index = [one.title for one in table.columns].index(title)
+    return [row[index].text for row in table.rows]
