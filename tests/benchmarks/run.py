@@ -1,0 +1,49 @@
+"""``python tests/benchmarks/run.py``: measure sdbench's own cost and print it beside its bars.
+
+A missed bar is printed, not an error: the figures depend on the machine. Run it from the repository's root.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.commands import measure_commands
+from tests.benchmarks.figures import Figure, format_table
+from tests.benchmarks.share import NAME, find_newest_record, read_share
+from tests.benchmarks.supervisor import measure_supervisor
+
+
+def main() -> None:
+    """Print the table; progress goes to standard error."""
+    parser = argparse.ArgumentParser(description="measure sdbench's own cost")
+    parser.add_argument(
+        "--record", type=Path, metavar="RUN", help="run of quick.yaml (default: the newest under results/)"
+    )
+    record = parser.parse_args().record or find_newest_record(Path("results"))
+    # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
+    parts: dict[str, Callable[[], list[Figure]]] = {
+        "light commands": measure_commands,
+        "supervisor": measure_supervisor,
+        "measuring loop": _measure_overhead,
+        "full-size point": lambda: _share(record),
+    }
+    figures: list[Figure] = []
+    for name, measure in parts.items():
+        sys.stderr.write(f"measuring: {name}\n")
+        figures += measure()
+    sys.stdout.write(format_table(figures) + "\n")
+
+
+def _measure_overhead() -> list[Figure]:
+    from tests.benchmarks.overhead import measure_overhead
+
+    return measure_overhead()
+
+
+def _share(record: Path | None) -> list[Figure]:
+    return read_share(record) if record else [Figure(NAME, "no record; run make bench, or name one with --record")]
+
+
+if __name__ == "__main__":
+    main()
