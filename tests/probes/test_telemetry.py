@@ -211,6 +211,27 @@ def test_load_of_others_is_told_from_the_workers(
     telemetry.close()
 
 
+def test_stolen_time_is_nobodys_load_here(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    clock.time_s += 10
+    plant(root, {**stat(busy_s=20, steal_s=10), **worker(cpu_s=20)})
+    telemetry.sample()
+
+    assert codes(telemetry) == {"steal"}
+    telemetry.close()
+
+
+def test_a_dropped_column_keeps_no_samples(root: Path, clock: FakeClock) -> None:
+    plant(root, pressure(memory=20))
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.sample()
+    plant(root, {"proc/pressure/memory": ""})
+    telemetry.sample()
+
+    assert codes(telemetry) == set()
+    telemetry.close()
+
+
 def test_waiting_for_memory_is_noticed(root: Path, clock: FakeClock) -> None:
     plant(root, pressure(memory=20))
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
