@@ -45,6 +45,7 @@ def test_a_container_that_sees_only_its_own_group_reads_the_mounts_root(tmp_path
         {
             "proc/self/cgroup": f"0::{path}\n",
             "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+            "sys/outside/cpu.max": "10000 100000\n",
             "sys/fs/cgroup/cpu.max": "50000 100000\n",
             "sys/fs/cgroup/memory.max": "1000\n",
         },

@@ -59,6 +59,7 @@ def test_auto_falls_back_to_the_cpu(choose: Any, snapshot: str, torch_cuda: Any)
         ("cuda:1", "two-gpus", WITH_CUDA, {"CUDA_VISIBLE_DEVICES": "1"}, "CUDA_VISIBLE_DEVICES='1' shows 1 of 2"),
         ("cuda", "healthy", WITH_CUDA, {"CUDA_VISIBLE_DEVICES": ""}, "shows 0 of 1"),
         ("cuda", "healthy", WITH_CUDA, {"CUDA_VISIBLE_DEVICES": "-1"}, "shows 0 of 1"),
+        ("cuda", "two-gpus", WITH_CUDA, {"CUDA_VISIBLE_DEVICES": "GPU-"}, "shows 0 of 2"),
     ],
 )
 def test_cuda_that_cannot_be_had_is_refused_with_its_own_remedy(
