@@ -24,7 +24,7 @@ def parse_duration_s(text: str) -> float:
 
 def format_duration(duration_s: float) -> str:
     """Return a duration (s) as people read it: ``340 ms``, ``2.51 s``, ``4 m 05 s``."""
-    if duration_s < 1.0:
+    if duration_s < 0.9995:  # noqa: PLR2004 - what rounds to 1000 ms is a second
         return f"{round_significant(duration_s * 1e3, 3)} ms"
     if duration_s < 100.0:  # noqa: PLR2004 - from here seconds alone read badly
         return f"{round_significant(duration_s, 3)} s"

@@ -11,6 +11,7 @@ from sdbench.backends.torch_phases import PhaseTimer
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.libraries import import_library_classes
 from sdbench.models.pipeline import build_pipeline
+from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Notice, WorkerEnvironment
@@ -42,6 +43,16 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
 def import_libraries() -> None:
     """Import torch, diffusers and transformers, so that their import can be timed apart from loading."""
     import_library_classes()
+
+
+def fetch(experiment: Experiment, cache_folder: Path) -> None:
+    """Download what is not in ``cache_folder`` yet, so that loading is timed without the network.
+
+    Raises:
+        WeightsUnavailable: pretrained weights cannot be had.
+    """
+    if experiment.weights == "pretrained":
+        fetch_weights(experiment, cache_folder)
 
 
 def set_tf32(torch: Any, *, enabled: bool) -> None:

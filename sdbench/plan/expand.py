@@ -109,12 +109,13 @@ def _add(planned: dict[str, PlannedExperiment], experiment: Experiment, group_id
         )
 
 
-def _combinations(group: Group, settings: Settings) -> Iterator[dict[str, Any]]:
+def _combinations(group: Group, settings: Settings) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each combination and whether an exclude may take it out: not what was included by hand."""
     axes = {key: values for key, values in group.matrix.items() if key not in settings.options}
     if group.matrix or not group.include:
         for values in product(*axes.values()):
-            yield dict(zip(axes, values, strict=True))
-    yield from (dict(entry) for entry in group.include)
+            yield dict(zip(axes, values, strict=True)), True
+    yield from ((dict(entry), False) for entry in group.include)
 
 
 def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> list[Experiment]:
@@ -124,10 +125,10 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> lis
     base |= manifest.defaults | group.options
     excludes = [entry for entry in group.exclude if "group" not in entry]
     kept: dict[str, Experiment] = {}
-    for combination in _combinations(group, settings):
+    for combination, excludable in _combinations(group, settings):
         experiment = _experiment(loaded, index, base | combination | dict(settings.options))
         options = experiment.model_dump()
-        if combination not in group.include and any(_matches(entry, options) for entry in excludes):
+        if excludable and any(_matches(entry, options) for entry in excludes):
             continue
         kept.setdefault(experiment.experiment_id, experiment)
     if not kept:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from sdbench.errors import EnvironmentProblem, RecordError, UserError
+from sdbench.probes.telemetry import Telemetry
 from sdbench.schema.base import sha256_of
 from sdbench.schema.fingerprint import Fingerprint
-from sdbench.schema.outcome import Failed, Launch, OutOfMemory, Series, TimedOut
+from sdbench.schema.outcome import Failed, Launch, OutOfMemory, TimedOut
 from sdbench.store.bundle import JOURNAL_NAME, MANIFEST_NAME, RECORD_NAME, TELEMETRY_NAME, load_record
 from sdbench.store.files import sync_folder, write_whole
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
@@ -42,24 +43,33 @@ class RunFolder:
             if entry["kind"] == "launch":
                 yield entry["experiment_id"], Launch.model_validate_json(json.dumps(entry["launch"]))
 
-    def bad_ends(self) -> Iterator[tuple[str, BadEnd]]:
-        """Yield experiment id and outcome of every experiment that the journal says ended badly."""
+    def bad_ends(self) -> Iterator[tuple[str, BadEnd, float]]:
+        """Yield experiment id, outcome and the last launch's time (s) of every experiment that ended badly."""
         for entry in self._entries:
             if entry["kind"] == "end":
-                yield entry["experiment_id"], _BAD_END.validate_json(json.dumps(entry["outcome"]))
+                outcome = _BAD_END.validate_json(json.dumps(entry["outcome"]))
+                yield entry["experiment_id"], outcome, entry["wall_s"]
 
     def append_launch(self, experiment_id: str, launch: Launch) -> None:
         """Write a finished launch to the journal."""
         self._journal.append({"kind": "launch", "experiment_id": experiment_id, "launch": launch.to_json_dict()})
 
-    def append_bad_end(self, experiment_id: str, outcome: BadEnd) -> None:
-        """Write how an experiment ended without a figure to the journal."""
-        self._journal.append({"kind": "end", "experiment_id": experiment_id, "outcome": outcome.to_json_dict()})
+    def append_bad_end(self, experiment_id: str, outcome: BadEnd, wall_s: float) -> None:
+        """Write how an experiment ended without a figure to the journal, and the time (s) its last launch took."""
+        self._journal.append(
+            {"kind": "end", "experiment_id": experiment_id, "outcome": outcome.to_json_dict(), "wall_s": wall_s}
+        )
 
-    def append_telemetry(self, experiment_id: str, index: int, series: tuple[Series, ...]) -> None:
-        """Write a launch's telemetry."""
-        content = [item.to_json_dict() for item in series]
-        self._telemetry.append({"experiment_id": experiment_id, "index": index, "series": content})
+    def append_telemetry(self, experiment_id: str, index: int, telemetry: Telemetry) -> None:
+        """Write a launch's telemetry: its series, and why the columns that are not there could not be read."""
+        self._telemetry.append(
+            {
+                "experiment_id": experiment_id,
+                "index": index,
+                "series": [item.to_json_dict() for item in telemetry.series()],
+                "unknown": {name: unknown.reason for name, unknown in telemetry.unknown()},
+            }
+        )
 
 
 @contextlib.contextmanager
@@ -122,7 +132,7 @@ def find_unfinished(out: Path, key: str) -> Path | None:
     if not out.is_dir():
         return None
     for journal in sorted(out.glob(f"*/{JOURNAL_NAME}"), reverse=True):
-        if _first_key(journal) == key and not _is_complete(journal.parent):
+        if _first_key(journal) == key and _may_continue(journal.parent):
             return journal.parent
     return None
 
@@ -136,9 +146,12 @@ def _first_key(journal: Path) -> str | None:
         return None
 
 
-def _is_complete(folder: Path) -> bool:
+def _may_continue(folder: Path) -> bool:
+    """Tell whether a run has no record yet, or one sealed at an interruption; a damaged record is left alone."""
+    if not (folder / RECORD_NAME).exists():
+        return True
     try:
-        return load_record(folder).ended == "complete"
+        return load_record(folder).ended == "interrupted"
     except RecordError:
         return False
 

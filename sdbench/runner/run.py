@@ -14,6 +14,7 @@ from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.probes.privacy import Redactor
 from sdbench.probes.telemetry import Telemetry, open_telemetry
 from sdbench.runner.clock import SupervisorClock
+from sdbench.runner.conditions import notice_conditions
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import RunFolder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
@@ -119,8 +120,9 @@ class _Run:
         for experiment_id, launch in self.folder.finished_launches():
             by_id[experiment_id].launches.append(launch)
             self.earlier_s += launch.wall_s
-        for experiment_id, end in self.folder.bad_ends():
+        for experiment_id, end, wall_s in self.folder.bad_ends():
             by_id[experiment_id].end_badly(end)
+            self.earlier_s += wall_s
         if self.folder.resumed:
             count = sum(len(progress.launches) for progress in self.progress)
             self._tell("resumed", f"continuing {self.folder.path} with {count} finished launches; --fresh starts anew")
@@ -155,10 +157,10 @@ class _Run:
     def _keep(self, progress: Progress, end: WorkerEnd, started_utc: str, telemetry: Telemetry) -> None:
         index = progress.next_index
         experiment_id = progress.planned.experiment_id
-        self.folder.append_telemetry(experiment_id, index, telemetry.series())
+        self.folder.append_telemetry(experiment_id, index, telemetry)
         bad_end = judge_end(end, progress.planned.protocol.launch_timeout_s, self.redactor)
         if bad_end is not None:
-            self.folder.append_bad_end(experiment_id, bad_end)
+            self.folder.append_bad_end(experiment_id, bad_end, end.wall_s)
             progress.end_badly(bad_end)
             self._tell("ended", f"{progress.planned.label}: {describe_end(bad_end)}", progress)
             return
@@ -197,7 +199,7 @@ class _Run:
                 "device": self.spec.device.torch_name,
                 "fingerprint": self.fingerprint.to_json_dict(),
                 "results": results,
-                "warnings": [],
+                "warnings": [notice.to_json_dict() for notice in notice_conditions(self.fingerprint)],
             },
         )
 

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from math import isinf
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -54,7 +56,9 @@ def parse_yaml(text: str, name: str) -> Document:
         msg = f"{name}:1:1: {len(text):,} characters are too many for a manifest; at most {MAX_TEXT_BYTES:,}: split it"
         raise ManifestError(msg)
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = _BoundedComposer
+        node = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
@@ -70,6 +74,25 @@ def parse_yaml(text: str, name: str) -> Document:
 def _one_line(error: Exception) -> str:
     problem = getattr(error, "problem", None) or type(error).__name__ + " " + str(error)
     return " ".join(str(problem).split())[:200]
+
+
+class _TooDeep(MarkedYAMLError):
+    pass
+
+
+class _BoundedComposer(Composer):
+    """Stops at the first node that is too deep: 10,000 open brackets cost the scanner 5 s and then Python's stack."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 1:
+            mark = self.parser.peek_event().start_mark
+            raise _TooDeep(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Reader:
@@ -105,7 +128,7 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self._error(key_node, "a key must be a word; write 'key: value'")
-            key = str(key_node.value)
+            key = self._text(key_node)
             if key == "<<":
                 raise self._error(
                     key_node, "merge keys ('<<') are not part of YAML 1.2; use defaults or write the keys out"
@@ -118,7 +141,7 @@ class _Reader:
         return values
 
     def _scalar(self, node: ScalarNode) -> Any:
-        text = str(node.value)
+        text = self._text(node)
         if node.tag not in _PLAIN_TAGS:
             raise self._error(node, f"tag {node.tag!r} is not allowed; write plain values")
         if node.style is not None or node.tag == _TAG + "str":
@@ -132,7 +155,16 @@ class _Reader:
                 raise self._error(node, f"a number of {len(text)} digits is too long; shorten it")
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if _FLOAT.fullmatch(text):
-            return float(text)
+            number = float(text)
+            if isinf(number):
+                raise self._error(node, f"{text} is too large for a number; at most about 1.8e308")
+            return number
+        return text
+
+    def _text(self, node: ScalarNode) -> str:
+        text = str(node.value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise self._error(node, "half of a surrogate pair is no character; write the character itself")
         return text
 
     def _mark(self, node: Node) -> Mark:

@@ -22,7 +22,8 @@ ImageSize = Annotated[int, Field(ge=SIZE_STEP_PX, le=8192, multiple_of=SIZE_STEP
 class Experiment(Model):
     """Every option of one measurement.
 
-    The defaults are those of the 2022 study. A released default never changes, because an option at its
+    The defaults are those of the 2022 study, but for TF32: the study did not record it, torch has it on for
+    convolutions, and here it is off unless asked for. A released default never changes, because an option at its
     default is left out of the identity (ADR 0001).
     """
 
@@ -33,7 +34,7 @@ class Experiment(Model):
     weights: Literal["synthetic", "pretrained"] = "synthetic"
     weights_seed: Count = 0
     hub_id: str | None = None
-    revision: str | None = None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full commit hash")] | None = None
     precision: Precision = "fp32"
     autocast: Autocast = "off"
     tf32: bool = False

@@ -29,7 +29,7 @@ class ModelChoice(Model):
     weights: Literal["synthetic", "pretrained"] | None = None
     weights_seed: Count | None = None
     hub_id: str | None = None
-    revision: str | None = None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full commit hash")] | None = None
 
 
 class Protocol(Model):

@@ -22,10 +22,27 @@ def migrate_record(
     migrations: Mapping[int, Migration] = RECORD_MIGRATIONS,
     current: int = CURRENT_VERSION,
 ) -> dict[str, Any]:
-    """Return a stored record in the current version's shape.
+    """Return a stored record in the current version's shape; check its seal before, on what was stored.
 
     Raises:
         RecordError: it is no sdbench record, of a future version, or of one that no migration starts from.
+    """
+    version = refuse_other_versions(stored, name, current)
+    while version < current:
+        if version not in migrations:
+            raise RecordError(
+                f"{name}: record version {version} cannot be read any more; use the sdbench that wrote it"
+            )
+        stored = migrations[version](stored)
+        version += 1
+    return stored
+
+
+def refuse_other_versions(stored: dict[str, Any], name: str, current: int = CURRENT_VERSION) -> int:
+    """Return the version of a stored record.
+
+    Raises:
+        RecordError: it is no sdbench record, or of a future version.
     """
     match = _SCHEMA.fullmatch(str(stored.get("schema")))
     if match is None:
@@ -37,11 +54,4 @@ def migrate_record(
         raise RecordError(
             f"{name}: record version {version} is newer than this sdbench reads ({current}); update sdbench"
         )
-    while version < current:
-        if version not in migrations:
-            raise RecordError(
-                f"{name}: record version {version} cannot be read any more; use the sdbench that wrote it"
-            )
-        stored = migrations[version](stored)
-        version += 1
-    return stored
+    return version

@@ -7,9 +7,7 @@ from pydantic import Field, FiniteFloat
 from sdbench.schema.base import Count, Model, PositiveInt, Reading, Sha256
 
 StopReason = Literal["precise enough", "most allowed", "budget"]
-Stage = Literal[
-    "start", "import", "load", "first call", "warm-up", "measure", "phases", "verify", "protocol", "shutdown"
-]
+Stage = Literal["start", "import", "fetch", "load", "first call", "warm-up", "measure", "phases", "verify"]
 
 
 class Series(Model):

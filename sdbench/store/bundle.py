@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sdbench.errors import RecordError
-from sdbench.schema.migrations import migrate_record
+from sdbench.schema.migrations import migrate_record, refuse_other_versions
 from sdbench.schema.outcome import Series
 from sdbench.schema.record import Record, compute_seal
 from sdbench.store.files import describe_file, write_whole
@@ -75,13 +75,13 @@ def load_record(path: Path) -> Record:
         ) from None
     if not isinstance(stored, dict):
         raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")
-    migrated = migrate_record(stored, str(file))
-    if migrated is stored and stored.get("seal") != compute_seal(stored):
+    refuse_other_versions(stored, str(file))
+    if stored.get("seal") != compute_seal(stored):
         raise RecordError(
             f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
         )
     try:
-        return Record.model_validate_json(json.dumps(migrated))
+        return Record.model_validate_json(json.dumps(migrate_record(stored, str(file))))
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"])

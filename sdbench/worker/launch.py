@@ -36,6 +36,8 @@ def run_launch(request_json: str, events: EventWriter) -> Measurement:
     workload = import_module(WORKLOADS[experiment.workload])
     backend_module.import_libraries()
     import_s = clock.now_s() - import_started_s
+    events.say_stage("fetch")
+    backend_module.fetch(experiment, Path(request.cache_folder))
     events.say_stage("load")
     load_started_s = clock.now_s()
     thread_count = experiment.threads or len(os.sched_getaffinity(0))
