@@ -6,7 +6,7 @@ from math import isinf
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import Composer
+from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -57,12 +57,14 @@ def parse_yaml(text: str, name: str) -> Document:
         raise ManifestError(msg)
     try:
         yaml = YAML(typ="safe", pure=True)
-        yaml.Composer = _BoundedComposer
+        # Stops early: 10,000 open brackets cost the scanner 5 s before Python's stack ends.
+        yaml.max_depth = MAX_DEPTH + 1
+        yaml.composer.warn_double_anchors = False
         node = yaml.compose(text)
+    except MaxDepthExceededError as error:
+        raise ManifestError(f"{name}:{_where(error)}: nested deeper than {MAX_DEPTH} levels; flatten it") from None
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        raise ManifestError(f"{name}:{where}: no valid YAML: {_one_line(error)}; mend the syntax") from None
+        raise ManifestError(f"{name}:{_where(error)}: no valid YAML: {_one_line(error)}; mend the syntax") from None
     except (YAMLError, RecursionError, ValueError) as error:
         raise ManifestError(f"{name}:1:1: no valid YAML: {_one_line(error)}; mend the syntax") from None
     if node is None:
@@ -71,28 +73,14 @@ def parse_yaml(text: str, name: str) -> Document:
     return Document(name=name, value=reader.read(node, (), ()), marks=reader.marks)
 
 
+def _where(error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+
+
 def _one_line(error: Exception) -> str:
     problem = getattr(error, "problem", None) or type(error).__name__ + " " + str(error)
     return " ".join(str(problem).split())[:200]
-
-
-class _TooDeep(MarkedYAMLError):
-    pass
-
-
-class _BoundedComposer(Composer):
-    """Stops at the first node that is too deep: 10,000 open brackets cost the scanner 5 s and then Python's stack."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self.depth += 1
-        if self.depth > MAX_DEPTH + 1:
-            mark = self.parser.peek_event().start_mark
-            raise _TooDeep(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
 
 
 class _Reader:
