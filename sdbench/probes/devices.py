@@ -11,7 +11,6 @@ from sdbench.probes.files import ROOT, read_kib, read_text
 from sdbench.probes.gpu import has_nvidia_hardware
 from sdbench.probes.hardware import read_cpu_name
 from sdbench.probes.nvml import Nvml, open_nvml
-from sdbench.probes.privacy import hash_uuid, load_salt
 from sdbench.probes.torch_build import NONE, read_torch_cuda
 from sdbench.schema.base import Known, Model, Reading, Unknown
 
@@ -96,19 +95,19 @@ def _cuda(
     visible = _visible_indices(nvml, count.value, environ.get("CUDA_VISIBLE_DEVICES"))
     if torch_index >= len(visible):
         raise EnvironmentProblem(_out_of_range(len(visible), count.value, environ))
-    return _gpu(visible[torch_index], torch_index, nvml, environ)
+    return _gpu(visible[torch_index], torch_index, nvml)
 
 
-def _gpu(index: int, torch_index: int, nvml: Nvml, environ: Mapping[str, str]) -> Device:
+def _gpu(index: int, torch_index: int, nvml: Nvml) -> Device:
     memory, name = nvml.memory(index), nvml.name(index)
-    hashed = hash_uuid(nvml.uuid(index), load_salt(environ))
+    uuid = nvml.uuid(index)
     return Device(
         kind="cuda",
         index=index,
         name=f"NVIDIA GPU {index}" if isinstance(name, Unknown) else name.value,
         memory_total_bytes=memory if isinstance(memory, Unknown) else Known(value=memory.value.total_bytes),
-        # Without a salt the lock still holds within this machine, where the index names the card.
-        lock_key=f"cuda-{index}" if isinstance(hashed, Unknown) else hashed.value,
+        # Never stored: the lock's file name is its hash. Not salted, so that all users of the machine share the lock.
+        lock_key=f"cuda-{index}" if isinstance(uuid, Unknown) else uuid.value,
         torch_name=f"cuda:{torch_index}",
     )
 

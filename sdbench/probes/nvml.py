@@ -14,10 +14,11 @@ CLOCK_SM = 1
 CLOCK_MEMORY = 2
 TEMPERATURE_GPU = 0
 
+POWER_LIMIT = "power limit"
 # nvml.h: nvmlClocksEventReasons. Idle (0x1), application clocks (0x2), sync boost (0x10) and display clock (0x100) are
 # settings or idleness and no throttling.
 THROTTLE_REASONS = {
-    0x04: "power limit",
+    0x04: POWER_LIMIT,
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
     0x40: "hardware thermal slowdown",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sdbench.probes.devices import Device
 from sdbench.probes.files import ROOT
-from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.nvml import POWER_LIMIT, Nvml, open_nvml
 from sdbench.probes.telemetry_columns import Column
 from sdbench.probes.telemetry_gpu import GpuProbe
 from sdbench.probes.telemetry_host import HostProbe
@@ -22,7 +22,6 @@ _STEAL_MAX_RATIO = 0.01
 _MEMORY_PRESSURE_MAX_RATIO = 0.01
 # Others that keep a twentieth of the machine busy share caches, memory and boost with the worker.
 _OTHERS_MAX_RATIO = 0.05
-_POWER_LIMIT = "power limit"
 
 
 class Clock(Protocol):
@@ -99,15 +98,15 @@ class Telemetry:
                 )
             )
         shares = gpu.throttle_shares()
-        if _POWER_LIMIT in shares:
+        if POWER_LIMIT in shares:
             notices.append(
                 Notice(
                     code="gpu-power-limit",
-                    message=f"the power limit held the clocks down in {shares[_POWER_LIMIT]:.0%} of the samples",
+                    message=f"the power limit held the clocks down in {shares[POWER_LIMIT]:.0%} of the samples",
                     remedy="usual at full load; compare only with runs under the same power limit",
                 )
             )
-        slowed = {name: share for name, share in shares.items() if name != _POWER_LIMIT}
+        slowed = {name: share for name, share in shares.items() if name != POWER_LIMIT}
         if slowed:
             seen = ", ".join(f"{name} in {share:.0%} of the samples" for name, share in slowed.items())
             notices.append(

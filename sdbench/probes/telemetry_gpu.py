@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.probes.gpu import count_foreign_processes
-from sdbench.probes.nvml import CLOCK_MEMORY, CLOCK_SM, THROTTLE_REASONS, Nvml
+from sdbench.probes.nvml import CLOCK_MEMORY, CLOCK_SM, POWER_LIMIT, THROTTLE_REASONS, Nvml
 from sdbench.probes.telemetry_columns import Column, ReadFloat, ReadingFailed
 from sdbench.schema.base import Known, Reading, Unknown
 
@@ -42,12 +42,15 @@ class GpuProbe:
             column.sample()
 
     def throttled(self) -> Reading[bool]:
-        """Return whether a power, thermal or hardware reason held the clocks down in any sample."""
+        """Return whether heat or a hardware slowdown held the clocks down in any sample.
+
+        The power limit does not count: many cards sit at it whenever they are busy, and it has a notice of its own.
+        """
         if self._throttle.failure is not None:
             return self._throttle.failure
         if not self._throttle.samples():
             return Unknown(reason="no sample was taken")
-        return Known(value=bool(self.throttle_shares()))
+        return Known(value=bool(self.throttle_shares().keys() - {POWER_LIMIT}))
 
     def throttle_shares(self) -> dict[str, float]:
         """Return for each throttling reason that was seen the share of samples (0 to 1) that show it."""

@@ -186,13 +186,12 @@ def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _device_name(record: Record) -> str:
-    """The name that the worker saw, or else what the fingerprint says."""
+    """The processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's."""
+    hardware = record.fingerprint.hardware
+    if not record.device.startswith("cuda"):
+        return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device
     for result in record.results:
         for launch in launches_of(result.outcome):
             return launch.environment.device_name
-    hardware = record.fingerprint.hardware
-    if record.device.startswith("cuda") and isinstance(hardware.gpus, Known):
-        for gpu in hardware.gpus.value:
-            if isinstance(gpu.name, Known):
-                return gpu.name.value
-    return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device
+    gpus = hardware.gpus.value if isinstance(hardware.gpus, Known) else ()
+    return next((gpu.name.value for gpu in gpus if isinstance(gpu.name, Known)), record.device)

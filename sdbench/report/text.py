@@ -17,7 +17,9 @@ _UNIT_BY_SUFFIX = {"_w": "W", "_mhz": "MHz", "_khz": "kHz", "_c": "°C", "_s": "
 
 def format_number(value: float | None) -> str:
     """Return a number with four significant digits, or a dash."""
-    return NONE if value is None else round_significant(value, DIGITS)
+    if value is None:
+        return NONE
+    return round_significant(value, DIGITS) if value else "0"
 
 
 def format_percent(ratio: float) -> str:

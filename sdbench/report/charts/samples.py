@@ -58,7 +58,10 @@ def _key(mark: SampleMark) -> LaunchKey:
 
 def _ratio_axis(alt: Altair, chart: SampleChart) -> Drawing:
     ratios = [mark.ratio for mark in chart.marks]
-    low, high = min(ratios) * (1 - _ROOM), max(ratios) * (1 + _ROOM)
+    low, high = min(ratios), max(ratios)
+    room = _ROOM * (high - low) or _ROOM * high
+    # Below the least sample there may be no room left above zero, which a log scale cannot show.
+    low, high = max(low - room, low / 2), high + room
     scale = alt.Scale(type="log" if chart.log_scale else "linear", zero=False, nice=False, domain=[low, high])
     ticks = {"values": log_ticks(low, high)} if chart.log_scale else {"tickCount": 6}
     return alt.X("ratio:Q", title=chart.axis, scale=scale, axis=alt.Axis(format="~r", **ticks))

@@ -3,9 +3,12 @@
 from sdbench.report.model import IntervalChart, IntervalMark, Section
 from sdbench.report.points import Measured, Source, needs_log_scale
 from sdbench.report.text import format_count, format_estimate, format_percent
+from sdbench.stats.intervals import Estimate
 from sdbench.units import format_duration
 
 TITLE = "How long does a call take?"
+# An interval on logs is not symmetric: at 10 % its sides are 9 and 10 %, beyond that ± would mislead.
+MAX_SYMMETRIC_HALF_WIDTH = 0.1
 
 
 def build(source: Source) -> Section:
@@ -15,7 +18,7 @@ def build(source: Source) -> Section:
         return Section(
             name="latency", title=TITLE, paragraphs=("No experiment was measured, so there is no latency to show.",)
         )
-    log_scale = needs_log_scale([m.estimate.value for m in measured])
+    log_scale = needs_log_scale([end for m in measured for end in _ends(m)])
     chart = IntervalChart(
         kind="points",
         alt="Latency per call: " + "; ".join(_sentence(source, m) for m in measured),
@@ -34,7 +37,7 @@ def _mark(source: Source, measured: Measured) -> IntervalMark:
     if estimate.low is None:
         words.append("(one launch)")
     else:
-        words.append(f"± {format_percent(estimate.relative_half_width or 0.0)}")
+        words.append(_interval_words(estimate))
     if source.several:
         words.append(measured.point.machine.name)
     return IntervalMark(
@@ -47,6 +50,19 @@ def _mark(source: Source, measured: Measured) -> IntervalMark:
     )
 
 
+def _interval_words(estimate: Estimate) -> str:
+    """The interval as ± percent; as its ends where it is so wide that the two sides differ."""
+    half_width = estimate.relative_half_width or 0.0
+    if half_width <= MAX_SYMMETRIC_HALF_WIDTH or estimate.low is None or estimate.high is None:
+        return f"± {format_percent(half_width)}"
+    return f"[{format_duration(estimate.low)}, {format_duration(estimate.high)}]"
+
+
+def _ends(measured: Measured) -> tuple[float, ...]:
+    ends = (measured.estimate.low, measured.estimate.value, measured.estimate.high)
+    return tuple(end for end in ends if end is not None)
+
+
 def _sentence(source: Source, measured: Measured) -> str:
     on = f" on {measured.point.machine.name}" if source.several else ""
     return f"{measured.point.label}{on} {format_estimate(measured.estimate)}"
@@ -55,7 +71,7 @@ def _sentence(source: Source, measured: Measured) -> str:
 def _caption(measured: tuple[Measured, ...], *, log_scale: bool) -> str:
     confidences = sorted({m.point.planned.protocol.confidence for m in measured})
     levels = " or ".join(format_percent(confidence) for confidence in confidences)
-    scale = " Log scale: the slowest takes over 20 times as long as the fastest." if log_scale else ""
+    scale = " Log scale: the largest value is over 20 times the smallest." if log_scale else ""
     return (
         "Prompt to images, from the stock pipeline. Point: geometric mean of the launches' medians. "
         f"Whiskers: {levels} interval (Student's t on the logs of the launches' medians).{scale}"

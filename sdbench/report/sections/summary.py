@@ -89,8 +89,8 @@ def _trust_card(source: Source) -> Card:
         lines.append(f"{format_count(wide_count, 'experiment')} with an interval wider than asked")
     if lone := sum(m.estimate.low is None for m in source.measured):
         lines.append(f"{format_count(lone, 'experiment')} with one launch only: no interval")
-    if warning_count := len(_notices(source)):
-        lines.append(f"{format_count(warning_count, 'warning')} below")
+    if kind_count := len(_warnings(source)):
+        lines.append(f"{format_count(kind_count, 'kind')} of warnings below")
     answer = f"{passed:,} of {total:,} checks passed" if total else "Nothing was checked"
     return _card("Can I trust this?", answer, tuple(lines), "checks", "plain" if total and passed == total else "bad")
 
@@ -115,25 +115,35 @@ def _name(source: Source, measured: Measured) -> str:
     return " on ".join(source.row_names(measured.point))
 
 
-def _notices(source: Source) -> Counter[tuple[str, str, str]]:
-    """Where, message and remedy of every warning, with how often it came."""
-    found: Counter[tuple[str, str, str]] = Counter()
+def _warnings(source: Source) -> dict[tuple[str, str], list[tuple[str, Notice]]]:
+    """Every warning with where it was seen, by machine and code."""
+    found: dict[tuple[str, str], list[tuple[str, Notice]]] = {}
     for machine in source.machines:
-        found.update(_keys(machine.name if source.several else "the run", machine.record.warnings))
+        for notice in machine.record.warnings:
+            found.setdefault((machine.name, notice.code), []).append(("the run", notice))
     for point in source.points:
-        where = ", ".join(source.row_names(point))
-        if isinstance(point.outcome, Succeeded):
-            found.update(_keys(where, point.outcome.warnings))
-        for launch in point.launches:
-            found.update(_keys(where, launch.warnings))
+        notices = point.outcome.warnings if isinstance(point.outcome, Succeeded) else ()
+        for notice in (*notices, *(notice for launch in point.launches for notice in launch.warnings)):
+            found.setdefault((point.machine.name, notice.code), []).append((point.label, notice))
     return found
 
 
-def _keys(where: str, notices: tuple[Notice, ...]) -> list[tuple[str, str, str]]:
-    return [(where, notice.message, notice.remedy) for notice in notices]
-
-
 def _warnings_table(source: Source) -> Table | None:
-    notices = _notices(source)
-    rows = [(where, message, remedy or NONE, str(count)) for (where, message, remedy), count in notices.items()]
-    return make_table("What warns", "Where|What was seen|What to do|#times", rows) if rows else None
+    """One row per kind of warning: ten experiments of three launches would else give a page of the same."""
+    rows = [
+        (
+            _first_and_more([notice.message for _, notice in seen]),
+            *((machine,) if source.several else ()),
+            _first_and_more([where for where, _ in seen]),
+            seen[0][1].remedy or NONE,
+            str(len(seen)),
+        )
+        for (machine, _), seen in _warnings(source).items()
+    ]
+    columns = "What was seen|" + ("Machine|" if source.several else "") + "Where|What to do|#times"
+    return make_table("What warns; the record holds each warning", columns, rows) if rows else None
+
+
+def _first_and_more(texts: list[str]) -> str:
+    distinct = list(dict.fromkeys(texts))
+    return distinct[0] + (f" (and {len(distinct) - 1} more)" if len(distinct) > 1 else "")

@@ -5,9 +5,11 @@ from statistics import median
 
 from sdbench.report.model import Section
 from sdbench.report.points import Machine, Source
-from sdbench.report.text import format_count, format_number, make_table
+from sdbench.report.text import format_count, format_number, make_table, name_field
 from sdbench.schema.outcome import Series
 
+# The other series' clock: it says when, not what.
+TIME_SERIES = "time_s"
 TITLE = "What did the machine do meanwhile?"
 
 
@@ -15,7 +17,7 @@ def build(source: Source) -> Section:
     """Return the lowest, middle and highest value of every telemetry series, per machine."""
     groups = {machine.name: _group(source, machine) for machine in source.machines}
     rows = [
-        (*((name,) if source.several else ()), series_name, unit, *_figures(values), f"{len(values):,}")
+        (*((name,) if source.several else ()), name_field(series_name), unit, *_figures(values), f"{len(values):,}")
         for name, group in groups.items()
         for (series_name, unit), values in group.items()
     ]
@@ -32,7 +34,7 @@ def build(source: Source) -> Section:
 def _group(source: Source, machine: Machine) -> dict[tuple[str, str], list[float]]:
     values: dict[tuple[str, str], list[float]] = {}
     for series in _all_series(source, machine):
-        if series.samples:
+        if series.samples and series.name != TIME_SERIES:
             values.setdefault((series.name, series.unit), []).extend(series.samples)
     return values
 
