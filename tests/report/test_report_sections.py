@@ -12,11 +12,13 @@ from sdbench.report.text import fold_unknown, make_table
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.document import parse_yaml
-from sdbench.schema.outcome import Succeeded
+from sdbench.schema.outcome import Notice, Succeeded
 from tests.records import (
+    make_environment,
     make_failed,
     make_launch,
     make_out_of_memory,
+    make_planned,
     make_record,
     make_request,
     make_result,
@@ -204,3 +206,31 @@ def test_throughput_interval_turns_the_latency_interval_round() -> None:
         assert point.high is not None
         assert point.low < point.value < point.high
         assert math.isclose(point.low * point.high, point.value**2, rel_tol=1e-9)
+
+
+def test_warnings_of_one_kind_share_a_row() -> None:
+    def warn(share: float) -> Notice:
+        return Notice(code="steal", message=f"{share} % of the CPU went to others", remedy="use a dedicated host")
+
+    launches = tuple(make_launch(index, warnings=(warn(index + 0.5),)) for index in range(3))
+    results = tuple(make_result(Succeeded(launches=launches, stop_reason="budget"), batch=batch) for batch in (1, 2))
+    table = find_table(build_view((make_record(results=results, warnings=()),)), "summary")
+    assert column(table, "What was seen") == ["0.5 % of the CPU went to others (and 2 more)"]
+    assert column(table, "Where") == [f"{make_planned().label} (and 1 more)"]
+    assert column(table, "times") == ["6"]
+
+
+def test_very_wide_interval_shows_its_ends_on_a_log_scale() -> None:
+    launches = tuple(make_launch(index, latency_s) for index, latency_s in enumerate((0.5, 5.0)))
+    record = make_record(results=(make_result(Succeeded(launches=launches, stop_reason="budget")),))
+    (chart,) = find_section(build_view((record,)), "latency").charts
+    assert chart.kind == "points"
+    assert chart.log_scale
+    assert "±" not in chart.marks[0].text
+    assert "[" in chart.marks[0].text
+
+
+def test_run_on_a_cpu_is_named_by_its_model() -> None:
+    outcome = make_succeeded(environment=make_environment(device_name="cpu"))
+    source = make_source((make_record(results=(make_result(outcome),)),), None, None)
+    assert source.machine_names == ("Example CPU 8480",)
