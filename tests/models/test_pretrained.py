@@ -13,12 +13,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from diffusers.utils import logging as diffusers_logging
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from sdbench.errors import WeightsUnavailable
 from sdbench.models.architectures import COMPONENTS, load_architecture
-from sdbench.models.hub import CONFIG_FILES, WANTED_FILES, WEIGHT_FILES
+from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES
 from sdbench.models.libraries import LibraryClasses, import_library_classes
 from sdbench.models.pipeline import build_pipeline
 from sdbench.models.pretrained import PretrainedParts, load_network, load_pretrained
@@ -103,6 +105,15 @@ def test_a_full_cache_is_loaded_without_any_connection(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert build_pipeline(EXPERIMENT, "cpu", tmp_path).parameter_count == TINY.parameter_count
+
+
+def test_loading_writes_nothing_though_the_libraries_had_bars(
+    snapshot: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diffusers_logging.enable_progress_bar()
+    transformers_logging.enable_progress_bar()
+    build_pipeline(EXPERIMENT, "cpu", tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_digest_is_that_of_the_three_weight_files(snapshot: Path, tmp_path: Path) -> None:
@@ -289,8 +300,3 @@ def write_older_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"model_max_length": 77, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"})
     )
-
-
-def test_the_saved_pipeline_has_every_file_that_is_wanted_but_the_older_tokenizer() -> None:
-    older = {"tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json"}
-    assert set(WANTED_FILES) - older <= set(repository())
