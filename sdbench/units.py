@@ -1,7 +1,7 @@
 """Conversion and rounding between SI base units and what people read."""
 
 import re
-from math import floor, isfinite, log10
+from math import isfinite
 
 from sdbench.errors import UserError
 
@@ -46,5 +46,6 @@ def round_significant(value: float, digits: int) -> str:
     """Return ``value`` rounded to ``digits`` significant digits, never in exponent form."""
     if value == 0 or not isfinite(value):
         return str(value)
-    decimals = max(0, digits - 1 - floor(log10(abs(value))))
-    return f"{value:.{decimals}f}"
+    # The exponent after rounding: 9.999 with three digits is 10.0, not 10.00.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
