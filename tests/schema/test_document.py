@@ -141,10 +141,9 @@ YAML_LIKE = st.lists(
 def test_any_text_is_read_or_refused_as_a_manifest_and_never_fails_otherwise(text: str) -> None:
     try:
         parsed = parse_yaml(text, "m.yaml")
-    except ManifestError as error:
-        assert str(error).startswith("m.yaml:")
-    else:
-        assert () in parsed.marks
+    except ManifestError:
+        return
+    assert () in parsed.marks
 
 
 JSON_VALUES = st.recursive(

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sdbench.schema.experiment import Experiment
+
+OPTIONS = st.fixed_dictionaries(
+    {"architecture": st.sampled_from(["tiny", "sd-v1-4"])},
+    optional={
+        "precision": st.sampled_from(["fp32", "fp16", "bf16"]),
+        "batch": st.integers(1, 4096),
+        "steps": st.integers(1, 1000),
+        "height": st.integers(1, 1024).map(lambda eighths: 8 * eighths),
+        "guidance_scale": st.floats(0, 100),
+        "tf32": st.booleans(),
+        "prompt": st.text(st.characters(codec="utf-8"), max_size=20),
+        "threads": st.none() | st.integers(1, 64),
+    },
+)
+
+
+@given(OPTIONS, st.randoms(use_true_random=False))
+def test_identity_depends_neither_on_key_order_nor_on_defaults_written_out(
+    options: dict[str, Any], source: Any
+) -> None:
+    experiment = Experiment.model_validate(options)
+    keys = list(options)
+    source.shuffle(keys)
+    assert Experiment.model_validate({key: options[key] for key in keys}).experiment_id == experiment.experiment_id
+    assert Experiment.model_validate(experiment.model_dump()).experiment_id == experiment.experiment_id
+
+
+@given(OPTIONS, OPTIONS)
+def test_experiments_share_an_identity_only_when_they_are_equal(first: dict[str, Any], second: dict[str, Any]) -> None:
+    one, other = Experiment.model_validate(first), Experiment.model_validate(second)
+    assert (one == other) == (one.experiment_id == other.experiment_id)
+
+
+def test_whole_number_and_float_of_one_value_are_one_experiment() -> None:
+    whole = Experiment.model_validate({"architecture": "tiny", "guidance_scale": 7})
+    assert whole.experiment_id == Experiment(architecture="tiny", guidance_scale=7.0).experiment_id
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"architecture": "sdxl"},
+        {"architecture": "tiny", "precision": "int8"},
+        {"architecture": "tiny", "batch": 0},
+        {"architecture": "tiny", "batch": True},
+        {"architecture": "tiny", "batch": "2"},
+        {"architecture": "tiny", "height": 65},
+        {"architecture": "tiny", "width": 8200},
+        {"architecture": "tiny", "guidance_scale": float("nan")},
+        {"architecture": "tiny", "guidance_scale": float("inf")},
+        {"architecture": "tiny", "guidance_scale": -1},
+        {"architecture": "tiny", "seed": 2**63},
+        {"architecture": "tiny", "threads": 0},
+        {"architecture": "tiny", "colour": "red"},
+        {"architecture": "tiny", "weights": "pretrained"},
+        {"architecture": "tiny", "weights": "pretrained", "hub_id": "owner/name"},
+        {"architecture": "tiny", "weights": "pretrained", "hub_id": "owner/name", "revision": "main"},
+    ],
+    ids=str,
+)
+def test_options_of_the_wrong_type_out_of_range_or_unpinned_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Experiment.model_validate(options)
+
+
+def test_experiment_is_frozen() -> None:
+    experiment = Experiment(architecture="tiny")
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.batch = 2  # type: ignore[misc]
+
+
+def test_label_names_what_differs_from_the_plain_case() -> None:
+    plain = Experiment(architecture="tiny", height=64, width=128, steps=1)
+    assert plain.label == "tiny fp32 batch 1 128x64 1 step"
+    rich = Experiment(
+        architecture="sd-v1-4",
+        precision="fp16",
+        autocast="fp16",
+        tf32=True,
+        batch=2,
+        scheduler="ddim",
+        device="cuda",
+        threads=4,
+    )
+    assert rich.label == "sd-v1-4 fp16 autocast fp16 TF32 batch 2 512x512 50 steps ddim cuda 4 threads"
