@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, as people read it; ``met`` is None where there is no bar or nothing to measure."""
+    """What was measured, as people read it; ``met`` is None where it cannot be told, or where there is no bar."""
 
     name: str
     measured: str
@@ -21,8 +21,11 @@ def at_most(name: str, value: float, limit: float, unit: str) -> Figure:
 def format_table(figures: list[Figure]) -> str:
     """Return the figures as aligned lines: figure, measured, bar, met."""
     rows = [("figure", "measured", "bar", "met")]
-    verdicts = {True: "yes", False: "NO", None: "-"}
-    rows += [(figure.name, figure.measured, figure.bar or "-", verdicts[figure.met]) for figure in figures]
+    verdicts = {True: "yes", False: "no", None: "unclear"}
+    rows += [
+        (figure.name, figure.measured, figure.bar or "-", verdicts[figure.met] if figure.bar else "-")
+        for figure in figures
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from sdbench.plan.estimate import estimate, reason_to_skip
+from sdbench.schema.base import Known, Unknown
+from sdbench.schema.experiment import DeviceKind, Experiment
+from sdbench.schema.manifest import Protocol
+from sdbench.schema.record import PlannedExperiment
+
+GIB = 2**30
+PROTOCOL = Protocol(warmup_calls=1, calls_min=2, calls_max=10, phase_calls=1, launch_budget_s=1000)
+
+
+def planned(protocol: Protocol = PROTOCOL, **options: Any) -> PlannedExperiment:
+    experiment = Experiment(**{"architecture": "sd-v1-4", **options})
+    return PlannedExperiment(
+        experiment_id=experiment.experiment_id,
+        label=experiment.label,
+        groups=("a",),
+        experiment=experiment,
+        protocol=protocol,
+    )
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"steps": 1}, {"steps": 50}),
+        ({"batch": 1}, {"batch": 4}),
+        ({"height": 256}, {"height": 512}),
+        ({"guidance_scale": 1.0}, {"guidance_scale": 7.5}),
+        ({"architecture": "tiny"}, {"architecture": "sd-v1-4"}),
+        ({"scheduler": "ddim"}, {"scheduler": "pndm"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_more_work_is_estimated_to_take_longer(less: dict[str, Any], more: dict[str, Any], device: DeviceKind) -> None:
+    small, large = estimate(planned(**less), device, 2), estimate(planned(**more), device, 2)
+    assert small.call_s < large.call_s
+    assert small.memory_bytes <= large.memory_bytes
+
+
+def test_more_threads_are_estimated_to_be_faster_on_the_cpu() -> None:
+    assert estimate(planned(), "cpu", 8).call_s < estimate(planned(), "cpu", 2).call_s
+    assert estimate(planned(threads=2), "cpu", 8).call_s == estimate(planned(), "cpu", 2).call_s
+
+
+def test_half_precision_is_estimated_to_take_about_half_the_memory() -> None:
+    full, half = (estimate(planned(precision=name), "cuda", 2).memory_bytes for name in ("fp32", "fp16"))
+    assert half == pytest.approx(full / 2, rel=0.01)
+
+
+def test_published_latencies_are_met_within_a_factor_of_three() -> None:
+    # The 2022 study, A100, 50 steps at batch 1: 6.4 s in fp32 and 3.7 s in fp16.
+    assert 6.4 / 3 < estimate(planned(), "cuda", 8).call_s < 6.4 * 3
+    assert 3.7 / 3 < estimate(planned(precision="fp16"), "cuda", 8).call_s < 3.7 * 3
+
+
+def test_launch_counts_every_call_that_its_budget_allows() -> None:
+    free = estimate(planned(), "cuda", 8)
+    bounded = estimate(planned(PROTOCOL.model_copy(update={"launch_budget_s": free.call_s * 3.5})), "cuda", 8)
+    least = estimate(planned(PROTOCOL.model_copy(update={"launch_budget_s": 0.001})), "cuda", 8)
+    assert free.launch_s - bounded.launch_s == pytest.approx(7 * free.call_s)
+    assert bounded.launch_s - least.launch_s == pytest.approx(free.call_s)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "needed_bytes", "reason", "remedy"),
+    [
+        ({"device": "cuda"}, "cpu", GIB, "the experiment is for cuda, this run is on cpu", "--device cuda"),
+        ({"device": "cpu"}, "cuda", GIB, "the experiment is for cpu, this run is on cuda", "--device cpu"),
+        ({"tf32": True}, "cpu", GIB, "TF32 exists only on NVIDIA GPUs", "tf32: false"),
+        ({"threads": 5}, "cpu", GIB, "5 threads are asked for, this process may use 4 CPUs", "at most 4"),
+        ({}, "cpu", 9 * GIB, "needs about 9.00 GiB of host memory, this machine has 8.00 GiB", "smaller batch"),
+    ],
+    ids=str,
+)
+def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
+    options: dict[str, Any], device: DeviceKind, needed_bytes: int, reason: str, remedy: str
+) -> None:
+    experiment = Experiment(architecture="tiny", **options)
+    skipped = reason_to_skip(experiment, device, Known(value=8 * GIB), needed_bytes, 4)
+    assert skipped is not None
+    assert skipped.reason == reason
+    assert remedy in skipped.remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "needed_bytes"),
+    [
+        ({}, "cpu", 8 * GIB),
+        ({"device": "cpu", "threads": 4}, "cpu", GIB),
+        ({"device": "cuda", "tf32": True}, "cuda", GIB),
+        ({}, "cuda", 900 * GIB),
+    ],
+    ids=str,
+)
+def test_what_can_run_or_is_worth_trying_is_not_skipped(
+    options: dict[str, Any], device: DeviceKind, needed_bytes: int
+) -> None:
+    experiment = Experiment(architecture="tiny", **options)
+    assert reason_to_skip(experiment, device, Known(value=8 * GIB), needed_bytes, 4) is None
+
+
+def test_unknown_memory_is_no_reason_to_skip() -> None:
+    assert reason_to_skip(Experiment(architecture="tiny"), "cpu", Unknown(reason="unread"), 900 * GIB, 4) is None
