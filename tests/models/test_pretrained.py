@@ -297,6 +297,4 @@ def write_older_tokenizer(folder: Path) -> None:
     (folder / "merges.txt").write_text(
         "#version: 0.2\n" + "\n".join(f"{left} {right}" for left, right in merges) + "\n"
     )
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 77, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"})
-    )
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 77}))
