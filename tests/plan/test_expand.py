@@ -176,6 +176,13 @@ def test_setting_replaces_an_axis() -> None:
     assert options_of(planned, "batch", "precision") == [(4, "fp32"), (4, "fp16")]
 
 
+def test_setting_that_replaces_an_axis_takes_its_length_out_of_the_count() -> None:
+    loaded = groups(f"matrix: {{seed: {list(range(10_000))}, batch: [1, 2]}}")
+    with pytest.raises(ManifestError, match="20,000 experiments"):
+        plan(loaded)
+    assert options_of(plan(loaded, "seed=7"), "seed", "batch") == [(7, 1), (7, 2)]
+
+
 def test_settings_are_read_as_yaml() -> None:
     settings_read = parse_settings(["guidance_scale=1e-3", "tf32=true", "prompt=a b", "protocol.calls_min=3"])
     assert settings_read.options == {"guidance_scale": 1e-3, "tf32": True, "prompt": "a b"}
