@@ -177,8 +177,8 @@ def test_setting_replaces_an_axis() -> None:
 
 
 def test_setting_that_replaces_an_axis_takes_its_length_out_of_the_count() -> None:
-    loaded = groups(f"matrix: {{seed: {list(range(10_000))}, batch: [1, 2]}}")
-    with pytest.raises(ManifestError, match="20,000 experiments"):
+    loaded = groups(f"matrix: {{seed: {list(range(5_001))}, batch: [1, 2]}}")
+    with pytest.raises(ManifestError, match="10,002 experiments"):
         plan(loaded)
     assert options_of(plan(loaded, "seed=7"), "seed", "batch") == [(7, 1), (7, 2)]
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -22,6 +22,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(OPTIONS, st.randoms(use_true_random=False))
 def test_identity_depends_neither_on_key_order_nor_on_defaults_written_out(
     options: dict[str, Any], source: Any
@@ -33,6 +34,7 @@ def test_identity_depends_neither_on_key_order_nor_on_defaults_written_out(
     assert Experiment.model_validate(experiment.model_dump()).experiment_id == experiment.experiment_id
 
 
+@settings(deadline=None, max_examples=50)
 @given(OPTIONS, OPTIONS)
 def test_experiments_share_an_identity_only_when_they_are_equal(first: dict[str, Any], second: dict[str, Any]) -> None:
     one, other = Experiment.model_validate(first), Experiment.model_validate(second)

@@ -11,7 +11,7 @@ from sdbench.stats.intervals import estimate_latency, relative_half_width
 
 LATENCY_S = st.floats(1e-4, 1e4)
 LAUNCHES = st.lists(st.lists(LATENCY_S, min_size=1, max_size=6), min_size=2, max_size=8)
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 
 COVERAGE_DRAWS = 20_000
 LAUNCH_NOISE = 0.01

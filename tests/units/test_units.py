@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdbench.errors import UserError
@@ -53,6 +53,7 @@ def test_size_is_written_in_binary_units(size_bytes: float, text: str) -> None:
     assert format_bytes(size_bytes) == text
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1e9), st.integers(1, 6))
 def test_rounding_keeps_the_digits_asked_for_and_never_an_exponent(value: float, digits: int) -> None:
     text = round_significant(value, digits)
