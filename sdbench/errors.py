@@ -5,7 +5,6 @@ SdbenchError
 │   ├── ManifestError    names file, line and column
 │   └── RecordError      a record or journal that cannot be trusted
 └── EnvironmentProblem   the machine lacks something: one line with the remedy, exit 3
-    ├── DeviceBusy       another run holds the device
     └── WeightsUnavailable  pretrained weights cannot be had, or are not what was asked for
 
 Every message has three parts: what failed, with which value, and what to do.
@@ -30,10 +29,6 @@ class RecordError(UserError):
 
 class EnvironmentProblem(SdbenchError):
     """This machine lacks something (exit 3); the message names the remedy."""
-
-
-class DeviceBusy(EnvironmentProblem):
-    """Another run holds the lock of the device."""
 
 
 class WeightsUnavailable(EnvironmentProblem):

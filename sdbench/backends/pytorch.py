@@ -10,7 +10,7 @@ from sdbench.backends.base import Clock, DeviceMemory, Observation, WrongExecuti
 from sdbench.backends.torch_phases import PhaseTimer
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.libraries import import_library_classes
-from sdbench.models.pipeline import build_pipeline
+from sdbench.models.pipeline import build_pipeline, dtype_of
 from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
@@ -178,7 +178,7 @@ class PytorchBackend:
             return contextlib.nullcontext()
         import torch
 
-        return torch.autocast(self.device.type, dtype=torch_checks.torch_dtype(self.experiment.autocast))
+        return torch.autocast(self.device.type, dtype=dtype_of(self.experiment.autocast))
 
 
 def draw_noise(experiment: Experiment, channel_count: int) -> "torch.Tensor":

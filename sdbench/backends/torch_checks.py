@@ -1,5 +1,6 @@
 """What was asked against what ran: a silent fallback becomes a failed check, never a number."""
 
+import os
 from typing import Any, Self
 
 from sdbench.schema.experiment import Experiment
@@ -7,13 +8,8 @@ from sdbench.schema.outcome import Check
 
 # The attention processor that diffusers puts in place where torch has scaled_dot_product_attention.
 EXPECTED_ATTENTION = "AttnProcessor2_0"
-
-
-def torch_dtype(precision: str) -> Any:
-    """Return the torch dtype of ``fp32``, ``fp16`` or ``bf16``."""
-    import torch
-
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+# NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
+TF32_CAPABILITY = (8, 0)
 
 
 class Witness:
@@ -26,7 +22,7 @@ class Witness:
         self.unet_batch_sizes: set[int] = set()
         self.compute_dtypes: set[str] = set()
         self.gradients: set[str] = set()
-        self.finite: tuple[bool, ...] = ()
+        self._decoded: list[Any] = []
 
     def __enter__(self) -> Self:
         unet = self._pipeline.unet
@@ -37,6 +33,11 @@ class Witness:
             self._pipeline.vae.decoder.register_forward_hook(self._saw_decoder),
         ]
         return self
+
+    @property
+    def finite(self) -> tuple[bool, ...]:
+        """Whether each image's pixels were finite before they were rounded to bytes."""
+        return tuple(bool(image.isfinite().all()) for images in self._decoded for image in images)
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
@@ -53,7 +54,7 @@ class Witness:
         self.compute_dtypes.add(_name(output.dtype))
 
     def _saw_decoder(self, _module: Any, _inputs: Any, output: Any) -> None:
-        self.finite = tuple(bool(image.isfinite().all()) for image in output)
+        self._decoded = [output]  # looked at when the call has ended, so as not to be timed as decoding
 
 
 def verify(
@@ -85,6 +86,11 @@ def verify(
     if device.type == "cuda":
         asked = "tf32" if experiment.tf32 else "ieee"
         backends: Any = torch.backends
+        if experiment.tf32 and torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
+            checks.append(_check("TF32 hardware", "compute capability 8.0 or newer", {"older"}))
+        override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
+        if override:
+            checks.append(_check("NVIDIA_TF32_OVERRIDE", "1" if experiment.tf32 else "0", {override}))
         found = {backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision}
         checks.append(_check("TF32", asked, found))
     return tuple(checks)

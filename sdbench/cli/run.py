@@ -9,7 +9,7 @@ from pathlib import Path
 from sdbench.cli.progress import open_listener
 from sdbench.cli.selection import Selection, select
 from sdbench.cli.summary import print_summary
-from sdbench.errors import EnvironmentProblem
+from sdbench.errors import SdbenchError
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.runner.run import RunResult, RunSpec, run
 from sdbench.schema.record import Record
@@ -90,6 +90,6 @@ def _write_report(result: RunResult) -> Path | None:
 
     try:
         return write_report_of([(result.record, result.folder)], result.folder / REPORT_NAME)
-    except EnvironmentProblem as problem:
+    except SdbenchError as problem:
         print(f"sdbench: the record is complete, the report is not written: {problem}", file=sys.stderr)
         return None

@@ -1,11 +1,11 @@
 """The table that ends a run."""
 
+from collections.abc import Sequence
 from statistics import median
 
 from sdbench.runner.run import describe_end
-from sdbench.runner.schedule import counted_launches
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Launch, Succeeded
+from sdbench.schema.outcome import Launch, Succeeded, counted_launches
 from sdbench.schema.record import Record, Result
 from sdbench.stats.intervals import Estimate, estimate_latency
 from sdbench.units import format_bytes, format_duration, round_significant
@@ -57,7 +57,7 @@ def _interval(estimate: Estimate, confidence: float) -> str:
     return f"{format_duration(estimate.low)} to {format_duration(estimate.high)} ({confidence:.0%})"
 
 
-def _peak_memory(launches: list[Launch]) -> str:
+def _peak_memory(launches: Sequence[Launch]) -> str:
     for name in ("torch_reserved_peak_bytes", "host_rss_peak_bytes"):
         readings = [getattr(launch.memory, name) for launch in launches]
         known = [reading.value for reading in readings if isinstance(reading, Known)]

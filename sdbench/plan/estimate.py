@@ -8,7 +8,8 @@ from sdbench.schema.record import PlannedExperiment
 from sdbench.units import format_bytes
 
 # Counted on the meta device at 512x512: a UNet call without guidance, the VAE decode and the text encoder
-# (shared/FACTS: 0.803, 2.515 and 0.0133 TFLOP). They scale with the pixels, the attention's square term aside.
+# (torch's FlopCounterMode: 0.803, 2.515 and 0.0133 TFLOP).
+# They scale with the pixels, the attention's square term aside.
 _REFERENCE_PIXELS = 512 * 512
 _UNET_FLOP = 0.803e12
 _DECODE_FLOP = 2.515e12
@@ -27,6 +28,8 @@ _FILL_S_PER_PARAMETER = 6e-9
 _ACTIVATION_VALUES_PER_PIXEL = 2300
 # A call of `tiny` is bound by the launch of its kernels, not by FLOPs.
 _CALL_OVERHEAD_S = 0.02
+# The estimate is rough: only what is clearly too large is not tried.
+SKIP_RATIO = 1.5
 _BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -86,7 +89,11 @@ def reason_to_skip(
             remedy=f"set threads to at most {cpu_count}, or widen the CPU affinity",
         )
     # On a GPU running out is a result; on the host it can take the machine down, so the estimate decides.
-    if device == "cpu" and isinstance(memory_total_bytes, Known) and needed_bytes > memory_total_bytes.value:
+    if (
+        device == "cpu"
+        and isinstance(memory_total_bytes, Known)
+        and needed_bytes > SKIP_RATIO * memory_total_bytes.value
+    ):
         return Skipped(
             reason=f"needs about {format_bytes(needed_bytes)} of host memory, "
             f"this machine has {format_bytes(memory_total_bytes.value)}",

@@ -98,6 +98,11 @@ def _add(planned: dict[str, PlannedExperiment], experiment: Experiment, group_id
         planned[key] = PlannedExperiment(
             experiment_id=key, label=experiment.label, groups=(group_id,), experiment=experiment, protocol=protocol
         )
+    elif planned[key].protocol != protocol:
+        raise ManifestError(
+            f"groups {planned[key].groups[0]!r} and {group_id!r} both ask for {experiment.label!r}, "
+            "with different protocols; give them the same protocol, or exclude it from one"
+        )
     elif group_id not in planned[key].groups:
         earlier = planned[key]
         planned[key] = PlannedExperiment(

@@ -92,10 +92,24 @@ def _cuda(
     if isinstance(torch_cuda, Unknown) or torch_cuda.value == NONE:
         why = torch_cuda.reason if isinstance(torch_cuda, Unknown) else "the installed torch is built without CUDA"
         raise EnvironmentProblem(f"{why}; install the CUDA lock file, or use --device cpu")
+    _refuse_old_driver(nvml.cuda_version(), torch_cuda.value)
     visible = _visible_indices(nvml, count.value, environ.get("CUDA_VISIBLE_DEVICES"))
     if torch_index >= len(visible):
         raise EnvironmentProblem(_out_of_range(len(visible), count.value, environ))
     return _gpu(visible[torch_index], torch_index, nvml)
+
+
+def _refuse_old_driver(driver_cuda: Reading[str], torch_cuda: str) -> None:
+    """Refuse a driver whose CUDA is of an older major version than torch's: torch would find no device."""
+    if isinstance(driver_cuda, Known) and _major(driver_cuda.value) < _major(torch_cuda):
+        raise EnvironmentProblem(
+            f"torch is built for CUDA {torch_cuda}, "
+            f"the driver is made for CUDA {driver_cuda.value}; update the driver, or use --device cpu"
+        )
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])
 
 
 def _gpu(index: int, torch_index: int, nvml: Nvml) -> Device:

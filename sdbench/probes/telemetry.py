@@ -11,7 +11,7 @@ from typing import Protocol
 from sdbench.probes.devices import Device
 from sdbench.probes.files import ROOT
 from sdbench.probes.nvml import POWER_LIMIT, Nvml, open_nvml
-from sdbench.probes.telemetry_columns import Column
+from sdbench.probes.telemetry_columns import Column, ReadingFailed
 from sdbench.probes.telemetry_gpu import GpuProbe
 from sdbench.probes.telemetry_host import HostProbe
 from sdbench.schema.base import Reading, Unknown
@@ -51,7 +51,7 @@ class Telemetry:
         now_s = self._clock.now_s()
         try:
             self._host.sample(now_s)
-        except ProcessLookupError:
+        except (ProcessLookupError, ReadingFailed):
             self._ended = True
             return
         if isinstance(self._gpu, GpuProbe):

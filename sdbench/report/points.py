@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Failed, Launch, OutOfMemory, Series, Skipped, Succeeded, TimedOut, launches_of
+from sdbench.schema.outcome import (
+    Failed,
+    Launch,
+    OutOfMemory,
+    Series,
+    Skipped,
+    Succeeded,
+    TimedOut,
+    counted_launches,
+    launches_of,
+)
 from sdbench.schema.record import PlannedExperiment, Record, Result
 from sdbench.stats.intervals import Estimate, estimate_latency
 
@@ -149,19 +159,12 @@ def _counted_launches(outcome: AnyOutcome) -> tuple[Launch, ...]:
     """The launches of a success that were not throttled; when all were, all of them (the page then says so)."""
     if not isinstance(outcome, Succeeded):
         return ()
-    usable = tuple(launch for launch in outcome.launches if _has_steady_samples(launch))
-    quiet = tuple(launch for launch in usable if not is_throttled(launch))
-    return quiet or usable
+    return counted_launches([launch for launch in outcome.launches if _has_steady_samples(launch)])
 
 
 def _has_steady_samples(launch: Launch) -> bool:
     series = launch.find_series("latency")
     return series is not None and bool(series.steady) and all(sample > 0 for sample in series.steady)
-
-
-def is_throttled(launch: Launch) -> bool:
-    """Return whether the device is known to have been throttled during the launch."""
-    return isinstance(launch.throttled, Known) and launch.throttled.value
 
 
 def _label_experiments(records: Sequence[Record]) -> dict[str, str]:

@@ -7,7 +7,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class RunEvent:
-    """One thing that happened. ``remaining_s`` is about how long the run still takes, if that is known."""
+    """One thing that happened.
+
+    The counts are of experiments that have ended, and of all. ``remaining_s`` is about how long the run still
+    takes, if that is known.
+    """
 
     kind: Literal["waiting", "resumed", "launch", "stage", "sample", "launched", "ended", "sealed"]
     text: str

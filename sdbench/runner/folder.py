@@ -106,22 +106,23 @@ def _prepare_folder(spec: "RunSpec", key: str) -> tuple[Path, dict[str, Any]]:
         path = _make_folder(spec)
         write_whole(path / MANIFEST_NAME, spec.manifest_text.encode())
         return path, _start_entry(path, key)
-    # The journal is the truth from here on; a record sealed at the interruption would soon be wrong.
-    (path / RECORD_NAME).unlink(missing_ok=True)
     cut_torn_tail(path / JOURNAL_NAME)
     if (path / TELEMETRY_NAME).is_file():
         cut_torn_tail(path / TELEMETRY_NAME)
+    # The journal is the truth from here on; a record sealed at the interruption would soon be wrong.
+    (path / RECORD_NAME).unlink(missing_ok=True)
     return path, {"kind": "resume", "utc": _timestamp("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def resume_key(spec: "RunSpec", fingerprint: Fingerprint) -> str:
-    """Return what must be alike for a run to be continued: request, plan, device, hardware and software."""
+    """Return the hash of what must be alike for a run to be continued: request, plan, device and machine."""
     return sha256_of(
         {
             "request": spec.request.to_json_dict(),
             "planned": [item.to_json_dict() for item in spec.planned],
-            "device": spec.device.lock_key,
+            "device": spec.device.torch_name,
             "hardware": fingerprint.hardware_sha256,
+            "configuration": fingerprint.configuration_sha256,
             "software": fingerprint.software_sha256,
         }
     )

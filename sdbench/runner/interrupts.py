@@ -5,17 +5,31 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM; one that came meanwhile is delivered on leaving."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    """Hold back SIGINT and SIGTERM; one that came meanwhile becomes a KeyboardInterrupt on leaving.
+
+    Handlers, not a signal mask: a mask binds one thread, and numpy's threads would take the signal instead.
+
+    Raises:
+        KeyboardInterrupt: a signal came.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -4,10 +4,15 @@ import signal
 
 from sdbench.probes.privacy import Redactor
 from sdbench.runner.process import WorkerEnd
-from sdbench.schema.base import Known, Reading
+from sdbench.schema.base import Reading
 from sdbench.schema.outcome import Failed, Launch, Notice, OutOfMemory, TimedOut
 
 BadEnd = OutOfMemory | Failed | TimedOut
+
+# What is kept. The process hands over more, so that redaction sees whole words at the cuts.
+STDERR_TAIL_CHARACTERS = 8_000
+MESSAGE_CHARACTERS = 2_000
+GARBAGE_CHARACTERS = 200
 
 
 def judge_end(end: WorkerEnd, limit_s: float, redactor: Redactor) -> BadEnd | None:
@@ -15,19 +20,20 @@ def judge_end(end: WorkerEnd, limit_s: float, redactor: Redactor) -> BadEnd | No
 
     Every free text passes ``redactor``: no path of the user's home, no host name and no token is kept.
     """
-    tail = redactor.redact(end.stderr_tail)
+    tail = redactor.redact(end.stderr_tail)[-STDERR_TAIL_CHARACTERS:]
     if end.timed_out:
         return TimedOut(stage=end.stage, limit_s=limit_s, stderr_tail=tail, partial=())
     if end.garbage is not None:
+        garbage = redactor.redact(end.garbage)[:GARBAGE_CHARACTERS]
         return Failed(
             stage=end.stage,
             error_type="ProtocolError",
-            message=f"the worker wrote what is no event: {redactor.redact(end.garbage)!r}; see its output",
+            message=f"the worker wrote what is no event: {garbage!r}; see its output",
             stderr_tail=tail,
             partial=(),
         )
     if end.failure is not None:
-        message = redactor.redact(end.failure.message)
+        message = redactor.redact(end.failure.message)[:MESSAGE_CHARACTERS]
         if end.failure.out_of_memory is not None:
             return OutOfMemory(stage=end.stage, where=end.failure.out_of_memory, message=message, partial=())
         return Failed(stage=end.stage, error_type=end.failure.error_type, message=message, stderr_tail=tail, partial=())
@@ -107,8 +113,3 @@ def build_launch(
 def with_partial(end: BadEnd, launches: tuple[Launch, ...]) -> BadEnd:
     """Return a bad end that keeps the launches which ended well before it."""
     return type(end).model_validate({**dict(end), "partial": launches})
-
-
-def was_throttled(launch: Launch) -> bool:
-    """Return whether the hardware slowed itself down during a launch, as far as it could be read."""
-    return isinstance(launch.throttled, Known) and launch.throttled.value

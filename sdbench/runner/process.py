@@ -23,10 +23,12 @@ from sdbench.schema.wire import (
     WorkerRequest,
 )
 
-WORKER_COMMAND = (sys.executable, "-m", "sdbench.worker")
+# -P: a diffusers.py in the current folder is not what is to be measured.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "sdbench.worker")
 # 10 Hz: the telemetry's rate; a wake-up costs the supervisor some 0.3 ms of CPU.
 TICK_S = 0.1
-STDERR_TAIL_BYTES = 8_000
+# Twice what is kept: it is redacted before it is cut to size.
+STDERR_TAIL_BYTES = 16_000
 # A result with one 512x512 image in base64 is under 2 MB; more without a line break is no event.
 LINE_BYTES_MAX = 64 * 2**20
 # After its last event a worker only has to exit; freeing a full-size model took under 1 s.
@@ -163,14 +165,21 @@ class _Watcher:
             if time.monotonic() >= next_tick_s:
                 self.watch.on_tick()
                 next_tick_s = max(next_tick_s + TICK_S, time.monotonic())
-            if self._events_fd not in self._selector.get_map() and self.process.poll() is not None:
-                return  # dead; what still holds its output open is not waited for
+            if self.process.poll() is not None:
+                self._read_what_is_left()
+                return  # dead; a child of it that still holds a pipe open is not waited for
             if self.measurement is not None or self.failure is not None:
                 self.deadline_s = min(self.deadline_s, time.monotonic() + EXIT_GRACE_S)
+
+    def _read_what_is_left(self) -> None:
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                key.data(key.fd)
 
     def stop(self) -> None:
         """Kill whatever is left of the worker's process group and reap it."""
         if self.measurement is not None or self.failure is not None or not self._selector.get_map():
+            # It has said all it will say: freeing memory and exiting may take a moment.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=EXIT_GRACE_S)
         with contextlib.suppress(ProcessLookupError):
@@ -206,7 +215,7 @@ class _Watcher:
         try:
             event = WORKER_EVENT.validate_json(line)
         except ValidationError:
-            self.garbage = line[:200].decode(errors="replace")
+            self.garbage = line[:4_000].decode(errors="replace")
             return
         match event:
             case StageEvent():

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sdbench.errors import EnvironmentProblem
 from sdbench.probes.devices import Device, worker_environment
 from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.probes.privacy import Redactor
@@ -22,6 +21,7 @@ from sdbench.runner.judge import BadEnd, build_launch, judge_end
 from sdbench.runner.process import WORKER_COMMAND, Watch, WorkerEnd, run_worker
 from sdbench.runner.schedule import Progress, choose_next, remaining_s
 from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.manifest import Manifest
 from sdbench.schema.outcome import Launch, Outcome, Skipped
 from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
 from sdbench.schema.wire import Measurement, SampleEvent, StageEvent, WorkerRequest
@@ -29,7 +29,7 @@ from sdbench.store.bundle import IMAGE_FOLDER, seal_record
 from sdbench.store.files import write_whole
 from sdbench.store.lock import hold_device
 
-# Set for every worker: no chatter into its output, no phoning home, and byte code stays where it is.
+# Set for every worker: no chatter into its output, and no phoning home.
 WORKER_VARIABLES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -47,7 +47,7 @@ class RunSpec:
     rough wall time (s) of one launch.
     """
 
-    manifest: Any
+    manifest: Manifest
     manifest_text: str
     request: Request
     planned: tuple[PlannedExperiment, ...]
@@ -218,7 +218,7 @@ class _Run:
                 experiment=progress.planned.label if progress else None,
                 launch_index=progress.next_index if progress else None,
                 latency_s=latency_s,
-                done_count=sum(len(item.launches) for item in self.progress),
+                done_count=sum(item.ended is not None for item in self.progress),
                 total_count=len(self.progress),
                 remaining_s=remaining_s(self.progress, self.elapsed_s, self.spec.budget_s),
             )
@@ -249,11 +249,12 @@ def describe_end(end: BadEnd | Skipped) -> str:
 def _outcome(progress: Progress, ended: str) -> Outcome:
     if progress.ended is None:
         progress.end_well_or_skip(
-            "budget", Skipped(reason=f"the run was {ended} before it", remedy="run the same command again to continue")
+            "interrupted",
+            Skipped(reason=f"the run was {ended} before it", remedy="run the same command again to continue"),
         )
     if progress.ended is None:
         msg = "an experiment without an end cannot be sealed"
-        raise EnvironmentProblem(msg)
+        raise RuntimeError(msg)
     return progress.ended
 
 

@@ -27,7 +27,7 @@ class Known(Model, Generic[T]):
 
 
 class Unknown(Model):
-    """A value that could not be read, and why: never a default, and never equal to another unknown."""
+    """A value that could not be read, and why: never a default, and no evidence of equality with another."""
 
     status: Literal["unknown"] = "unknown"
     reason: Annotated[str, Field(min_length=1)]

@@ -33,7 +33,7 @@ class Experiment(Model):
     device: Literal["any", "cpu", "cuda"] = "any"
     weights: Literal["synthetic", "pretrained"] = "synthetic"
     weights_seed: Count = 0
-    hub_id: str | None = None
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME")] | None = None
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full commit hash")] | None = None
     precision: Precision = "fp32"
     autocast: Autocast = "off"

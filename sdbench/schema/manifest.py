@@ -28,7 +28,7 @@ class ModelChoice(Model):
     architecture: Architecture | None = None
     weights: Literal["synthetic", "pretrained"] | None = None
     weights_seed: Count | None = None
-    hub_id: str | None = None
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME")] | None = None
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="a full commit hash")] | None = None
 
 

@@ -1,12 +1,13 @@
 """What became of an experiment: its launches with every raw sample, or why there are none."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from sdbench.schema.base import Count, Model, PositiveInt, Reading, Sha256
+from sdbench.schema.base import Count, Known, Model, PositiveInt, Reading, Sha256
 
-StopReason = Literal["precise enough", "most allowed", "budget"]
+StopReason = Literal["precise enough", "most allowed", "budget", "interrupted"]
 Stage = Literal["start", "import", "fetch", "load", "first call", "warm-up", "measure", "phases", "verify"]
 
 
@@ -117,6 +118,16 @@ class Launch(Model):
     def find_series(self, name: str) -> Series | None:
         """Return the series called ``name``, if this launch has it."""
         return next((series for series in self.series if series.name == name), None)
+
+
+def was_throttled(launch: Launch) -> bool:
+    """Return whether the hardware slowed itself down during a launch, as far as it could be read."""
+    return isinstance(launch.throttled, Known) and launch.throttled.value
+
+
+def counted_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
+    """Return the launches that an estimate is made of: those that were not throttled, or all if all were."""
+    return tuple(launch for launch in launches if not was_throttled(launch)) or tuple(launches)
 
 
 class Succeeded(Model):

@@ -56,31 +56,27 @@ def read_journal(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
     """Return the entries of a journal and the length (bytes) of its sound part; a torn last line is left out.
 
     Raises:
-        RecordError: a line before the last is damaged.
+        RecordError: a whole line is damaged.
     """
-    content = path.read_bytes()
+    # What follows the last line break is torn, whatever it is: a line is written together with its break.
+    *lines, torn = path.read_bytes().split(b"\n")
     entries: list[dict[str, Any]] = []
-    sound_bytes = 0
-    lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         entry = _decode_line(line)
         if entry is None:
-            if number == len(lines):
-                break
             raise RecordError(
                 f"{path}:{number}: the line is damaged (its checksum does not match); "
                 "restore the file from a copy, or start anew with --fresh"
             )
         entries.append(entry)
-        sound_bytes += len(line)
-    return tuple(entries), sound_bytes
+    return tuple(entries), path.stat().st_size - len(torn)
 
 
 def cut_torn_tail(path: Path) -> tuple[dict[str, Any], ...]:
     """Return the entries of a journal after cutting off a torn last line on the disk.
 
     Raises:
-        RecordError: a line before the last is damaged.
+        RecordError: a whole line is damaged.
     """
     entries, sound_bytes = read_journal(path)
     if sound_bytes < path.stat().st_size:
@@ -89,12 +85,10 @@ def cut_torn_tail(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _decode_line(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
     try:
         wrapped = json.loads(line)
         entry = wrapped["entry"]
         sound = f"{zlib.crc32(canonical_json(entry).encode()):08x}" == wrapped["crc32"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if sound and isinstance(entry, dict) else None

@@ -4,11 +4,13 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdbench.errors import EnvironmentProblem
+
+# Not $TMPDIR: all users of a machine must meet in one folder.
+LOCK_FOLDER = Path("/tmp/sdbench-locks")  # noqa: S108 - sticky, and the files hold nothing but a process id
 
 
 @contextlib.contextmanager
@@ -21,7 +23,7 @@ def hold_device(lock_key: str, on_wait: Callable[[str], None], folder: Path | No
     Raises:
         EnvironmentProblem: the lock file cannot be opened.
     """
-    place = folder or Path(tempfile.gettempdir()) / "sdbench-locks"
+    place = folder or LOCK_FOLDER
     path = place / (hashlib.sha256(lock_key.encode()).hexdigest()[:16] + ".lock")
     try:
         if not place.is_dir():
@@ -30,6 +32,8 @@ def hold_device(lock_key: str, on_wait: Callable[[str], None], folder: Path | No
         # Another user's file in a sticky folder must be opened without O_CREAT (fs.protected_regular).
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags if path.exists() else flags | os.O_CREAT, 0o666)
+        with contextlib.suppress(PermissionError):  # the owner has done it
+            os.fchmod(descriptor, 0o666)
     except OSError as error:
         raise EnvironmentProblem(f"cannot open the device's lock {path}: {error.strerror}; make it writable") from None
     try:

@@ -27,7 +27,7 @@ def measure_and_report(stream: BinaryIO) -> int:
     try:
         from sdbench.worker.launch import run_launch
 
-        events.say_result(run_launch(sys.stdin.read(), events))
+        events.say_result(run_launch(sys.stdin.buffer.read(), events))
     except Exception as error:  # noqa: BLE001 - the worker boundary: the supervisor turns it into an outcome
         events.say_failure(error)
         sys.excepthook(type(error), error, error.__traceback__)

@@ -10,7 +10,9 @@ from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEv
 _HOST_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE
 )
-_MESSAGE_CHARACTERS = 2000
+_DEVICE_MEMORY = re.compile(r"CUDA( driver)? error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED", re.IGNORECASE)
+# More than is kept: the supervisor redacts first and cuts then, so that no half of a secret slips through.
+_MESSAGE_CHARACTERS = 8000
 
 
 class EventWriter:
@@ -35,7 +37,8 @@ class EventWriter:
 
     def say_failure(self, error: Exception) -> None:
         """Tell why the launch failed, and whether memory ran out."""
-        message = str(error)[:_MESSAGE_CHARACTERS] or type(error).__name__
+        text = str(error).encode(errors="replace").decode()
+        message = text[:_MESSAGE_CHARACTERS] or type(error).__name__
         self._write(
             FailureEvent(
                 stage=self._stage,
@@ -54,6 +57,8 @@ class EventWriter:
 def where_memory_ran_out(error: Exception) -> Literal["device", "host"] | None:
     """Return which memory an exception says was too small, or None for any other exception."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
+        return "device"
+    if isinstance(error, RuntimeError) and _DEVICE_MEMORY.search(str(error)):
         return "device"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _HOST_MEMORY.search(str(error))):
         return "host"

@@ -21,7 +21,7 @@ from sdbench.workloads import WORKLOADS
 from sdbench.workloads.latency import Instruments
 
 
-def run_launch(request_json: str, events: EventWriter) -> Measurement:
+def run_launch(request_json: bytes, events: EventWriter) -> Measurement:
     """Return everything one launch found.
 
     Raises:

@@ -109,7 +109,8 @@ def test_projection_knows_that_pndm_makes_one_call_more(tmp_path: Path) -> None:
 def test_tf32_sets_matrix_products_and_convolutions_alike() -> None:
     import torch
 
+    backends: Any = torch.backends
     pytorch.set_tf32(torch, enabled=True)
-    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("tf32", "tf32")
+    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("tf32", "tf32")
     pytorch.set_tf32(torch, enabled=False)
-    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")

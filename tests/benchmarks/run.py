@@ -5,6 +5,7 @@ A missed bar is printed, not an error: the figures depend on the machine. Run it
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def main() -> None:
     }
     figures: list[Figure] = []
     for name, measure in parts.items():
-        sys.stderr.write(f"measuring: {name}\n")
+        started_s = time.monotonic()
         figures += measure()
+        sys.stderr.write(f"measured in {time.monotonic() - started_s:.0f} s: {name}\n")
     sys.stdout.write(format_table(figures) + "\n")
 
 

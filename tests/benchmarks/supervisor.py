@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.benchmarks.figures import Figure
 
 LIMIT = 0.01
-LAUNCH_S = 20
+LAUNCH_S = 12
 # Never precise enough: each launch is timed for its whole budget. One thread: two spin on a busy machine, and the
 # worker's CPU time, which this is compared to, would grow with the load.
 SETTINGS = (

@@ -88,7 +88,7 @@ def act(behaviour: str, argument: str, fd: int) -> None:
             print("x" * 100_000)
             print("y" * 100_000, file=sys.stderr, flush=True)
         case "orphan":
-            subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+            subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], pass_fds=(fd,))
             sys.stdout.flush()
             os._exit(3)
 

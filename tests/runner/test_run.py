@@ -84,7 +84,7 @@ def test_worker_that_lingers_after_its_result_still_counts(tmp_path: Path, monke
     assert isinstance(outcome_of(tmp_path, "linger"), Succeeded)
 
 
-def test_worker_whose_child_keeps_its_output_open_is_not_waited_for(tmp_path: Path) -> None:
+def test_worker_whose_child_keeps_its_pipes_open_is_not_waited_for(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "orphan")
     assert isinstance(outcome, Failed)
     assert "status 3" in outcome.message
@@ -190,6 +190,17 @@ def test_damage_in_the_middle_of_a_journal_names_the_line(tmp_path: Path) -> Non
     journal.write_bytes(b"".join(lines))
     with pytest.raises(RecordError, match=r"journal\.jsonl:2: the line is damaged"):
         run(spec, ignore)
+
+
+def test_damaged_journal_leaves_the_sealed_record_alone(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    folder = run(spec, interrupt_on("sample", 1)).folder
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"damage\n", *lines[1:]]))
+    with pytest.raises(RecordError):
+        run(spec, ignore)
+    assert (folder / "record.json").is_file()
 
 
 def test_second_run_on_a_device_says_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

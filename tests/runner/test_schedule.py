@@ -4,13 +4,12 @@ from sdbench.runner.schedule import (
     RERUNS_MAX,
     Progress,
     choose_next,
-    counted_launches,
     reason_to_stop_launching,
     remaining_s,
 )
 from sdbench.schema.base import Known
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Launch, Skipped, Succeeded
+from sdbench.schema.outcome import Launch, Skipped, Succeeded, counted_launches
 from sdbench.schema.record import PlannedExperiment
 from tests.records import make_launch, make_planned, make_series
 
@@ -37,12 +36,16 @@ def change(launch: Launch, index: int, latency_s: float, throttled: bool) -> Lau
 
 
 def test_launches_that_agree_are_precise_enough() -> None:
-    assert reason_to_stop_launching(progress_with(1.0, 1.0)) == "precise enough"
+    assert reason_to_stop_launching(progress_with(*[1.0] * 8, launches_max=9)) == "precise enough"
 
 
 def test_launches_that_disagree_go_on_until_the_most_allowed() -> None:
     assert reason_to_stop_launching(progress_with(1.0, 2.0, 1.0)) is None
     assert reason_to_stop_launching(progress_with(1.0, 2.0, 1.0, 2.0)) == "most allowed"
+
+
+def test_a_few_launches_that_agree_by_chance_are_not_taken_as_precise() -> None:
+    assert reason_to_stop_launching(progress_with(*[1.0] * 7, launches_max=9)) is None
 
 
 def test_one_launch_is_never_precise() -> None:
@@ -56,8 +59,8 @@ def test_throttled_launches_are_run_again_but_not_for_ever() -> None:
 
 def test_throttled_launches_do_not_count_unless_all_were() -> None:
     steady, slowed = progress_with(1.0).launches, progress_with(2.0, throttled=True).launches
-    assert counted_launches([*steady, *slowed]) == steady
-    assert counted_launches(slowed) == slowed
+    assert counted_launches([*steady, *slowed]) == tuple(steady)
+    assert counted_launches(slowed) == tuple(slowed)
 
 
 def test_experiment_with_the_fewest_launches_comes_next() -> None:

@@ -3,9 +3,10 @@
 from collections import Counter
 
 from sdbench.report.model import Cell, Section
-from sdbench.report.points import Measured, Point, Source, is_throttled
+from sdbench.report.points import Measured, Point, Source
 from sdbench.report.text import cell, format_count, format_percent, make_table
 from sdbench.schema.base import Known, Unknown
+from sdbench.schema.outcome import was_throttled
 
 TITLE = "Can I trust this?"
 _COLUMNS = "Check|Asked|Found|Result|Evidence"
@@ -90,7 +91,7 @@ def _throttle_rows(source: Source) -> list[Row]:
         for reason, count in reasons.items()
     ]
     if known:
-        throttled = sum(map(is_throttled, known))
+        throttled = sum(map(was_throttled, known))
         found = f"{throttled} of {format_count(len(known), 'launch')} throttled"
         rows.append(("no throttling", "none", found, _result(passed=throttled == 0), "clocks and throttle reasons"))
     return rows

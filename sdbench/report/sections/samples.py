@@ -3,8 +3,9 @@
 from statistics import median
 
 from sdbench.report.model import SampleChart, SampleKind, SampleMark, Section
-from sdbench.report.points import Point, Source, is_throttled, needs_log_scale
+from sdbench.report.points import Point, Source, needs_log_scale
 from sdbench.report.text import format_count
+from sdbench.schema.outcome import was_throttled
 
 TITLE = "Every sample"
 
@@ -43,7 +44,7 @@ def _marks(point: Point) -> list[SampleMark]:
             machine=point.machine.name,
             launch=launch.index,
             ratio=sample / middle_s,
-            kind=_kind(position < found.warmup_count, throttled=is_throttled(launch)),
+            kind=_kind(position < found.warmup_count, throttled=was_throttled(launch)),
         )
         for launch, found in series
         for position, sample in enumerate(found.samples)

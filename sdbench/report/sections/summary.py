@@ -4,13 +4,13 @@ from collections import Counter
 
 from sdbench.report.model import Card, Section, SummarySection, Table, Tone
 from sdbench.report.phases import PROJECTED_STEPS, project
-from sdbench.report.points import Measured, Source, is_throttled
+from sdbench.report.points import Measured, Source
 from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
 from sdbench.report.sections.checks import count_checks, count_wide
 from sdbench.report.sections.reproduce import make_command
 from sdbench.report.text import NONE, format_count, format_estimate, format_number, make_table
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Notice, Succeeded
+from sdbench.schema.outcome import Notice, Succeeded, was_throttled
 from sdbench.units import format_bytes, format_duration, round_significant
 
 TITLE = "In short"
@@ -83,7 +83,7 @@ def _trust_card(source: Source) -> Card:
     launches = [launch for point in source.points for launch in point.launches]
     statuses = Counter(point.status for point in source.points)
     lines = ["experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items())]
-    if throttled := sum(map(is_throttled, launches)):
+    if throttled := sum(map(was_throttled, launches)):
         lines.append(f"{format_count(throttled, 'launch')} throttled")
     if wide_count := count_wide(source):
         lines.append(f"{format_count(wide_count, 'experiment')} with an interval wider than asked")
