@@ -1,12 +1,12 @@
 """From the options that ``run`` and ``plan`` share to what would run here."""
 
 import argparse
-import os
 from dataclasses import dataclass
 
 from sdbench.plan.estimate import Estimate, estimate, reason_to_skip
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.manifest_file import LoadedManifest, load_manifest
+from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import PlannedExperiment, Request
@@ -39,7 +39,7 @@ def select(options: argparse.Namespace) -> Selection:
     planned = expand(loaded, settings, options.only)
     budget_s = parse_duration_s(options.budget) if options.budget else None
     device = choose_device(options.device)
-    cpu_count = len(os.sched_getaffinity(0))
+    cpu_count = count_usable_cpus()
     estimates = {item.experiment_id: estimate(item, device.kind, cpu_count) for item in planned}
     skipped = {}
     for item in planned:

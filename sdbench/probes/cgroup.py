@@ -1,5 +1,7 @@
 """The limits that control groups put on this process, under both versions of the interface."""
 
+import os
+from math import ceil
 from pathlib import Path, PurePosixPath
 
 from sdbench.probes.files import ROOT, list_names, read_int, read_text
@@ -30,6 +32,15 @@ def read_cpu_limit(root: Path = ROOT) -> Reading[float | None]:
         return groups
     limits = [limit for group in groups.value if (limit := _cpu_limit_of(root, group)) is not None]
     return Known(value=min(limits, default=None))
+
+
+def count_usable_cpus(root: Path = ROOT) -> int:
+    """Return how many CPUs this process can keep busy: those of its affinity, fewer under a cgroup's limit."""
+    limit = read_cpu_limit(root)
+    affinity_count = len(os.sched_getaffinity(0))
+    if isinstance(limit, Unknown) or limit.value is None:
+        return affinity_count
+    return max(1, min(affinity_count, ceil(limit.value)))
 
 
 def read_memory_limit_bytes(root: Path = ROOT) -> Reading[int | None]:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import time
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from sdbench.backends import BACKENDS
 from sdbench.backends.base import Backend
+from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device, choose_device
 from sdbench.probes.energy import open_energy_meter
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
@@ -40,7 +40,7 @@ def run_launch(request_json: bytes, events: EventWriter) -> Measurement:
     backend_module.fetch(experiment, Path(request.cache_folder))
     events.say_stage("load")
     load_started_s = clock.now_s()
-    thread_count = experiment.threads or len(os.sched_getaffinity(0))
+    thread_count = experiment.threads or count_usable_cpus()
     backend = backend_module.open_backend(experiment, request.device, Path(request.cache_folder), thread_count)
     backend.synchronize()
     load_s = clock.now_s() - load_started_s

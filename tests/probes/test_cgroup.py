@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.probes.cgroup import read_cgroup_version, read_cpu_limit, read_memory_left_bytes, read_memory_limit_bytes
+from sdbench.probes.cgroup import (
+    count_usable_cpus,
+    read_cgroup_version,
+    read_cpu_limit,
+    read_memory_left_bytes,
+    read_memory_limit_bytes,
+)
 from sdbench.schema.base import Known, Unknown
 from tests.probes.replay import BARE_METAL, plant
 
@@ -81,3 +87,14 @@ def test_no_control_groups_are_unknown(tmp_path: Path) -> None:
     assert isinstance(read_cgroup_version(tmp_path), Unknown)
     assert isinstance(read_cpu_limit(tmp_path), Unknown)
     assert isinstance(read_memory_limit_bytes(plant(tmp_path, {"proc/self/cgroup": "0::/\n"})), Unknown)
+
+
+def test_a_limit_below_the_affinity_decides_how_many_threads_are_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = plant(tmp_path, V1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+    assert count_usable_cpus(root) == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {5})
+    assert count_usable_cpus(root) == 1
+    assert count_usable_cpus(tmp_path / "nothing") == 1
