@@ -55,7 +55,7 @@ def make_gpu_configuration() -> GpuConfiguration:
 def make_hardware(device: str = "cpu", **changes: Any) -> Hardware:
     """Return the identity of an invented machine, with a GPU when ``device`` is CUDA."""
     given: dict[str, Any] = {
-        "architecture": "x86_64",
+        "architecture": Known(value="x86_64"),
         "cpu_vendor": Known(value="GenuineExample"),
         "cpu_model": Known(value="Example CPU 8480"),
         "cpu_family_model_stepping": Known(value="6/143/8"),
@@ -80,7 +80,7 @@ def make_configuration(device: str = "cpu", **changes: Any) -> Configuration:
         "cpu_clock_max_khz": Known(value=3_800_000),
         "microcode": Known(value="0x2b"),
         "smt": Known(value="on"),
-        "affinity_cpu_count": 2,
+        "affinity_cpu_count": Known(value=2),
         "cgroup_version": Known(value="v2"),
         "cgroup_cpu_limit": Known(value="max"),
         "cgroup_memory_limit": Known(value="max"),
@@ -100,10 +100,12 @@ def make_software(device: str = "cpu", **changes: Any) -> Software:
         "os_name": Known(value="Debian GNU/Linux 12"),
         "kernel": Known(value="6.1.0"),
         "libc": Known(value="glibc 2.36"),
-        "python": "3.11.9",
-        "packages": (
-            Package(name="torch", version=Known(value="2.13.0")),
-            Package(name="onnxruntime", version=Unknown(reason="not installed")),
+        "python": Known(value="3.11.9"),
+        "packages": Known(
+            value=(
+                Package(name="torch", version=Known(value="2.13.0")),
+                Package(name="onnxruntime", version=Unknown(reason="not installed")),
+            )
         ),
         "gpu_kernel_driver": Known(value="570.86.15") if on_cuda else NO_GPU,
         "gpu_libcuda": Known(value="570.86.15") if on_cuda else NO_GPU,
@@ -111,8 +113,8 @@ def make_software(device: str = "cpu", **changes: Any) -> Software:
         "torch_cuda": Known(value="13.0") if on_cuda else Unknown(reason="torch was built without CUDA"),
         "cudnn": Known(value="9.13.0") if on_cuda else NO_GPU,
         "image_digest": Unknown(reason="not in a container"),
-        "environment": (EnvironmentVariable(name="OMP_NUM_THREADS", value="2"),),
-        "sdbench_version": "0.1.0",
+        "environment": Known(value=(EnvironmentVariable(name="OMP_NUM_THREADS", value="2"),)),
+        "sdbench_version": Known(value="0.1.0"),
         "sdbench_commit": Known(value="4f1c2d3e" * 5),
         "sdbench_dirty": Known(value=False),
     }

@@ -117,6 +117,7 @@ def make_launch(
     )
     given: dict[str, Any] = {
         "index": index,
+        "batch": 1,
         "started_utc": f"2026-01-15T10:{index:02d}:00Z",
         "wall_s": round(8.0 + latency_s * (call_count + 4), 6),
         "import_s": 4.2,
@@ -138,6 +139,8 @@ def make_launch(
             Check(name="attention processor", asked="AttnProcessor2_0", found="AttnProcessor2_0", passed=True),
         ),
         "images": (ImageResult(sha256=sha256_of("image"), width=64, height=64, finite=True, path=None),),
+        "exports": (),
+        "study": None,
         "environment": make_environment(device, unet_calls=steps + 1),
         "throttled": Known(value=False),
         "warnings": (),
@@ -277,11 +280,12 @@ def make_record(**changes: Any) -> Record:
     device = changes.get("device", "cpu")
     given: dict[str, Any] = {
         "schema": RECORD_SCHEMA,
+        "origin": "measured",
         "run_id": f"20260115-100000-{device.replace(':', '')}-0a1b2c",
         "created_utc": "2026-01-15T10:00:00Z",
         "ended_utc": "2026-01-15T10:04:12Z",
         "ended": "complete",
-        "wall_s": 252.0,
+        "wall_s": Known(value=252.0),
         "request": make_request(),
         "manifest": make_manifest(),
         "device": device,

@@ -3,11 +3,10 @@
 import os
 from typing import Any, Self
 
+from sdbench.backends.torch_attention import allowed_kernels, expected_kernel, expected_processor
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check
 
-# The attention processor that diffusers puts in place where torch has scaled_dot_product_attention.
-EXPECTED_ATTENTION = "AttnProcessor2_0"
 # NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
 TF32_CAPABILITY = (8, 0)
 
@@ -15,8 +14,10 @@ TF32_CAPABILITY = (8, 0)
 class Witness:
     """While entered, notes what the UNet's inner layers compute in, how often it runs, and what the decoder gives."""
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Any, image_count: int) -> None:
         self._pipeline = pipeline
+        self._image_count = image_count
+        self.kernels: set[str] = set()
         self._handles: list[Any] = []
         self.unet_call_count = 0
         self.unet_batch_sizes: set[int] = set()
@@ -29,6 +30,7 @@ class Witness:
         self._handles = [
             unet.register_forward_pre_hook(self._saw_unet),
             unet.conv_in.register_forward_hook(self._saw_compute),
+            unet.conv_in.register_forward_hook(lambda *_: self.kernels.add(allowed_kernels())),
             next(_linear_layers(unet)).register_forward_hook(self._saw_compute),
             self._pipeline.vae.decoder.register_forward_hook(self._saw_decoder),
         ]
@@ -36,8 +38,17 @@ class Witness:
 
     @property
     def finite(self) -> tuple[bool, ...]:
-        """Whether each image's pixels were finite before they were rounded to bytes."""
-        return tuple(bool(image.isfinite().all()) for images in self._decoded for image in images)
+        """Whether each image's pixels were finite before they were rounded to bytes.
+
+        A tiled decode makes more pieces than images: then one piece speaks for all.
+        """
+        pieces = tuple(bool(image.isfinite().all()) for images in self._decoded for image in images)
+        return pieces if len(pieces) == self._image_count else (all(pieces),) * self._image_count
+
+    @property
+    def decoder_call_count(self) -> int:
+        """How often the decoder ran: once per slice or tile."""
+        return len(self._decoded)
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
@@ -54,7 +65,7 @@ class Witness:
         self.compute_dtypes.add(_name(output.dtype))
 
     def _saw_decoder(self, _module: Any, _inputs: Any, output: Any) -> None:
-        self._decoded = [output]  # looked at when the call has ended, so as not to be timed as decoding
+        self._decoded.append(output)  # looked at when the call has ended, so as not to be timed as decoding
 
 
 def verify(
@@ -74,13 +85,21 @@ def verify(
         _check("weights dtype", experiment.precision, weights),
         _check("compute dtype", computed_in, witness.compute_dtypes),
         _check("device", str(device), devices),
-        _check("attention processor", EXPECTED_ATTENTION, processors),
+        _check("attention processor", expected_processor(experiment.attention), processors),
+        _check("attention kernels allowed", expected_kernel(experiment.attention), witness.kernels),
         _check("scheduler calls of the UNet", str(unet_calls), {str(witness.unet_call_count)}),
         _check("UNet batch with guidance", str(guided_batch), {str(size) for size in witness.unet_batch_sizes}),
         _check("images", f"{experiment.batch} of {experiment.width}x{experiment.height}", {_images(images)}),
         _check("gradients", "off", witness.gradients),
         _check("evaluation mode", "on", {"off" if any(module.training for module in modules) else "on"}),
     ]
+    checks += _vae_checks(experiment, pipeline.vae, witness)
+    if experiment.channels_last:
+        layouts = {
+            "channels last" if network.conv_in.weight.is_contiguous(memory_format=torch.channels_last) else "contiguous"
+            for network in (pipeline.unet, pipeline.vae.decoder)
+        }
+        checks.append(_check("memory layout", "channels last", layouts))
     if experiment.threads is not None:
         checks.append(_check("threads", str(experiment.threads), {str(torch.get_num_threads())}))
     if device.type == "cuda":
@@ -94,6 +113,18 @@ def verify(
         found = {backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision}
         checks.append(_check("TF32", asked, found))
     return tuple(checks)
+
+
+def _vae_checks(experiment: Experiment, vae: Any, witness: Witness) -> list[Check]:
+    """Slicing decodes image by image; tiling starts beyond the tile's size, so below it nothing is cut."""
+    checks = []
+    if experiment.vae_tiling:
+        tiled = max(experiment.width, experiment.height) > vae.tile_sample_min_size
+        cut = "cut" if witness.decoder_call_count > experiment.batch else "whole"
+        checks.append(_check("VAE tiling", "cut" if tiled else "whole", {cut}))
+    elif experiment.vae_slicing:
+        checks.append(_check("VAE slices", str(experiment.batch), {str(witness.decoder_call_count)}))
+    return checks
 
 
 def _check(name: str, asked: str, found: set[str]) -> Check:

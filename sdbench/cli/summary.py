@@ -5,7 +5,7 @@ from statistics import median
 
 from sdbench.runner.run import describe_end
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Launch, Succeeded, counted_launches
+from sdbench.schema.outcome import Launch, Succeeded, counted_launches, find_precision_study, find_search
 from sdbench.schema.record import Record, Result
 from sdbench.stats.intervals import Estimate, estimate_latency
 from sdbench.units import format_bytes, format_duration, round_significant
@@ -14,7 +14,7 @@ _SECONDS_PER_MINUTE = 60.0
 
 
 def print_summary(record: Record) -> None:
-    """Print one line per experiment: latency with its interval, images/min, memory, or why there is no figure."""
+    """Print one line per experiment: latency with its interval, images/min, memory, a study, or why there is none."""
     from rich.console import Console
     from rich.table import Table
 
@@ -24,8 +24,10 @@ def print_summary(record: Record) -> None:
         table.add_column(name, justify="left" if name == "experiment" else "right", overflow="fold")
     bad: list[str] = []
     for result in record.results:
-        if isinstance(result.outcome, Succeeded):
+        if isinstance(result.outcome, Succeeded) and counted_latencies(result.outcome):
             table.add_row(*summary_row(result, result.outcome))
+        elif isinstance(result.outcome, Succeeded):
+            bad.append(f"{result.planned.label}: {describe_study(result.outcome)}")
         else:
             bad.append(f"{result.planned.label}: {describe_end(result.outcome)}")
     console.print()
@@ -38,17 +40,37 @@ def print_summary(record: Record) -> None:
 def summary_row(result: Result, outcome: Succeeded) -> tuple[str, ...]:
     """Return the cells of one measured experiment."""
     launches = counted_launches(outcome.launches)
-    steady = [latency.steady for launch in launches if (latency := launch.find_series("latency"))]
-    estimate = estimate_latency(steady, result.planned.protocol.confidence)
-    images_per_min = result.planned.experiment.batch / estimate.value * _SECONDS_PER_MINUTE
+    estimate = estimate_latency(counted_latencies(outcome), result.planned.protocol.confidence)
+    batch = launches[0].batch
+    images_per_min = batch / estimate.value * _SECONDS_PER_MINUTE
+    found = f": {batch}" if find_search(outcome.launches) else ""
     return (
-        result.planned.label,
+        f"{result.planned.label}{found}",
         format_duration(estimate.value),
         _interval(estimate, result.planned.protocol.confidence),
         round_significant(images_per_min, 3),
         _peak_memory(launches),
         f"{estimate.launch_count} x {round_significant(estimate.sample_count / estimate.launch_count, 2)}",
     )
+
+
+def counted_latencies(outcome: Succeeded) -> list[tuple[float, ...]]:
+    """Return the steady latencies (s) of each counted launch; none for a study."""
+    return [
+        latency.steady for launch in counted_launches(outcome.launches) if (latency := launch.find_series("latency"))
+    ]
+
+
+def describe_study(outcome: Succeeded) -> str:
+    """Return one line about an experiment that compares instead of timing."""
+    study = find_precision_study(outcome.launches)
+    if study is None:
+        return "no usable latency sample"
+    values = [item.ssim.value for item in study.sweep if isinstance(item.ssim, Known)]
+    if not values:
+        return f"SSIM against {study.reference_label}: unknown, some values are not finite"
+    low, high = (round_significant(value, 5) for value in (min(values), max(values)))
+    return f"SSIM {low} to {high} over {len(values)} runs, against {study.reference_label}"
 
 
 def _interval(estimate: Estimate, confidence: float) -> str:

@@ -144,6 +144,13 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> lis
 
 
 def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> Experiment:
+    if options.get("weights") == "pretrained" and not (options.get("hub_id") and options.get("revision")):
+        raise _group_error(
+            loaded,
+            index,
+            "weights: pretrained needs model.hub_id and model.revision (a commit hash), "
+            "so that others get the same weights",
+        )
     try:
         return Experiment.model_validate(options)
     except ValidationError as error:

@@ -28,7 +28,7 @@ def read_configuration(nvml: Nvml | Unknown, environ: Mapping[str, str], root: P
         cpu_clock_max_khz=_clock_max_khz(root),
         microcode=_microcode(root),
         smt=read_text(root, f"{_CPU}/smt/control"),
-        affinity_cpu_count=len(os.sched_getaffinity(0)),
+        affinity_cpu_count=Known(value=len(os.sched_getaffinity(0))),
         cgroup_version=read_cgroup_version(root),
         cgroup_cpu_limit=_limit_text(cpu_limit),
         cgroup_memory_limit=_limit_text(memory_limit),

@@ -21,7 +21,7 @@ def read_hardware(nvml: Nvml | Unknown, salt: Reading[bytes], root: Path = ROOT)
     table = {} if isinstance(cpuinfo, Unknown) else read_colon_table(cpuinfo.value)
     indices = list_gpu_indices(nvml, root)
     return Hardware(
-        architecture=platform.machine(),
+        architecture=Known(value=platform.machine()),
         cpu_vendor=_first_of(table, "vendor_id", "CPU implementer"),
         cpu_model=_first_of(table, "model name", "Processor", "cpu"),
         cpu_family_model_stepping=_family(table),

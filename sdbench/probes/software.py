@@ -43,11 +43,13 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
         os_name=_os_name(root),
         kernel=_redacted(read_text(root, "proc/sys/kernel/osrelease"), redactor),
         libc=_libc(),
-        python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages=tuple(
-            Package(name=name, version=_redacted(version, redactor))
-            for name, version in sorted(installed_versions().items())
-            if _PACKAGES.fullmatch(name)
+        python=Known(value=f"{platform.python_implementation()} {platform.python_version()}"),
+        packages=Known(
+            value=tuple(
+                Package(name=name, version=_redacted(version, redactor))
+                for name, version in sorted(installed_versions().items())
+                if _PACKAGES.fullmatch(name)
+            )
         ),
         gpu_kernel_driver=_kernel_driver(nvml, root),
         gpu_libcuda=read_libcuda(root),
@@ -55,8 +57,8 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
         torch_cuda=torch_cuda,
         cudnn=read_cudnn(torch_cuda),
         image_digest=_image_digest(environ, root),
-        environment=read_environment(environ, redactor),
-        sdbench_version=sdbench.__version__,
+        environment=Known(value=read_environment(environ, redactor)),
+        sdbench_version=Known(value=sdbench.__version__),
         sdbench_commit=commit,
         sdbench_dirty=dirty,
     )

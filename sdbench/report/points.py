@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
-    Failed,
+    AnyOutcome,
     Launch,
-    OutOfMemory,
+    PrecisionStudy,
+    Published,
     Series,
-    Skipped,
     Succeeded,
-    TimedOut,
     counted_launches,
+    find_precision_study,
+    find_search,
     launches_of,
 )
 from sdbench.schema.record import PlannedExperiment, Record, Result
@@ -21,7 +22,6 @@ from sdbench.stats.intervals import Estimate, estimate_latency
 
 Telemetry = Mapping[str, tuple[tuple[str, int, tuple[Series, ...]], ...]]
 Images = Mapping[str, Mapping[str, bytes]]
-AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped
 
 STATUS_WORDS = {
     "succeeded": "ok",
@@ -29,6 +29,7 @@ STATUS_WORDS = {
     "failed": "failed",
     "timed_out": "timed out",
     "skipped": "skipped",
+    "published": "published",
 }
 LOG_SCALE_RATIO = 20.0
 SECONDS_PER_MINUTE = 60.0
@@ -66,9 +67,22 @@ class Point:
     @property
     def status(self) -> str:
         """The outcome in words; a success without a usable sample is none."""
+        if self.study is not None:
+            return "compared"
         if isinstance(self.outcome, Succeeded) and self.estimate is None:
             return "no usable sample"
         return STATUS_WORDS[self.outcome.kind]
+
+    @property
+    def study(self) -> PrecisionStudy | None:
+        """What the experiment compared, if that is what it does."""
+        return find_precision_study(self.launches)
+
+    @property
+    def batch(self) -> int:
+        """How many images a call made: what a search found, else what was asked."""
+        search = find_search(self.launches)
+        return search.largest_batch if search and search.largest_batch else self.experiment.batch
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -90,7 +104,7 @@ class Measured:
 
     def images_per_min_at(self, latency_s: float) -> float:
         """Return the throughput (images per minute) if a call took ``latency_s`` (s)."""
-        return SECONDS_PER_MINUTE * self.point.experiment.batch / latency_s
+        return SECONDS_PER_MINUTE * self.point.batch / latency_s
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,18 @@ def _make_point(machine: Machine, label: str, result: Result) -> Point:
     counted = _counted_launches(result.outcome)
     steady = [series.steady for launch in counted if (series := launch.find_series("latency"))]
     estimate = estimate_latency(steady, result.planned.protocol.confidence) if steady else None
+    if isinstance(result.outcome, Published):
+        estimate = _published_estimate(result.outcome)
+    if search := find_search(launches_of(result.outcome)):
+        label = f"{label}: {search.largest_batch}"
     return Point(machine, label, result.planned, result.outcome, counted, estimate)
+
+
+def _published_estimate(outcome: Published) -> Estimate:
+    """One figure: no launch, no sample, no interval."""
+    return Estimate(
+        value=outcome.latency_s, low=None, high=None, relative_half_width=None, launch_count=0, sample_count=0
+    )
 
 
 def _counted_launches(outcome: AnyOutcome) -> tuple[Launch, ...]:

@@ -9,6 +9,7 @@ from sdbench.report.model import ReportView, Section
 from sdbench.report.points import Images, Source, Telemetry, make_source
 from sdbench.report.sections import SECTIONS
 from sdbench.report.text import format_count
+from sdbench.schema.base import Known
 from sdbench.schema.record import Record
 
 
@@ -61,7 +62,11 @@ def _subtitle(source: Source) -> str:
     records = [machine.record for machine in source.machines]
     days = dict.fromkeys(record.created_utc for record in records)
     experiments = format_count(len({point.planned.experiment_id for point in source.points}), "experiment")
-    versions = dict.fromkeys(f"sdbench {record.fingerprint.software.sdbench_version}" for record in records)
+    versions = dict.fromkeys(
+        f"sdbench {version.value}"
+        for record in records
+        if isinstance(version := record.fingerprint.software.sdbench_version, Known)
+    )
     words = [" and ".join(source.machine_names), experiments, ", ".join(days), ", ".join(versions)]
     return " · ".join(words)
 

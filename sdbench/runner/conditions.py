@@ -12,12 +12,12 @@ def notice_conditions(fingerprint: Fingerprint) -> tuple[Notice, ...]:
     """Return one notice for each condition that makes the figures harder to repeat or to trust."""
     notices = []
     load = fingerprint.state.load_average_1min
-    cpu_count = fingerprint.configuration.affinity_cpu_count
-    if isinstance(load, Known) and load.value > BUSY_RATIO * cpu_count:
+    cpus = fingerprint.configuration.affinity_cpu_count
+    if isinstance(load, Known) and isinstance(cpus, Known) and load.value > BUSY_RATIO * cpus.value:
         notices.append(
             Notice(
                 code="busy-before",
-                message=f"the load average was {load.value:.2f} on {cpu_count} CPUs when the run started",
+                message=f"the load average was {load.value:.2f} on {cpus.value} CPUs when the run started",
                 remedy="stop other programs, wait a minute, and run again",
             )
         )

@@ -13,6 +13,8 @@ BadEnd = OutOfMemory | Failed | TimedOut
 STDERR_TAIL_CHARACTERS = 8_000
 MESSAGE_CHARACTERS = 2_000
 GARBAGE_CHARACTERS = 200
+# What the C++ runtime prints when nobody catches that memory ran out.
+_BAD_ALLOC = "std::bad_alloc"
 
 
 def judge_end(end: WorkerEnd, limit_s: float, redactor: Redactor) -> BadEnd | None:
@@ -47,6 +49,9 @@ def _judge_death(end: WorkerEnd, tail: str) -> BadEnd:
         message = (
             "the kernel killed the worker because host memory ran out; use a smaller batch or image, or more memory"
         )
+        return OutOfMemory(stage=end.stage, where="host", message=message, partial=())
+    if end.return_code == -signal.SIGABRT and _BAD_ALLOC in tail:
+        message = "the worker aborted because a library could not get host memory; use a smaller batch or image"
         return OutOfMemory(stage=end.stage, where="host", message=message, partial=())
     if end.return_code < 0:
         name = (
@@ -91,6 +96,7 @@ def build_launch(
     )
     return Launch(
         index=index,
+        batch=found.batch,
         started_utc=started_utc,
         wall_s=end.wall_s,
         import_s=found.import_s,
@@ -104,6 +110,8 @@ def build_launch(
         energy=found.energy,
         checks=found.checks,
         images=found.images,
+        exports=found.exports,
+        study=found.study,
         environment=found.environment,
         throttled=throttled,
         warnings=warnings,

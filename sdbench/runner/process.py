@@ -13,10 +13,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sdbench.schema.outcome import BatchProbe
 from sdbench.schema.wire import (
     WORKER_EVENT,
     FailureEvent,
     Measurement,
+    ProbeEvent,
+    ProbingEvent,
     ResultEvent,
     SampleEvent,
     StageEvent,
@@ -38,11 +41,13 @@ STACK_DUMP_S = 1.0
 
 @dataclass(frozen=True)
 class WorkerEnd:
-    """How a worker process ended, before it is judged."""
+    """How a worker process ended, before it is judged. ``probing`` is the batch it was trying when it ended."""
 
     measurement: Measurement | None
     failure: FailureEvent | None
     garbage: str | None
+    probes: tuple[BatchProbe, ...]
+    probing: int | None
     stage: str
     return_code: int
     timed_out: bool
@@ -57,7 +62,7 @@ class Watch:
     """What is told while a worker runs: its pid once, every event, and every tick."""
 
     on_start: Callable[[int], None]
-    on_event: Callable[[StageEvent | SampleEvent], None]
+    on_event: Callable[[StageEvent | SampleEvent | ProbingEvent], None]
     on_tick: Callable[[], None]
 
 
@@ -101,6 +106,8 @@ def run_worker(
         measurement=watcher.measurement,
         failure=watcher.failure,
         garbage=watcher.garbage,
+        probes=tuple(watcher.probes),
+        probing=watcher.probing,
         stage=watcher.stage,
         return_code=process.returncode,
         timed_out=watcher.timed_out,
@@ -131,6 +138,8 @@ class _Watcher:
         self.measurement: Measurement | None = None
         self.failure: FailureEvent | None = None
         self.garbage: str | None = None
+        self.probes: list[BatchProbe] = []
+        self.probing: int | None = None
         self.timed_out = False
         self.tail = bytearray()
         self._events_fd = events_fd
@@ -223,6 +232,12 @@ class _Watcher:
                 self.watch.on_event(event)
             case SampleEvent():
                 self.watch.on_event(event)
+            case ProbingEvent():
+                self.probing = event.batch
+                self.watch.on_event(event)
+            case ProbeEvent():
+                self.probing = None
+                self.probes.append(event.probe)
             case ResultEvent():
                 self.measurement = event.measurement
             case FailureEvent():

@@ -19,15 +19,16 @@ from sdbench.runner.folder import RunFolder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.judge import BadEnd, build_launch, judge_end
 from sdbench.runner.process import WORKER_COMMAND, Watch, WorkerEnd, run_worker
-from sdbench.runner.schedule import Progress, choose_next, remaining_s
+from sdbench.runner.schedule import Progress, batch_that_did_not_fit, choose_next, remaining_s
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest
-from sdbench.schema.outcome import Launch, Outcome, Skipped
+from sdbench.schema.outcome import BatchSearch, Outcome, OutOfMemory, Published, Skipped, measuring_launches
 from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
-from sdbench.schema.wire import Measurement, SampleEvent, StageEvent, WorkerRequest
+from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.store.bundle import IMAGE_FOLDER, seal_record
 from sdbench.store.files import write_whole
 from sdbench.store.lock import hold_device
+from sdbench.units import format_bytes
 
 # Set for every worker: no chatter into its output, and no phoning home.
 WORKER_VARIABLES = {
@@ -138,14 +139,16 @@ class _Run:
             on_tick=lambda: telemetry[-1].sample(),  # noqa: PLW0108 - there is none before on_start
         )
         protocol = progress.planned.protocol
+        request = WorkerRequest(
+            experiment=progress.next_experiment,
+            protocol=protocol,
+            device=self.spec.device.torch_name,
+            cache_folder=str(self.spec.cache_folder),
+            image_prefix=None if measuring_launches(progress.launches) else self._image_prefix(progress),
+            known_probes=progress.known_probes,
+        )
         end = run_worker(
-            WorkerRequest(
-                experiment=progress.planned.experiment,
-                protocol=protocol,
-                device=self.spec.device.torch_name,
-                cache_folder=str(self.spec.cache_folder),
-                keep_images=index == 0,
-            ),
+            request,
             protocol.launch_timeout_s,
             watch,
             WORKER_VARIABLES | worker_environment(self.spec.device),
@@ -154,31 +157,50 @@ class _Run:
         with interrupts_held():
             self._keep(progress, end, started_utc, telemetry[0])
 
+    def _image_prefix(self, progress: Progress) -> str:
+        return f"{IMAGE_FOLDER}/{progress.planned.experiment_id}-{progress.next_index}-"
+
     def _keep(self, progress: Progress, end: WorkerEnd, started_utc: str, telemetry: Telemetry) -> None:
         index = progress.next_index
         experiment_id = progress.planned.experiment_id
         self.folder.append_telemetry(experiment_id, index, telemetry)
         bad_end = judge_end(end, progress.planned.protocol.launch_timeout_s, self.redactor)
+        if bad_end is not None and (too_large := batch_that_did_not_fit(progress, end, bad_end)):
+            progress.known_probes = too_large
+            self._tell("stage", f"batch {too_large[-1].batch} does not fit", progress)
+            return
         if bad_end is not None:
             self.folder.append_bad_end(experiment_id, bad_end, end.wall_s)
             progress.end_badly(bad_end)
             self._tell("ended", f"{progress.planned.label}: {describe_end(bad_end)}", progress)
             return
         launch = build_launch(end, index, started_utc, telemetry.throttled(), telemetry.notices(), self.redactor)
-        launch = self._with_images(experiment_id, launch, end.measurement)
+        self._write_pictures(self._image_prefix(progress), end.measurement)
         self.folder.append_launch(experiment_id, launch)
         progress.launches.append(launch)
+        progress.known_probes = ()
+        if isinstance(launch.study, BatchSearch) and launch.study.largest_batch == 0:
+            self._end_without_room(progress, launch.study)
+            return
         self._tell("launched", f"{progress.planned.label}: launch {index + 1} done", progress)
 
-    def _with_images(self, experiment_id: str, launch: Launch, measurement: Measurement | None) -> Launch:
-        if measurement is None or not measurement.kept_images:
-            return launch
-        images = list(launch.images)
-        for kept in measurement.kept_images:
-            path = f"{IMAGE_FOLDER}/{experiment_id}-{launch.index}-{kept.index}.webp"
-            write_whole(self.folder.path / path, base64.b64decode(kept.webp_base64, validate=True))
-            images[kept.index] = type(images[kept.index]).model_validate({**dict(images[kept.index]), "path": path})
-        return Launch.model_validate({**dict(launch), "images": tuple(images)})
+    def _end_without_room(self, progress: Progress, search: BatchSearch) -> None:
+        end = OutOfMemory(
+            stage="probe",
+            where="device" if self.spec.device.kind == "cuda" else "host",
+            message=f"not even one image fits into {format_bytes(search.limit_bytes)} ({search.limit_source})",
+            partial=(),
+        )
+        self.folder.append_bad_end(progress.planned.experiment_id, end, 0.0)
+        progress.end_badly(end)
+        self._tell("ended", f"{progress.planned.label}: {describe_end(end)}", progress)
+
+    def _write_pictures(self, prefix: str, measurement: Measurement | None) -> None:
+        for picture in measurement.pictures if measurement else ():
+            if not picture.path.startswith(prefix):
+                msg = f"the worker names the picture {picture.path!r}, which is not its own"
+                raise RuntimeError(msg)
+            write_whole(self.folder.path / picture.path, base64.b64decode(picture.webp_base64, validate=True))
 
     def _seal(self, ended: str) -> Record:
         results = [
@@ -189,11 +211,12 @@ class _Run:
             self.folder.path,
             {
                 "schema": RECORD_SCHEMA,
+                "origin": "measured",
                 "run_id": self.folder.run_id,
                 "created_utc": self.folder.created_utc,
                 "ended_utc": utc_now(),
                 "ended": ended,
-                "wall_s": self.elapsed_s,
+                "wall_s": {"status": "known", "value": self.elapsed_s},
                 "request": self.spec.request.to_json_dict(),
                 "manifest": self.spec.manifest.to_json_dict(),
                 "device": self.spec.device.torch_name,
@@ -203,9 +226,11 @@ class _Run:
             },
         )
 
-    def _tell_event(self, event: StageEvent | SampleEvent, progress: Progress) -> None:
+    def _tell_event(self, event: StageEvent | SampleEvent | ProbingEvent, progress: Progress) -> None:
         if isinstance(event, StageEvent):
             self._tell("stage", event.stage, progress)
+        elif isinstance(event, ProbingEvent):
+            self._tell("stage", f"trying batch {event.batch}", progress)
         else:
             text = "warm-up" if event.warmup else "sample"
             self._tell("sample", text, progress, latency_s=event.latency_s)
@@ -230,7 +255,7 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def describe_end(end: BadEnd | Skipped) -> str:
+def describe_end(end: BadEnd | Skipped | Published) -> str:
     """Return one line for people about an experiment that gave no figure."""
     match end.kind:
         case "out_of_memory":
@@ -242,6 +267,8 @@ def describe_end(end: BadEnd | Skipped) -> str:
             )
         case "skipped":
             return f"skipped: {end.reason}"
+        case "published":
+            return f"published: {end.latency_s:g} s"
         case _:
             return f"failed during {end.stage!r}: {end.error_type}: {' '.join(end.message.split())[:200]}"
 

@@ -5,7 +5,21 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from sdbench.runner.judge import BadEnd, with_partial
-from sdbench.schema.outcome import Launch, Outcome, Skipped, StopReason, Succeeded, was_throttled
+from sdbench.runner.process import WorkerEnd
+from sdbench.schema.base import Unknown
+from sdbench.schema.experiment import Experiment, at_batch
+from sdbench.schema.outcome import (
+    BatchProbe,
+    Launch,
+    Outcome,
+    OutOfMemory,
+    Skipped,
+    StopReason,
+    Succeeded,
+    find_search,
+    measuring_launches,
+    was_throttled,
+)
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.intervals import estimate_latency
 
@@ -24,6 +38,17 @@ class Progress:
     estimated_launch_s: float
     launches: list[Launch] = field(default_factory=list)
     ended: Outcome | None = None
+    # What a search for the largest batch knows that no launch holds yet: its worker died, or its answer did not hold.
+    known_probes: tuple[BatchProbe, ...] = ()
+
+    @property
+    def next_experiment(self) -> Experiment:
+        """What the next launch measures: the experiment, or after a search its answer as a plain measurement."""
+        experiment = self.planned.experiment
+        search = find_search(self.launches)
+        if search is None or self.known_probes:
+            return experiment
+        return at_batch(experiment, search.largest_batch)
 
     @property
     def next_index(self) -> int:
@@ -47,16 +72,42 @@ class Progress:
 def reason_to_stop_launching(progress: Progress) -> StopReason | None:
     """Return why an experiment needs no further launch, or None. The budget is looked at elsewhere."""
     protocol = progress.planned.protocol
-    steady = [launch for launch in progress.launches if not was_throttled(launch)]
-    if len(progress.launches) >= protocol.launches_max + RERUNS_MAX or len(steady) >= protocol.launches_max:
+    if progress.known_probes:
+        return None
+    measuring = measuring_launches(progress.launches)
+    steady = [launch for launch in measuring if not was_throttled(launch)]
+    if len(measuring) >= protocol.launches_max + RERUNS_MAX or len(steady) >= protocol.launches_max:
         return "most allowed"
     if len(steady) < max(protocol.launches_min, LAUNCHES_FOR_PRECISION):
         return None
     series = [latency.steady for launch in steady if (latency := launch.find_series("latency")) is not None]
+    if not series:
+        return None
     half_width = estimate_latency(series, protocol.confidence).relative_half_width
     if half_width is not None and half_width <= protocol.relative_half_width:
         return "precise enough"
     return None
+
+
+def batch_that_did_not_fit(progress: Progress, end: WorkerEnd, bad_end: BadEnd) -> tuple[BatchProbe, ...]:
+    """Return what a search for the largest batch now knows when its worker ran out of memory; nothing otherwise.
+
+    The batch that was being tried does not fit, or the answer of the search did not hold in a fresh process.
+    """
+    experiment = progress.next_experiment
+    searching = experiment.workload == "largest-batch"
+    if progress.planned.experiment.workload != "largest-batch" or not isinstance(bad_end, OutOfMemory):
+        return ()
+    batch = end.probing if searching else experiment.batch
+    if batch is None:
+        return ()
+    search = find_search(progress.launches)
+    before = progress.known_probes or (search.probes if search else ())
+    message = bad_end.message if searching else f"in a fresh process: {bad_end.message}"
+    failed = BatchProbe(
+        batch=batch, fits=False, peak_bytes=Unknown(reason="memory ran out"), wall_s=end.wall_s, message=message
+    )
+    return (*before, *end.probes, failed)
 
 
 def choose_next(all_progress: Sequence[Progress], elapsed_s: float, budget_s: float | None) -> Progress | None:

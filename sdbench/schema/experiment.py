@@ -11,12 +11,29 @@ Precision = Literal["fp32", "fp16", "bf16"]
 Autocast = Literal["off", "fp16", "bf16"]
 Scheduler = Literal["pndm", "ddim", "euler", "dpm++"]
 DeviceKind = Literal["cpu", "cuda"]
+Attention = Literal["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn", "eager", "sliced", "xformers"]
+GraphOptimization = Literal["disabled", "basic", "extended", "all"]
 
 ID_DIGITS = 16
 # Latents are an eighth of the image, and the UNets halve them up to three times: other sizes fail inside the UNet.
 SIZE_STEP_PX = 8
 
 ImageSize = Annotated[int, Field(ge=SIZE_STEP_PX, le=8192, multiple_of=SIZE_STEP_PX)]
+
+
+_LABELS = {
+    "tf32": "TF32",
+    "vae_slicing": "VAE slicing",
+    "vae_tiling": "VAE tiling",
+    "channels_last": "channels last",
+}
+# The options that only one backend or workload looks at.
+_OPTIONS_OF = {
+    "backend=pytorch": ("autocast", "tf32", "attention", "vae_slicing", "vae_tiling", "channels_last"),
+    "backend=onnxruntime": ("graph_optimization",),
+    "workload=largest-batch": ("batch_max", "memory_limit_bytes"),
+    "workload=precision": ("sweep_min", "sweep_max", "sweep_every"),
+}
 
 
 class Experiment(Model):
@@ -48,16 +65,39 @@ class Experiment(Model):
     threads: PositiveInt | None = None
     prompt: Annotated[str, Field(max_length=2000)] = "a photo of an astronaut riding a horse on mars"
     negative_prompt: Annotated[str, Field(max_length=2000)] = ""
+    attention: Attention = "sdpa"
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    channels_last: bool = False
+    graph_optimization: GraphOptimization = "all"
+    inter_op_threads: PositiveInt | None = None
+    batch_max: Annotated[int, Field(ge=1, le=4096)] = 256
+    memory_limit_bytes: PositiveInt | None = None
+    sweep_min: Annotated[int, Field(ge=1, le=1000)] = 10
+    sweep_max: Annotated[int, Field(ge=1, le=1000)] = 100
+    sweep_every: Annotated[int, Field(ge=1, le=1000)] = 5
 
     @model_validator(mode="after")
     def _options_fit_each_other(self) -> "Experiment":
-        if self.weights == "pretrained" and not (self.hub_id and self.revision):
-            msg = (
-                "weights: pretrained needs model.hub_id and model.revision (a commit hash), "
-                "so that others get the same weights"
-            )
+        """An option that nothing would look at is refused: the figure would seem to depend on it."""
+        for belongs_to, names in _OPTIONS_OF.items():
+            key, _, value = belongs_to.partition("=")
+            ignored = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if ignored and getattr(self, key) != value:
+                msg = f"{ignored[0]} says something only with {key}: {value}; leave it out"
+                raise ValueError(msg)
+        if self.workload == "largest-batch" and self.batch != 1:
+            msg = "the workload largest-batch looks for the batch; leave batch out"
+            raise ValueError(msg)
+        if self.sweep_min > self.sweep_max:
+            msg = f"sweep_min {self.sweep_min} is above sweep_max {self.sweep_max}; lower it"
             raise ValueError(msg)
         return self
+
+    @property
+    def sweep_steps(self) -> tuple[int, ...]:
+        """The step counts of the separate runs of a precision study."""
+        return tuple(range(self.sweep_min, self.sweep_max + 1, self.sweep_every))
 
     @property
     def experiment_id(self) -> str:
@@ -75,9 +115,14 @@ class Experiment(Model):
         words: list[str] = [self.architecture, self.precision]
         if self.autocast != "off":
             words.append(f"autocast {self.autocast}")
-        if self.tf32:
-            words.append("TF32")
-        words += [f"batch {self.batch}", f"{self.width}x{self.height}", f"{self.steps} step{'s' * (self.steps != 1)}"]
+        words += [text for name, text in _LABELS.items() if getattr(self, name)]
+        if self.attention != "sdpa":
+            words.append(self.attention if self.attention.startswith("sdpa") else f"{self.attention} attention")
+        if self.workload == "largest-batch":
+            words.append("largest batch")
+        else:
+            words.append(f"batch {self.batch}")
+        words += [f"{self.width}x{self.height}", f"{self.steps} step{'s' * (self.steps != 1)}"]
         if self.scheduler != "pndm":
             words.append(self.scheduler)
         if self.backend != "pytorch":
@@ -86,4 +131,18 @@ class Experiment(Model):
             words.append(self.device)
         if self.threads is not None:
             words.append(f"{self.threads} threads")
+        if self.inter_op_threads is not None:
+            words.append(f"{self.inter_op_threads} inter-op threads")
+        if self.graph_optimization != "all":
+            words.append(f"graph optimization {self.graph_optimization}")
+        if self.workload == "precision":
+            words.append("against fp32")
         return " ".join(words)
+
+
+def at_batch(experiment: Experiment, batch: int) -> Experiment:
+    """Return the latency experiment at a batch size that a search for the largest batch is about."""
+    kept = {
+        name: value for name, value in dict(experiment).items() if name not in _OPTIONS_OF["workload=largest-batch"]
+    }
+    return Experiment.model_validate(kept | {"workload": "latency", "batch": batch})

@@ -2,7 +2,7 @@
 
 from pydantic import FiniteFloat
 
-from sdbench.schema.base import Count, Model, PositiveInt, Reading, Sha256, sha256_of
+from sdbench.schema.base import Count, Model, Reading, Sha256, sha256_of
 
 
 class GpuIdentity(Model):
@@ -20,7 +20,7 @@ class GpuIdentity(Model):
 class Hardware(Model):
     """The machine's identity."""
 
-    architecture: str
+    architecture: Reading[str]
     cpu_vendor: Reading[str]
     cpu_model: Reading[str]
     cpu_family_model_stepping: Reading[str]
@@ -60,7 +60,7 @@ class Configuration(Model):
     cpu_clock_max_khz: Reading[int]
     microcode: Reading[str]
     smt: Reading[str]
-    affinity_cpu_count: PositiveInt
+    affinity_cpu_count: Reading[int]
     cgroup_version: Reading[str]
     cgroup_cpu_limit: Reading[str]
     cgroup_memory_limit: Reading[str]
@@ -91,16 +91,16 @@ class Software(Model):
     os_name: Reading[str]
     kernel: Reading[str]
     libc: Reading[str]
-    python: str
-    packages: tuple[Package, ...]
+    python: Reading[str]
+    packages: Reading[tuple[Package, ...]]
     gpu_kernel_driver: Reading[str]
     gpu_libcuda: Reading[str]
     gpu_driver_cuda: Reading[str]
     torch_cuda: Reading[str]
     cudnn: Reading[str]
     image_digest: Reading[str]
-    environment: tuple[EnvironmentVariable, ...]
-    sdbench_version: str
+    environment: Reading[tuple[EnvironmentVariable, ...]]
+    sdbench_version: Reading[str]
     sdbench_commit: Reading[str]
     sdbench_dirty: Reading[bool]
 

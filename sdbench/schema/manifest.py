@@ -11,6 +11,7 @@ MANIFEST_SCHEMA = "sdbench/manifest/v1"
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 OptionValue = str | int | float | bool | None
+Metric = Literal["latency_s", "throughput_images_per_min", "memory_bytes", "largest_batch", "dissimilarity"]
 
 
 class Source(Model):
@@ -79,9 +80,15 @@ class Group(Model):
 
 
 class Selector(Model):
-    """The experiments of one side of a claim: those whose options have these values."""
+    """One side of a claim: the experiment whose options have these values, on a machine whose name holds ``machine``.
+
+    ``at_steps`` names a run of a precision study; ``pick`` chooses among several experiments that fit.
+    """
 
     options: dict[str, OptionValue]
+    machine: Annotated[str, Field(min_length=1)] | None = None
+    pick: Literal["only", "largest batch"] = "only"
+    at_steps: PositiveInt | None = None
 
 
 class Interval(Model):
@@ -92,11 +99,15 @@ class Interval(Model):
 
 
 class Claim(Model):
-    """A statement of the source that a run can test. Its evaluation is not part of this version."""
+    """A statement of the source that a run can test.
+
+    The value is the numerator's metric, over the denominator's when there is one; the statement holds when the value
+    lies in ``expected``. ``dissimilarity`` is 1 - SSIM between candidate and reference.
+    """
 
     id: Identifier
     text: str
-    metric: Literal["latency_s", "throughput_images_per_min", "memory_bytes"]
+    metric: Metric
     numerator: Selector
     denominator: Selector | None = None
     expected: Interval
@@ -110,6 +121,7 @@ class Manifest(Model):
     schema_: Literal["sdbench/manifest/v1"] = Field(alias="schema")
     title: Annotated[str, Field(min_length=1, max_length=200)]
     source: Source | None = None
+    deviations: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     model: ModelChoice = ModelChoice()
     protocol: Protocol = Protocol()
     defaults: dict[str, OptionValue] = Field(default_factory=dict)
@@ -126,6 +138,7 @@ __all__ = [
     "Claim",
     "Group",
     "Manifest",
+    "Metric",
     "ModelChoice",
     "PositiveInt",
     "Protocol",

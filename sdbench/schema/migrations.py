@@ -5,12 +5,46 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sdbench.errors import RecordError
+from sdbench.schema.base import sha256_of
 from sdbench.schema.record import RECORD_SCHEMA
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
-# Version 1 is the first: there is nothing to migrate from yet. A step is added here with a golden file in tests/golden.
-RECORD_MIGRATIONS: dict[int, Migration] = {}
+# What version 1 could not say it did not know, because only measured records existed.
+_KNOWN_SINCE_V2 = {
+    "hardware": ("architecture",),
+    "configuration": ("affinity_cpu_count",),
+    "software": ("python", "packages", "environment", "sdbench_version"),
+}
+
+
+def _to_v2(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 has imported records, studies and exports; the fingerprint's hashes follow its new shape."""
+    fingerprint = dict(record["fingerprint"])
+    for part, names in _KNOWN_SINCE_V2.items():
+        known = {name: {"status": "known", "value": fingerprint[part][name]} for name in names}
+        fingerprint[part] = fingerprint[part] | known
+        fingerprint[f"{part}_sha256"] = sha256_of(fingerprint[part])
+    return record | {
+        "schema": "sdbench/record/v2",
+        "origin": "measured",
+        "wall_s": {"status": "known", "value": record["wall_s"]},
+        "fingerprint": fingerprint,
+        "results": [_result_to_v2(result) for result in record["results"]],
+    }
+
+
+def _result_to_v2(result: dict[str, Any]) -> dict[str, Any]:
+    batch = result["planned"]["experiment"]["batch"]
+    outcome = dict(result["outcome"])
+    for name in ("launches", "partial"):
+        if name in outcome:
+            outcome[name] = [launch | {"batch": batch, "exports": [], "study": None} for launch in outcome[name]]
+    return result | {"outcome": outcome}
+
+
+# A step is added here with a golden file in tests/golden.
+RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2}
 
 _SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
 CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])

@@ -5,10 +5,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from sdbench.schema.base import Count, Known, Model, PositiveInt, Reading, Sha256
+from sdbench.schema.base import Count, Known, Model, PositiveFloat, PositiveInt, Reading, Sha256
 
 StopReason = Literal["precise enough", "most allowed", "budget", "interrupted"]
-Stage = Literal["start", "import", "fetch", "load", "first call", "warm-up", "measure", "phases", "verify"]
+Stage = Literal[
+    "start",
+    "import",
+    "fetch",
+    "export",
+    "load",
+    "first call",
+    "warm-up",
+    "measure",
+    "phases",
+    "verify",
+    "probe",
+    "compare",
+]
+ExportedPart = Literal["unet", "vae_decoder", "text_encoder"]
 
 
 class Series(Model):
@@ -94,10 +108,90 @@ class WorkerEnvironment(Model):
     cpu_capability: str
 
 
+class Export(Model):
+    """One network as an ONNX file: its hash and size with external data, and how long (s) exporting it took once."""
+
+    part: ExportedPart
+    sha256: Sha256
+    size_bytes: PositiveInt
+    export_s: FiniteFloat
+    cached: bool
+
+
+class BatchProbe(Model):
+    """One try of a batch size: whether it fitted, the memory peak (bytes), or why it did not."""
+
+    batch: PositiveInt
+    fits: bool
+    peak_bytes: Reading[int]
+    wall_s: FiniteFloat
+    message: str
+
+
+class BatchSearch(Model):
+    """The search for the largest batch that fits: its probes in order and the limit (bytes) they ran under.
+
+    ``largest_batch`` is 0 when not even one image fits, and ``batch_max`` when nothing larger was to be tried.
+    """
+
+    kind: Literal["batch_search"] = "batch_search"
+    limit_bytes: PositiveInt
+    limit_source: str
+    loaded_bytes: Reading[int]
+    probes: tuple[BatchProbe, ...]
+    largest_batch: Count
+    batch_max: PositiveInt
+
+
+class Divergence(Model):
+    """How far a candidate's image is from the reference's, both float RGB in 0 to 1.
+
+    ``steps`` were asked of the scheduler, and ``call`` is the UNet call after which a trajectory was decoded, None for
+    a finished image. SSIM, PSNR (dB) and NRMSE are scikit-image's; they are unknown where values are not finite, PSNR
+    also where the images are identical. The pictures are WebP, the difference amplified by the study's factor.
+    """
+
+    steps: PositiveInt
+    call: PositiveInt | None
+    ssim: Reading[float]
+    psnr_db: Reading[float]
+    nrmse: Reading[float]
+    largest_difference: Reading[float]
+    non_finite_count: Count
+    reference_non_finite_count: Count
+    identical: bool
+    reference_path: str | None
+    candidate_path: str | None
+    difference_path: str | None
+
+
+class PrecisionStudy(Model):
+    """A candidate against a reference of the same prompt and noise.
+
+    ``trajectory`` is one run with every step decoded, ``sweep`` separate runs of different lengths.
+    """
+
+    kind: Literal["precision_study"] = "precision_study"
+    reference_id: str
+    reference_label: str
+    amplification: PositiveInt
+    trajectory: tuple[Divergence, ...]
+    sweep: tuple[Divergence, ...]
+    trajectory_animation_path: str | None
+    sweep_animation_path: str | None
+
+
+Study = Annotated[BatchSearch | PrecisionStudy, Field(discriminator="kind")]
+
+
 class Launch(Model):
-    """One fresh process: load, first call and steady state apart."""
+    """One fresh process: load, first call and steady state apart. ``batch`` is how many images a timed call made.
+
+    A launch that searched or compared holds its ``study`` and no latency series.
+    """
 
     index: Count
+    batch: PositiveInt
     started_utc: str
     wall_s: FiniteFloat
     import_s: FiniteFloat
@@ -111,6 +205,8 @@ class Launch(Model):
     energy: Energy
     checks: tuple[Check, ...]
     images: tuple[ImageResult, ...]
+    exports: tuple[Export, ...]
+    study: Study | None
     environment: WorkerEnvironment
     throttled: Reading[bool]
     warnings: tuple[Notice, ...]
@@ -125,9 +221,30 @@ def was_throttled(launch: Launch) -> bool:
     return isinstance(launch.throttled, Known) and launch.throttled.value
 
 
+def find_search(launches: Sequence[Launch]) -> BatchSearch | None:
+    """Return the last search for the largest batch among launches: a later one corrects an earlier one."""
+    return next((launch.study for launch in reversed(launches) if isinstance(launch.study, BatchSearch)), None)
+
+
+def find_precision_study(launches: Sequence[Launch]) -> PrecisionStudy | None:
+    """Return the first precision study among launches: it is the one whose pictures are kept."""
+    return next((launch.study for launch in launches if isinstance(launch.study, PrecisionStudy)), None)
+
+
+def measuring_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
+    """Return the launches that a result is made of: after a search, those that measured the batch it found."""
+    search = find_search(launches)
+    return tuple(
+        launch
+        for launch in launches
+        if not isinstance(launch.study, BatchSearch) and (search is None or launch.batch == search.largest_batch)
+    )
+
+
 def counted_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
     """Return the launches that an estimate is made of: those that were not throttled, or all if all were."""
-    return tuple(launch for launch in launches if not was_throttled(launch)) or tuple(launches)
+    measuring = measuring_launches(launches)
+    return tuple(launch for launch in measuring if not was_throttled(launch)) or measuring
 
 
 class Succeeded(Model):
@@ -178,15 +295,30 @@ class Skipped(Model):
     remedy: str
 
 
-Outcome = Annotated[Succeeded | OutOfMemory | Failed | TimedOut | Skipped, Field(discriminator="kind")]
+class Published(Model):
+    """What somebody else published of an experiment: one figure, no samples; so it has no interval and no verdict.
+
+    ``memory_bytes`` is what ``memory_meaning`` says.
+    """
+
+    kind: Literal["published"] = "published"
+    latency_s: PositiveFloat
+    memory_bytes: Reading[int]
+    memory_meaning: str
+    method: str
+    caveats: tuple[str, ...]
 
 
-def launches_of(outcome: Succeeded | OutOfMemory | Failed | TimedOut | Skipped) -> tuple[Launch, ...]:
+AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped | Published
+Outcome = Annotated[AnyOutcome, Field(discriminator="kind")]
+
+
+def launches_of(outcome: AnyOutcome) -> tuple[Launch, ...]:
     """Return every finished launch of an outcome, whatever its end."""
     match outcome:
         case Succeeded():
             return outcome.launches
-        case Skipped():
+        case Skipped() | Published():
             return ()
         case _:
             return outcome.partial

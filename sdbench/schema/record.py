@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat
 
-from sdbench.schema.base import Count, Model, Sha256, sha256_of
+from sdbench.schema.base import Count, Model, Reading, Sha256, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
 from sdbench.schema.outcome import Notice, Outcome
 
-RECORD_SCHEMA = "sdbench/record/v1"
+RECORD_SCHEMA = "sdbench/record/v2"
 
 
 class Request(Model):
@@ -51,14 +51,19 @@ class BundledFile(Model):
 
 
 class Record(Model):
-    """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest."""
+    """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest.
 
-    schema_: Literal["sdbench/record/v1"] = Field(alias="schema")
+    An imported record holds what somebody else published: its outcomes are ``Published``, and what the source did not
+    record is unknown.
+    """
+
+    schema_: Literal["sdbench/record/v2"] = Field(alias="schema")
+    origin: Literal["measured", "imported"]
     run_id: str
     created_utc: str
     ended_utc: str
     ended: Literal["complete", "interrupted"]
-    wall_s: FiniteFloat
+    wall_s: Reading[float]
     request: Request
     manifest: Manifest
     device: str

@@ -4,42 +4,51 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, TypeAdapter
 
-from sdbench.schema.base import Count, Model
+from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import (
+    BatchProbe,
     Check,
     Energy,
+    Export,
     ImageResult,
     MemoryFigures,
     Notice,
     Series,
     Stage,
     StopReason,
+    Study,
     WorkerEnvironment,
 )
 
 
 class WorkerRequest(Model):
-    """What one launch is to measure, and where."""
+    """What one launch is to measure, and where.
+
+    Pictures are kept under ``image_prefix``, None keeps none. ``known_probes`` is what earlier workers of the same
+    search for the largest batch found.
+    """
 
     experiment: Experiment
     protocol: Protocol
     device: str
     cache_folder: str
-    keep_images: bool
+    image_prefix: Annotated[str, Field(pattern=r"^images/[0-9a-z-]+-$")] | None
+    known_probes: tuple[BatchProbe, ...] = ()
 
 
-class KeptImage(Model):
-    """The first image of a batch as lossless WebP, in base64."""
+class Picture(Model):
+    """A picture to keep: its path within the bundle, and its WebP in base64."""
 
-    index: Count
+    path: Annotated[str, Field(pattern=r"^images/[0-9a-z-]+\.webp$")]
     webp_base64: str
 
 
 class Measurement(Model):
     """What a worker found in its one launch."""
 
+    batch: PositiveInt
     import_s: FiniteFloat
     load_s: FiniteFloat
     first_call_s: FiniteFloat
@@ -50,9 +59,11 @@ class Measurement(Model):
     energy: Energy
     checks: tuple[Check, ...]
     images: tuple[ImageResult, ...]
+    exports: tuple[Export, ...]
+    study: Study | None
     environment: WorkerEnvironment
     warnings: tuple[Notice, ...]
-    kept_images: tuple[KeptImage, ...]
+    pictures: tuple[Picture, ...]
 
 
 class StageEvent(Model):
@@ -68,6 +79,20 @@ class SampleEvent(Model):
     event: Literal["sample"] = "sample"
     latency_s: FiniteFloat
     warmup: bool
+
+
+class ProbingEvent(Model):
+    """A batch is tried from now on; should the worker die of it, the batch does not fit."""
+
+    event: Literal["probing"] = "probing"
+    batch: PositiveInt
+
+
+class ProbeEvent(Model):
+    """What trying a batch gave."""
+
+    event: Literal["probe"] = "probe"
+    probe: BatchProbe
 
 
 class ResultEvent(Model):
@@ -87,5 +112,5 @@ class FailureEvent(Model):
     out_of_memory: Literal["device", "host"] | None
 
 
-WorkerEvent = Annotated[StageEvent | SampleEvent | ResultEvent | FailureEvent, Field(discriminator="event")]
-WORKER_EVENT: TypeAdapter[StageEvent | SampleEvent | ResultEvent | FailureEvent] = TypeAdapter(WorkerEvent)
+WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent
+WORKER_EVENT: TypeAdapter[WorkerEvent] = TypeAdapter(Annotated[WorkerEvent, Field(discriminator="event")])

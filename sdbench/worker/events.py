@@ -1,16 +1,20 @@
 """The worker's voice: one JSON line per event, written between calls."""
 
-import re
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
-from sdbench.schema.outcome import Stage
-from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent
-
-# What the allocators of torch and of the C++ library say; torch raises plain RuntimeError for host memory.
-_HOST_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE
+from sdbench.backends.base import where_memory_ran_out
+from sdbench.schema.outcome import BatchProbe, Stage
+from sdbench.schema.wire import (
+    FailureEvent,
+    Measurement,
+    ProbeEvent,
+    ProbingEvent,
+    ResultEvent,
+    SampleEvent,
+    StageEvent,
+    WorkerEvent,
 )
-_DEVICE_MEMORY = re.compile(r"CUDA( driver)? error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED", re.IGNORECASE)
+
 # More than is kept: the supervisor redacts first and cuts then, so that no half of a secret slips through.
 _MESSAGE_CHARACTERS = 8000
 
@@ -31,6 +35,14 @@ class EventWriter:
         """Tell one call's latency (s)."""
         self._write(SampleEvent(latency_s=latency_s, warmup=warmup))
 
+    def say_probing(self, batch: int) -> None:
+        """Tell which batch is tried from now on."""
+        self._write(ProbingEvent(batch=batch))
+
+    def say_probe(self, probe: BatchProbe) -> None:
+        """Tell what trying a batch gave."""
+        self._write(ProbeEvent(probe=probe))
+
     def say_result(self, measurement: Measurement) -> None:
         """Tell what the launch found."""
         self._write(ResultEvent(measurement=measurement))
@@ -48,18 +60,7 @@ class EventWriter:
             )
         )
 
-    def _write(self, event: StageEvent | SampleEvent | ResultEvent | FailureEvent) -> None:
+    def _write(self, event: WorkerEvent) -> None:
         line = memoryview(event.model_dump_json().encode() + b"\n")
         while line:
             line = line[self._stream.write(line) :]
-
-
-def where_memory_ran_out(error: Exception) -> Literal["device", "host"] | None:
-    """Return which memory an exception says was too small, or None for any other exception."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
-        return "device"
-    if isinstance(error, RuntimeError) and _DEVICE_MEMORY.search(str(error)):
-        return "device"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _HOST_MEMORY.search(str(error))):
-        return "host"
-    return None

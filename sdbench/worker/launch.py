@@ -1,24 +1,23 @@
 """One launch from request to measurement: import, load, run the workload, read the probes."""
 
 import base64
-import io
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from sdbench.backends import BACKENDS
-from sdbench.backends.base import Backend
+from sdbench.backends.base import Backend, BackendModule
 from sdbench.probes.cgroup import count_usable_cpus
-from sdbench.probes.devices import Device, choose_device
+from sdbench.probes.devices import choose_device
 from sdbench.probes.energy import open_energy_meter
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
-from sdbench.schema.outcome import MemoryFigures
-from sdbench.schema.wire import KeptImage, Measurement, WorkerRequest
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import BatchProbe, MemoryFigures
+from sdbench.schema.wire import Measurement, Picture, WorkerRequest
 from sdbench.worker.clock import MonotonicClock
 from sdbench.worker.events import EventWriter
 from sdbench.workloads import WORKLOADS
-from sdbench.workloads.latency import Instruments
+from sdbench.workloads.base import Workload
 
 
 def run_launch(request_json: bytes, events: EventWriter) -> Measurement:
@@ -28,81 +27,98 @@ def run_launch(request_json: bytes, events: EventWriter) -> Measurement:
         Exception: whatever the pipeline raises; the caller reports it.
     """
     request = WorkerRequest.model_validate_json(request_json)
-    experiment = request.experiment
-    clock = MonotonicClock()
+    session = WorkerSession(request, events)
     events.say_stage("import")
-    import_started_s = clock.now_s()
-    backend_module = import_module(BACKENDS[experiment.backend])
-    workload = import_module(WORKLOADS[experiment.workload])
-    backend_module.import_libraries()
-    import_s = clock.now_s() - import_started_s
-    events.say_stage("fetch")
-    backend_module.fetch(experiment, Path(request.cache_folder))
-    events.say_stage("load")
-    load_started_s = clock.now_s()
-    thread_count = experiment.threads or count_usable_cpus()
-    backend = backend_module.open_backend(experiment, request.device, Path(request.cache_folder), thread_count)
-    backend.synchronize()
-    load_s = clock.now_s() - load_started_s
-    meters = _Meters(choose_device(request.device), backend)
-    findings = workload.run(
-        backend,
-        request.protocol,
-        Instruments(
-            clock=clock,
-            start_energy=meters.energy.start,
-            stop_energy=meters.energy.stop,
-            say_stage=events.say_stage,
-            say_sample=events.say_sample,
-            end_of_calls=meters.read,
+    import_started_s = session.clock.now_s()
+    workload: Workload = import_module(WORKLOADS[request.experiment.workload])
+    session.import_libraries(request.experiment)
+    import_s = session.clock.now_s() - import_started_s
+    found = workload.run(session)
+    return Measurement(
+        batch=found.batch,
+        import_s=import_s,
+        load_s=session.load_s,
+        first_call_s=found.first_call_s,
+        worker_cpu_s=time.process_time(),
+        series=found.series,
+        stop_reason=found.stop_reason,
+        memory=found.memory,
+        energy=found.energy,
+        checks=found.checks,
+        images=found.images,
+        exports=found.exports,
+        study=found.study,
+        environment=found.environment,
+        warnings=found.notices,
+        pictures=tuple(
+            Picture(path=path, webp_base64=base64.b64encode(content).decode())
+            for path, content in found.pictures.items()
         ),
     )
-    return Measurement(
-        import_s=import_s,
-        load_s=load_s,
-        first_call_s=findings.first_call_s,
-        worker_cpu_s=time.process_time(),
-        series=findings.series,
-        stop_reason=findings.stop_reason,
-        memory=meters.figures(),
-        energy=findings.energy,
-        checks=findings.checks,
-        images=findings.images,
-        environment=backend.describe(),
-        warnings=findings.notices,
-        kept_images=(_kept_image(findings.first_image),) if request.keep_images else (),
-    )
 
 
-class _Meters:
-    """The probes of one launch; peaks count from the end of loading to the last timed call."""
+class WorkerSession:
+    """The workload's way to everything outside it: backends, clock, meters, and the supervisor."""
 
-    def __init__(self, device: Device, backend: Backend) -> None:
-        self.energy = open_energy_meter(device)
-        self._device = device
-        self._backend = backend
+    def __init__(self, request: WorkerRequest, events: EventWriter) -> None:
+        self.experiment = request.experiment
+        self.protocol = request.protocol
+        self.known_probes: tuple[BatchProbe, ...] = request.known_probes
+        self.clock = MonotonicClock()
+        self.load_s = 0.0
+        self._request = request
+        self._device = choose_device(request.device)
+        self._energy = open_energy_meter(self._device)
         self._host = HostMemoryProbe()
-        self._figures: MemoryFigures | None = None
-        self._host.reset()
-        backend.reset_peaks()
+        self._backend: Backend | None = None
+        self.say_stage = events.say_stage
+        self.say_sample = events.say_sample
+        self.say_probing = events.say_probing
+        self.say_probe = events.say_probe
+        self.start_energy = self._energy.start
+        self.stop_energy = self._energy.stop
 
-    def read(self) -> None:
-        """Read the memory figures; the observed calls after it hold more alive than the timed ones."""
-        peaks = self._backend.read_peaks()
+    def import_libraries(self, experiment: Experiment) -> BackendModule:
+        """Return the module of the experiment's backend, with its libraries imported."""
+        module: BackendModule = import_module(BACKENDS[experiment.backend])
+        module.import_libraries()
+        return module
+
+    def open_backend(self, experiment: Experiment) -> Backend:
+        """Load ``experiment``; memory peaks count from here on, and the time (s) adds to ``load_s``."""
+        module = self.import_libraries(experiment)
+        cache_folder = Path(self._request.cache_folder)
+        self.say_stage("fetch")
+        module.fetch(experiment, cache_folder, self.say_stage)
+        threads = experiment.threads or count_usable_cpus()
+        self.say_stage("load")
+        started_s = self.clock.now_s()
+        self._backend = module.open_backend(experiment, self._request.device, cache_folder, threads)
+        self._backend.synchronize()
+        self.load_s += self.clock.now_s() - started_s
+        self.reset_memory()
+        return self._backend
+
+    def reset_memory(self) -> None:
+        """Start new memory peaks."""
+        self._host.reset()
+        self._opened.reset_peaks()
+
+    def read_memory(self) -> MemoryFigures:
+        """Return the memory figures (bytes) since the last reset."""
+        peaks = self._opened.read_peaks()
         process_bytes, total_bytes = read_device_memory(self._device)
-        self._figures = read_memory_figures(
+        return read_memory_figures(
             self._host, peaks.allocated_peak_bytes, peaks.reserved_peak_bytes, process_bytes, total_bytes
         )
 
-    def figures(self) -> MemoryFigures:
-        """Return the figures read at the end of the calls."""
-        if self._figures is None:
-            msg = "the workload did not say that its calls have ended"
+    def image_path(self, name: str) -> str | None:
+        """Return the path within the bundle of a picture called ``name``, None when none are kept."""
+        return f"{self._request.image_prefix}{name}.webp" if self._request.image_prefix else None
+
+    @property
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            msg = "memory is read before a backend is open"
             raise RuntimeError(msg)
-        return self._figures
-
-
-def _kept_image(image: Any) -> KeptImage:
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=True)
-    return KeptImage(index=0, webp_base64=base64.b64encode(buffer.getvalue()).decode())
+        return self._backend

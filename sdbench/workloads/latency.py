@@ -1,80 +1,60 @@
 """Workload ``latency``: the time of the stock pipeline call from prompt to images, and beside it its phases."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from sdbench.backends.base import Backend, Clock, Observation
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Check, Energy, ImageResult, Notice, Series, Stage, StopReason
+from sdbench.schema.outcome import ImageResult, Notice, Series, StopReason
 from sdbench.stats.intervals import relative_half_width
+from sdbench.workloads.base import Findings, Session, encode_webp
 
 PHASES = ("text_encode", "vae_decode", "rest", "total")
 # Phases are timed in calls of their own; beyond this ratio to the timed calls they no longer speak of the same thing.
 PHASE_TOTAL_TOLERANCE = 0.05
 
 
-@dataclass(frozen=True)
-class Instruments:
-    """What a workload may touch of the world: a clock, the meters, and the way to say how far it is."""
-
-    clock: Clock
-    start_energy: Callable[[], None]
-    stop_energy: Callable[[int, float], Energy]
-    say_stage: Callable[[Stage], None]
-    say_sample: Callable[[float, bool], None]
-    end_of_calls: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the timed calls and the observed calls gave."""
-
-    series: tuple[Series, ...]
-    stop_reason: StopReason
-    first_call_s: float
-    energy: Energy
-    checks: tuple[Check, ...]
-    images: tuple[ImageResult, ...]
-    notices: tuple[Notice, ...]
-    first_image: Any
-
-
-def run(backend: Backend, protocol: Protocol, instruments: Instruments) -> Findings:
+def run(session: Session) -> Findings:
     """Return the latency series (s) with warm-ups marked, and the phases from calls of their own."""
+    backend, protocol, clock = session.open_backend(session.experiment), session.protocol, session.clock
     samples_s: list[float] = []
     images: tuple[Any, ...] = ()
     for index in range(protocol.warmup_calls):
-        instruments.say_stage("first call" if index == 0 else "warm-up")
-        images, latency_s = time_call(backend, instruments.clock)
+        session.say_stage("first call" if index == 0 else "warm-up")
+        images, latency_s = time_call(backend, clock)
         samples_s.append(latency_s)
-        instruments.say_sample(latency_s, True)
-    instruments.say_stage("measure")
-    instruments.start_energy()
-    start_s = instruments.clock.now_s()
+        session.say_sample(latency_s, True)
+    session.say_stage("measure")
+    session.start_energy()
+    start_s = clock.now_s()
     steady_s: list[float] = []
-    while (reason := reason_to_stop(steady_s, protocol, instruments.clock.now_s() - start_s)) is None:
-        images, latency_s = time_call(backend, instruments.clock)
+    while (reason := reason_to_stop(steady_s, protocol, clock.now_s() - start_s)) is None:
+        images, latency_s = time_call(backend, clock)
         steady_s.append(latency_s)
-        instruments.say_sample(latency_s, False)
-    energy = instruments.stop_energy(len(steady_s), instruments.clock.now_s() - start_s)
-    instruments.end_of_calls()
-    instruments.say_stage("phases")
-    observations = [backend.observe(instruments.clock) for _ in range(protocol.phase_calls)]
-    instruments.say_stage("verify")
+        session.say_sample(latency_s, False)
+    energy = session.stop_energy(len(steady_s), clock.now_s() - start_s)
+    # The observed calls hold more alive than the timed ones: memory is read before them.
+    memory = session.read_memory()
+    session.say_stage("phases")
+    observations = [backend.observe(clock) for _ in range(protocol.phase_calls)]
+    session.say_stage("verify")
     latency = Series(name="latency", unit="s", samples=(*samples_s, *steady_s), warmup_count=len(samples_s))
     hashes = tuple(_pixels_sha256(image) for image in images)
+    path = session.image_path("0")
     return Findings(
+        batch=session.experiment.batch,
         series=(latency, *_phase_series(observations)),
         stop_reason=reason,
         first_call_s=samples_s[0],
+        memory=memory,
         energy=energy,
         checks=observations[-1].checks,
-        images=_image_results(images, hashes, observations[-1]),
+        images=_image_results(images, hashes, observations[-1], path),
         notices=(*_notices(latency, hashes, observations), *backend.notices()),
-        first_image=images[0],
+        environment=backend.describe(),
+        exports=backend.exports(),
+        pictures={path: encode_webp(images[0])} if path else {},
     )
 
 
@@ -118,10 +98,14 @@ def _pixels_sha256(image: Any) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def _image_results(images: tuple[Any, ...], hashes: tuple[str, ...], seen: Observation) -> tuple[ImageResult, ...]:
+def _image_results(
+    images: tuple[Any, ...], hashes: tuple[str, ...], seen: Observation, first_path: str | None
+) -> tuple[ImageResult, ...]:
     return tuple(
-        ImageResult(sha256=digest, width=image.width, height=image.height, finite=finite, path=None)
-        for image, digest, finite in zip(images, hashes, seen.finite, strict=True)
+        ImageResult(
+            sha256=digest, width=image.width, height=image.height, finite=finite, path=None if index else first_path
+        )
+        for index, (image, digest, finite) in enumerate(zip(images, hashes, seen.finite, strict=True))
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sdbench.backends import pytorch
 from sdbench.backends.base import WrongExecution
+from sdbench.backends.diffusers_call import draw_noise
 from sdbench.schema.experiment import Experiment
 from sdbench.worker.clock import MonotonicClock
 
@@ -63,7 +64,7 @@ def test_autocast_that_does_nothing_is_a_failure(tmp_path: Path, monkeypatch: py
     import contextlib
 
     backend = open_tiny(tmp_path, autocast="bf16")
-    monkeypatch.setattr(backend, "_autocast", contextlib.nullcontext)
+    monkeypatch.setattr(backend, "_around_call", contextlib.nullcontext)
     with pytest.raises(WrongExecution, match="compute dtype: asked bf16, found fp32"):
         backend.observe(MonotonicClock())
 
@@ -90,8 +91,8 @@ def test_weights_in_another_type_are_a_failure(tmp_path: Path) -> None:
 def test_images_of_a_batch_start_from_seeds_in_a_row() -> None:
     import torch
 
-    batch = pytorch.draw_noise(tiny(batch=2, seed=5), 4)
-    second = pytorch.draw_noise(tiny(batch=1, seed=6), 4)
+    batch = draw_noise(tiny(batch=2, seed=5), 4)
+    second = draw_noise(tiny(batch=1, seed=6), 4)
     assert batch.shape == (2, 4, 8, 8)
     assert torch.equal(batch[1:], second)
 

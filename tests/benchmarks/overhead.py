@@ -87,7 +87,7 @@ class MeasuringLoop:
 
 def bare_call(backend: PytorchBackend) -> None:
     """Call the same pipeline with the same arguments, and nothing else."""
-    backend.pipeline(**backend._arguments)
+    backend.pipeline(**backend.arguments)
 
 
 def _time_pairs(

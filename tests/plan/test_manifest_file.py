@@ -29,7 +29,7 @@ def group(keys: str) -> str:
         (group("protocol: {budget_s: 3}"), "7:16", "unknown key 'budget_s'; nearest: 'launch_budget_s'"),
         (group("matrix: {bach: [1]}"), "7:14", "unknown option 'bach'; nearest: 'batch'"),
         (group("options: {hieght: 64}"), "7:15", "unknown option 'hieght'; nearest: 'height'"),
-        (group("include: [{qqqq: 1}]"), "7:16", "unknown option 'qqqq'; known: architecture, autocast"),
+        (group("include: [{qqqq: 1}]"), "7:16", "unknown option 'qqqq'; known: architecture, attention, autocast"),
         (group("exclude: [{grup: b}]"), "7:16", "unknown option 'grup'; nearest: 'group'"),
         ("defaults: {precison: fp16}\n" + GROUP, "4:12", "unknown option 'precison'; nearest: 'precision'"),
         (CLAIM.format(metric="latency_s", side="opts: {}") + GROUP, "4:58", "unknown key 'opts'; nearest: 'options'"),

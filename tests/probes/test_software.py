@@ -20,10 +20,12 @@ def read(root: Path, snapshot: str = "driver-absent", **environ: str) -> Softwar
 def test_system_and_libraries_are_named_with_versions(tmp_path: Path) -> None:
     software = read(plant(tmp_path, BARE_METAL))
 
-    names = [package.name for package in software.packages]
+    assert isinstance(software.packages, Known)
+    names = [package.name for package in software.packages.value]
     assert software.os_name == Known(value="Debian GNU/Linux 12 (bookworm)")
     assert software.kernel == Known(value="6.12.9-amd64")
-    assert software.python.startswith("CPython 3.11")
+    assert isinstance(software.python, Known)
+    assert software.python.value.startswith("CPython 3.11")
     assert {"torch", "diffusers", "transformers", "pydantic"} <= set(names)
     assert names == sorted(names)
     assert "pytest" not in names

@@ -27,6 +27,17 @@ RELEASED_DEFAULTS: dict[str, object] = {
     "threads": None,
     "prompt": "a photo of an astronaut riding a horse on mars",
     "negative_prompt": "",
+    "attention": "sdpa",
+    "vae_slicing": False,
+    "vae_tiling": False,
+    "channels_last": False,
+    "graph_optimization": "all",
+    "inter_op_threads": None,
+    "batch_max": 256,
+    "memory_limit_bytes": None,
+    "sweep_min": 10,
+    "sweep_max": 100,
+    "sweep_every": 5,
 }
 RELEASED_IDENTITIES = [
     ("f2516e89c16cb8cf", Experiment(architecture="tiny")),

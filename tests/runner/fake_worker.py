@@ -21,6 +21,9 @@ SHARED = (
     "energy",
     "checks",
     "images",
+    "exports",
+    "study",
+    "batch",
     "environment",
 )
 
@@ -58,7 +61,7 @@ def main() -> None:
         return
     launch = make_launch()
     fields = {name: getattr(launch, name) for name in SHARED}
-    say(ResultEvent(measurement=Measurement(**fields, warnings=(), kept_images=())))
+    say(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
     if behaviour == "linger":
         signal.pause()
 

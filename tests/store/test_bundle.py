@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from sdbench.errors import EnvironmentProblem, RecordError
+from sdbench.schema.migrations import CURRENT_VERSION
 from sdbench.schema.record import compute_seal
 from sdbench.store import bundle
 from sdbench.store.bundle import load_record, load_telemetry, seal_record, verify_files
@@ -41,7 +42,7 @@ def test_changed_record_is_refused(folder: Path) -> None:
 
 
 def test_future_version_is_refused(folder: Path) -> None:
-    change(folder, schema="sdbench/record/v2")
+    change(folder, schema=f"sdbench/record/v{CURRENT_VERSION + 1}")
     with pytest.raises(RecordError, match="newer than this sdbench reads"):
         load_record(folder)
 

@@ -2,8 +2,9 @@ import io
 
 import pytest
 
+from sdbench.backends.base import where_memory_ran_out
 from sdbench.schema.wire import WORKER_EVENT, FailureEvent
-from sdbench.worker.events import EventWriter, where_memory_ran_out
+from sdbench.worker.events import EventWriter
 
 
 class OutOfMemoryError(RuntimeError):

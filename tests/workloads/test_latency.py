@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from sdbench.schema.manifest import Protocol
-from sdbench.workloads.latency import Findings, reason_to_stop, run
-from tests.workloads.virtual import FakeClock, VirtualBackend, make_instruments
+from sdbench.workloads.base import Findings
+from sdbench.workloads.latency import reason_to_stop, run
+from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
 
 
 def measure(
@@ -13,7 +14,7 @@ def measure(
     clock = FakeClock()
     backend = VirtualBackend(clock, latencies_s, **changes)
     chosen = protocol or Protocol(warmup_calls=2, calls_min=3, calls_max=5)
-    return run(backend, chosen, make_instruments(clock, backend.log)), backend
+    return run(VirtualSession(backend, chosen)), backend
 
 
 def test_time_of_a_call_holds_what_the_device_does_after_it_returned() -> None:
@@ -37,8 +38,8 @@ def test_device_is_idle_before_each_clock_reading() -> None:
 
 def test_nothing_is_observed_before_the_last_timed_call_and_the_memory_reading() -> None:
     _, backend = measure([1.0])
-    assert backend.log.index("end of calls") < backend.log.index("observe")
-    assert "generate" not in backend.log[backend.log.index("end of calls") :]
+    assert backend.log.index("read memory") < backend.log.index("observe")
+    assert "generate" not in backend.log[backend.log.index("read memory") :]
 
 
 def test_energy_covers_the_steady_calls_alone() -> None:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from PIL import Image
 
 from sdbench.backends.base import Clock, DeviceMemory, Observation
 from sdbench.schema.base import Unknown
-from sdbench.schema.outcome import Energy, Notice, Stage, WorkerEnvironment
-from sdbench.workloads.latency import Instruments
-from tests.records import make_environment
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.manifest import Protocol
+from sdbench.schema.outcome import BatchProbe, Energy, Export, MemoryFigures, Notice, Stage, WorkerEnvironment
+from tests.records import make_environment, make_experiment, make_memory
 
 
 @dataclass
@@ -29,6 +31,7 @@ class VirtualBackend:
     pixel: Callable[[int], int] = lambda _call: 7
     finite: bool = True
     observed_s: float = 1.0
+    peak_bytes: int = 900 * 2**20
     calls: int = 0
     pending_s: float = 0.0
     log: list[str] = field(default_factory=list)
@@ -63,23 +66,68 @@ class VirtualBackend:
     def describe(self) -> WorkerEnvironment:
         return make_environment()
 
+    def exports(self) -> tuple[Export, ...]:
+        return ()
+
     def notices(self) -> tuple[Notice, ...]:
         return ()
 
+    def with_batch(self, batch: int, steps: int) -> Self:
+        return self
 
-def make_instruments(clock: FakeClock, log: list[str]) -> Instruments:
-    def say_stage(stage: Stage) -> None:
-        log.append(stage)
+    def recover(self) -> None:
+        self.log.append("recover")
 
-    def stop_energy(call_count: int, duration_s: float) -> Energy:
-        log.append("stop energy")
+    def device_memory_limit_bytes(self) -> int | None:
+        return None
+
+    def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+
+@dataclass
+class VirtualSession:
+    """A session around a virtual backend; what it is told goes into the backend's log."""
+
+    backend: VirtualBackend
+    protocol: Protocol
+    experiment: Experiment = field(default_factory=make_experiment)
+    known_probes: tuple[BatchProbe, ...] = ()
+    keeps_images: bool = False
+
+    @property
+    def clock(self) -> FakeClock:
+        return self.backend.clock
+
+    def open_backend(self, experiment: Experiment) -> VirtualBackend:
+        self.backend.log.append("open")
+        return self.backend
+
+    def start_energy(self) -> None:
+        self.backend.log.append("start energy")
+
+    def stop_energy(self, call_count: int, duration_s: float) -> Energy:
+        self.backend.log.append("stop energy")
         return Energy(source="none", energy_j=Unknown(reason="virtual"), call_count=call_count, duration_s=duration_s)
 
-    return Instruments(
-        clock=clock,
-        start_energy=lambda: log.append("start energy"),
-        stop_energy=stop_energy,
-        say_stage=say_stage,
-        say_sample=lambda latency_s, warmup: log.append(f"sample {latency_s:g}{' warm-up' * warmup}"),
-        end_of_calls=lambda: log.append("end of calls"),
-    )
+    def reset_memory(self) -> None:
+        self.backend.log.append("reset memory")
+
+    def read_memory(self) -> MemoryFigures:
+        self.backend.log.append("read memory")
+        return make_memory(peak_bytes=self.backend.peak_bytes)
+
+    def say_stage(self, stage: Stage) -> None:
+        self.backend.log.append(stage)
+
+    def say_sample(self, latency_s: float, warmup: bool) -> None:
+        self.backend.log.append(f"sample {latency_s:g}{' warm-up' * warmup}")
+
+    def say_probing(self, batch: int) -> None:
+        self.backend.log.append(f"probing {batch}")
+
+    def say_probe(self, probe: BatchProbe) -> None:
+        self.backend.log.append(f"probe {probe.batch} {'fits' if probe.fits else 'does not fit'}")
+
+    def image_path(self, name: str) -> str | None:
+        return f"images/0123456789abcdef-0-{name}.webp" if self.keeps_images else None

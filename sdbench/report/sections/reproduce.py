@@ -58,11 +58,11 @@ def _facts(machine: Machine) -> Table:
         ("Started, ended (UTC)", f"{record.created_utc}, {record.ended_utc} ({record.ended})"),
         ("Record seal, sha256", record.seal),
         ("Manifest, sha256", record.request.manifest_sha256),
-        ("sdbench version", software.sdbench_version),
+        ("sdbench version", reading_cell("version", software.sdbench_version)),
         ("sdbench commit", reading_cell("commit", software.sdbench_commit)),
         ("Uncommitted changes", reading_cell("dirty", software.sdbench_dirty)),
         ("Container image", reading_cell("image", software.image_digest)),
-        ("Python", software.python),
+        ("Python", reading_cell("python", software.python)),
         (
             "torch",
             ", ".join(dict.fromkeys(launch.environment.backend_version for launch in launches)) or "no launch ended",

@@ -11,7 +11,7 @@ TITLE = "What was not measured, and why?"
 
 def build(source: Source) -> FoldedSection:
     """Return every skipped, failed, timed-out or out-of-memory experiment with its stage, message and remedy."""
-    points = [point for point in source.points if point.estimate is None]
+    points = [point for point in source.points if point.estimate is None and point.study is None]
     if not points:
         return FoldedSection(name="unmeasured", title=TITLE, paragraphs=("Everything was measured.",), details=())
     table = make_table(
