@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "validate": "sdbench.cli.validate",
     "schema": "sdbench.cli.schema",
     "report": "sdbench.cli.report",
+    "claims": "sdbench.cli.claims",
     "doctor": "sdbench.cli.doctor",
     "fingerprint": "sdbench.cli.fingerprint",
 }
@@ -90,6 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write one HTML file about one or more runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    claims = commands.add_parser("claims", help="hold what a source claims against what runs measured")
+    claims.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    claims.add_argument("--manifest", type=Path, help="take the claims from this manifest, not from the runs' own")
+    claims.add_argument("--json", action="store_true", help="print JSON")
     doctor = commands.add_parser("doctor", help="show what this machine has and lacks, each lack with its remedy")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     fingerprint = commands.add_parser("fingerprint", help="show what a record would say about this machine")

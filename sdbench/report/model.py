@@ -57,21 +57,23 @@ class IntervalChart(Model):
 
 
 class LinePoint(Model):
-    """A point of a line: the batch size, a rate and its interval."""
+    """A point of a line: a whole number such as the batch size, a value and its interval."""
 
     line: str
-    batch: PositiveInt
+    x: PositiveInt
     value: FiniteFloat
     low: FiniteFloat | None
     high: FiniteFloat | None
 
 
 class LineChart(Model):
-    """Lines over the batch size."""
+    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``."""
 
     kind: Literal["lines"] = "lines"
     alt: str
     caption: str
+    x_axis: str
+    doubling: bool
     axis: str
     log_scale: bool
     points: tuple[LinePoint, ...]
@@ -192,11 +194,26 @@ class Picture(Model):
     height: PositiveInt
 
 
+class PictureGroup(Model):
+    """Pictures that belong together, and one that moves."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+    animation: Picture | None
+
+
 class ImageSection(Section):
     """The pictures that were made."""
 
     template: str = "images.html.j2"
     pictures: tuple[Picture, ...]
+
+
+class PrecisionSection(Section):
+    """How far candidates are from a reference: pictures of the last step, and animations behind folds."""
+
+    template: str = "precision.html.j2"
+    groups: tuple[PictureGroup, ...]
 
 
 class ReportView(Model):

@@ -80,13 +80,16 @@ class Group(Model):
 
 
 class Selector(Model):
-    """One side of a claim: the experiment whose options have these values, on a machine whose name holds ``machine``.
+    """One side of a claim: the experiment whose options have these values.
 
+    ``machine`` is part of a device's name and ``runs_on`` its kind; with either, the two sides may come from
+    different runs.
     ``at_steps`` names a run of a precision study; ``pick`` chooses among several experiments that fit.
     """
 
     options: dict[str, OptionValue]
     machine: Annotated[str, Field(min_length=1)] | None = None
+    runs_on: Literal["cpu", "cuda"] | None = None
     pick: Literal["only", "largest batch"] = "only"
     at_steps: PositiveInt | None = None
 

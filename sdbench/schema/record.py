@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat
 
-from sdbench.schema.base import Count, Model, Reading, Sha256, sha256_of
+from sdbench.schema.base import Count, Known, Model, Reading, Sha256, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
-from sdbench.schema.outcome import Notice, Outcome
+from sdbench.schema.outcome import Notice, Outcome, launches_of
 
 RECORD_SCHEMA = "sdbench/record/v2"
 
@@ -72,6 +72,18 @@ class Record(Model):
     files: tuple[BundledFile, ...]
     warnings: tuple[Notice, ...]
     seal: Sha256
+
+    @property
+    def device_name(self) -> str:
+        """The processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's."""
+        hardware = self.fingerprint.hardware
+        if not self.device.startswith("cuda"):
+            return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else self.device
+        for result in self.results:
+            for launch in launches_of(result.outcome):
+                return launch.environment.device_name
+        gpus = hardware.gpus.value if isinstance(hardware.gpus, Known) else ()
+        return next((gpu.name.value for gpu in gpus if isinstance(gpu.name, Known)), self.device)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the record as JSON types, with the key ``schema`` as stored."""

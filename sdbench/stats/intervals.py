@@ -8,7 +8,7 @@ Student's t on these (Kalibera & Jones 2013, section 5, with the launch as the h
 
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from statistics import fmean, median, stdev
+from statistics import fmean, median, stdev, variance
 
 from sdbench.schema.base import Model
 
@@ -47,6 +47,53 @@ def estimate_latency(launch_series: Sequence[Sequence[float]], confidence: float
     return _estimate_from_logs(log_values, confidence, sample_count)
 
 
+def estimate_values(values: Sequence[float], confidence: float) -> Estimate:
+    """Return the geometric mean of positive values, one per launch, with its t interval.
+
+    Raises:
+        ValueError: there is no value, or one that is not positive.
+    """
+    if not values or any(value <= 0 for value in values):
+        msg = "a geometric mean needs at least one value, and only positive ones"
+        raise ValueError(msg)
+    return _estimate_from_logs([log(value) for value in values], confidence, len(values))
+
+
+def estimate_ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float) -> Estimate:
+    """Return the ratio of the geometric means of positive values, one per launch, with its interval.
+
+    The interval is Welch's on the logs: the two sides have variances of their own, and the degrees of freedom are
+    Welch's and Satterthwaite's (Welch 1947). A side with one launch gives none.
+
+    Raises:
+        ValueError: a side has no value, or one that is not positive.
+    """
+    top, bottom = (estimate_values(values, confidence) for values in (numerator, denominator))
+    ratio = top.value / bottom.value
+    count = top.launch_count + bottom.launch_count
+    half = _welch_half_width([log(v) for v in numerator], [log(v) for v in denominator], confidence)
+    return Estimate(
+        value=ratio,
+        low=None if half is None else ratio * exp(-half),
+        high=None if half is None else ratio * exp(half),
+        relative_half_width=None if half is None else exp(half) - 1,
+        launch_count=count,
+        sample_count=count,
+    )
+
+
+def _welch_half_width(first: list[float], second: list[float], confidence: float) -> float | None:
+    if min(len(first), len(second)) < MIN_VALUES_FOR_INTERVAL:
+        return None
+    squares = [variance(values) / len(values) for values in (first, second)]
+    if sum(squares) == 0:
+        return 0.0
+    freedom = sum(squares) ** 2 / sum(
+        square**2 / (len(values) - 1) for square, values in zip(squares, (first, second), strict=True)
+    )
+    return _t_quantile(freedom, confidence) * sqrt(sum(squares))
+
+
 def relative_half_width(samples: Sequence[float], confidence: float) -> float | None:
     """Return half the t interval of the mean log of positive ``samples``, as a ratio; None below two samples."""
     if len(samples) < MIN_VALUES_FOR_INTERVAL:
@@ -77,7 +124,7 @@ def _estimate_from_logs(log_values: list[float], confidence: float, sample_count
     )
 
 
-def _t_quantile(degrees_of_freedom: int, confidence: float) -> float:
+def _t_quantile(degrees_of_freedom: float, confidence: float) -> float:
     # Imported here: scipy costs 0.8 s of CPU, which `--help`, `plan` and `validate` must not pay.
     from scipy.special import stdtrit
 

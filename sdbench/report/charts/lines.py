@@ -1,4 +1,4 @@
-"""Lines over the batch size, with whiskers."""
+"""Lines over a whole number, with whiskers."""
 
 from sdbench.report.charts.encode import (
     PLOT_WIDTH_PX,
@@ -21,7 +21,7 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     with_interval = [row for row in rows if row["low"] is not None]
     names = tuple(dict.fromkeys(row["line"] for row in rows))
     ends = [row[key] for row in rows for key in ("value", "low", "high") if row[key] is not None]
-    x = _batch_axis(alt, sorted({point.batch for point in chart.points}))
+    x = _x_axis(alt, chart)
     y = alt.Y(
         "value:Q",
         title=chart.axis,
@@ -38,6 +38,9 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     return alt.layer(*layers).properties(width=PLOT_WIDTH_PX + 100, height=HEIGHT_PX)
 
 
-def _batch_axis(alt: Altair, batches: list[int]) -> Drawing:
-    scale = alt.Scale(type="log", base=2, domain=[batches[0] * 0.9, batches[-1] * 1.1], nice=False)
-    return alt.X("batch:Q", title="batch size", scale=scale, axis=alt.Axis(values=batches, grid=False, format="d"))
+def _x_axis(alt: Altair, chart: LineChart) -> Drawing:
+    values = sorted({point.x for point in chart.points})
+    if not chart.doubling:
+        return alt.X("x:Q", title=chart.x_axis, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, format="d"))
+    scale = alt.Scale(type="log", base=2, domain=[values[0] * 0.9, values[-1] * 1.1], nice=False)
+    return alt.X("x:Q", title=chart.x_axis, scale=scale, axis=alt.Axis(values=values, grid=False, format="d"))

@@ -3,6 +3,7 @@
 from sdbench.report.model import LineChart, LinePoint, Section
 from sdbench.report.points import Measured, Source, needs_log_scale
 from sdbench.report.text import format_number
+from sdbench.schema.experiment import at_batch
 
 TITLE = "What does a larger batch give?"
 
@@ -19,6 +20,8 @@ def build(source: Source) -> Section:
         alt="Images per minute by batch size: "
         + "; ".join(_sentence(line, members) for line, members in lines.items()),
         caption="Images per minute by batch size. Whiskers: the latency's interval, converted.",
+        x_axis="batch size",
+        doubling=True,
         axis="images per minute, log scale" if log_scale else "images per minute",
         log_scale=log_scale,
         points=points,
@@ -30,10 +33,10 @@ def _lines(source: Source) -> dict[str, list[Measured]]:
     families: dict[tuple[str, str], list[Measured]] = {}
     for measured in source.measured:
         point = measured.point
-        alone = point.experiment.model_copy(update={"batch": 1})
+        alone = at_batch(point.experiment, 1)
         families.setdefault((alone.experiment_id, point.machine.name), []).append(measured)
     return {
-        _line_name(source, members[0]): sorted(members, key=lambda m: m.point.experiment.batch)
+        _line_name(source, members[0]): sorted(members, key=lambda m: m.point.batch)
         for members in families.values()
         if len(members) > 1
     }
@@ -41,7 +44,7 @@ def _lines(source: Source) -> dict[str, list[Measured]]:
 
 def _line_name(source: Source, measured: Measured) -> str:
     point = measured.point
-    name = point.label.replace(f"batch {point.experiment.batch} ", "")
+    name = at_batch(point.experiment, 1).label.replace("batch 1 ", "")
     return f"{name}, {point.machine.name}" if source.several else name
 
 
@@ -49,7 +52,7 @@ def _point(line: str, measured: Measured) -> LinePoint:
     estimate = measured.estimate
     return LinePoint(
         line=line,
-        batch=measured.point.experiment.batch,
+        x=measured.point.batch,
         value=measured.images_per_min,
         # The slowest latency is the lowest throughput.
         low=None if estimate.high is None else measured.images_per_min_at(estimate.high),
@@ -58,5 +61,5 @@ def _point(line: str, measured: Measured) -> LinePoint:
 
 
 def _sentence(line: str, members: list[Measured]) -> str:
-    rates = ", ".join(f"{format_number(m.images_per_min)} at batch {m.point.experiment.batch}" for m in members)
+    rates = ", ".join(f"{format_number(m.images_per_min)} at batch {m.point.batch}" for m in members)
     return f"{line}: {rates}"

@@ -1,0 +1,55 @@
+"""What the source claims, claim by claim, and what this report's runs say to it."""
+
+from collections import Counter
+
+from sdbench.compare.claims import Score, Verdict, claims_of, score_claims
+from sdbench.compare.words import format_expected, format_value
+from sdbench.report.model import Cell, Section, Table, Tone
+from sdbench.report.points import Source
+from sdbench.report.text import NONE, cell, format_count, make_table
+
+TITLE = "Do the source's claims hold here?"
+_TONES: dict[Verdict, Tone] = {
+    "reproduced": "good",
+    "not reproduced": "bad",
+    "inconclusive": "plain",
+    "not tested": "muted",
+}
+_RULE = (
+    "Reproduced: the measured interval lies wholly inside what is expected. Not reproduced: wholly outside. "
+    "Inconclusive: partly inside, or no interval. A published figure has no samples and is never judged."
+)
+
+
+def build(source: Source) -> Section:
+    """Return the scorecard, and what the manifest does otherwise than its source."""
+    records = [machine.record for machine in source.machines]
+    claims = claims_of(records)
+    deviations = _deviations(source)
+    if not claims:
+        return Section(name="claims", title=TITLE, paragraphs=("The manifest makes no claims.",), tables=deviations)
+    scores = score_claims(claims, records)
+    counts = Counter(score.verdict for score in scores)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _TONES if counts[verdict])
+    columns = "Claim|Machine|Verdict|#measured|#expected|Why|Source"
+    table = make_table(f"{format_count(len(claims), 'claim')}: {summary}", columns, map(_row, scores))
+    return Section(name="claims", title=TITLE, paragraphs=(_RULE,), tables=(table, *deviations))
+
+
+def _deviations(source: Source) -> tuple[Table, ...]:
+    texts = dict.fromkeys(text for machine in source.machines for text in machine.record.manifest.deviations)
+    if not texts:
+        return ()
+    return (make_table("Where the manifest does otherwise than its source", "Deviation", ((text,) for text in texts)),)
+
+
+def _row(score: Score) -> tuple[Cell | str, ...]:
+    return (
+        score.claim.text,
+        score.machine,
+        cell(score.verdict, _TONES[score.verdict]),
+        format_value(score) or NONE,
+        format_expected(score.claim),
+        score.why or NONE,
+        score.claim.source,
+    )
