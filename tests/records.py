@@ -13,6 +13,7 @@ from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
 from sdbench.schema.outcome import (
+    AnyOutcome,
     Check,
     Energy,
     Failed,
@@ -30,7 +31,6 @@ from sdbench.schema.outcome import (
 from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result, compute_seal
 from tests.fingerprints import make_fingerprint
 
-AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped
 NO_CUDA = "no CUDA device on this machine"
 MIB = 2**20
 

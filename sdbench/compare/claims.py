@@ -131,8 +131,9 @@ def _estimate(claim: Claim, machine: str, pair: Sequence[_Found], values: Sequen
     confidence = pair[0].result.planned.protocol.confidence
     top, *bottom = (side.per_launch for side in values)
     estimate = estimate_ratio(top, bottom[0], confidence) if bottom else estimate_values(top, confidence)
-    if all(side.exact for side in values):
-        estimate = estimate.model_copy(update={"low": estimate.value, "high": estimate.value})
+    if len(values) == 1 and values[0].exact:
+        # The logarithm and back would be off by a rounding, which a count must not be.
+        estimate = estimate.model_copy(update=dict.fromkeys(("value", "low", "high"), top[0]))
     if any(side.published for side in values):
         verdict: Verdict = "not tested"
         why = NO_SAMPLES

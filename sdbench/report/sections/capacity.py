@@ -3,6 +3,7 @@
 from sdbench.report.model import Cell, Section, Table
 from sdbench.report.points import Measured, Point, Source
 from sdbench.report.text import NONE, cell, format_count, format_number, make_table, reading_cell
+from sdbench.schema.base import Known
 from sdbench.schema.outcome import BatchProbe, BatchSearch, find_search
 from sdbench.units import format_bytes, format_duration
 
@@ -46,7 +47,7 @@ def _probe_row(probe: BatchProbe) -> tuple[Cell | str, ...]:
     return (
         str(probe.batch),
         cell("fits", "good") if probe.fits else cell("does not fit", "bad"),
-        reading_cell("peak_bytes", probe.peak_bytes),
+        reading_cell("peak_bytes", probe.peak_bytes) if isinstance(probe.peak_bytes, Known) else NONE,
         format_duration(probe.wall_s),
         probe.message or NONE,
     )

@@ -80,15 +80,16 @@ def _table(source: Source, studies: _Studies) -> Table:
         (*source.row_names(point), str(item.steps), *_cells(item)) for point, study in studies for item in study.sweep
     ]
     caption = "Finished images against the fp32 reference with the same prompt, noise and number of steps"
-    columns = "#steps|#SSIM|#PSNR, dB|#NRMSE|#largest difference|#not finite"
+    columns = "#steps|#1 - SSIM|#PSNR, dB|#NRMSE|#largest difference|#not finite"
     return make_table(caption, f"{source.row_columns}|{columns}", rows)
 
 
 def _cells(item: Divergence) -> tuple[Cell | str, ...]:
     if item.identical:
-        return ("1", "identical", "0", "0", "0")
-    numbers = (_number(reading) for reading in (item.ssim, item.psnr_db, item.nrmse, item.largest_difference))
-    return (*numbers, f"{item.non_finite_count:,}")
+        return ("0", "identical", "0", "0", "0")
+    dissimilarity = format_number(1 - item.ssim.value) if isinstance(item.ssim, Known) else NONE
+    numbers = (_number(reading) for reading in (item.psnr_db, item.nrmse, item.largest_difference))
+    return (dissimilarity, *numbers, f"{item.non_finite_count:,}")
 
 
 def _number(reading: Reading[float]) -> Cell | str:

@@ -15,7 +15,8 @@ def build(source: Source) -> Section:
         sentence = "No experiment was measured at more than one batch size, so there is no line to draw."
         return Section(name="throughput", title=TITLE, paragraphs=(sentence,))
     points = tuple(_point(line, m) for line, members in lines.items() for m in members)
-    log_scale = needs_log_scale([point.value for point in points])
+    ends = [end for point in points for end in (point.value, point.low, point.high) if end is not None]
+    log_scale = needs_log_scale(ends)
     chart = LineChart(
         alt="Images per minute by batch size: "
         + "; ".join(_sentence(line, members) for line, members in lines.items()),
