@@ -4,9 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent, WorkerRequest
+from sdbench.schema.base import Unknown
+from sdbench.schema.outcome import BatchProbe, BatchSearch
+from sdbench.schema.wire import (
+    FailureEvent,
+    Measurement,
+    ProbeEvent,
+    ProbingEvent,
+    ResultEvent,
+    SampleEvent,
+    StageEvent,
+    WorkerEvent,
+    WorkerRequest,
+)
 from sdbench.worker.__main__ import die_with
 from tests.records import make_launch
 
@@ -35,7 +48,7 @@ def main() -> None:
     behaviour, _, argument = request.experiment.prompt.partition(":")
     stream = os.fdopen(fd, "wb", buffering=0)
 
-    def say(event: StageEvent | SampleEvent | ResultEvent | FailureEvent) -> None:
+    def say(event: WorkerEvent) -> None:
         stream.write(event.model_dump_json().encode() + b"\n")
 
     say(StageEvent(stage="load"))
@@ -59,11 +72,43 @@ def main() -> None:
             )
         )
         return
-    launch = make_launch()
+    launch = make_launch(batch=request.experiment.batch)
+    if request.experiment.workload == "largest-batch":
+        study = search(request, int(argument), say, dies=behaviour == "search-and-die")
+        launch = make_launch(study=study, series=(), batch=max(1, study.largest_batch))
+    elif behaviour == "search-too-far" and request.experiment.batch >= int(argument):
+        say(FailureEvent(stage="first call", error_type="MemoryError", message="no room", out_of_memory="host"))
+        return
     fields = {name: getattr(launch, name) for name in SHARED}
     say(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
     if behaviour == "linger":
         signal.pause()
+
+
+def search(request: WorkerRequest, capacity: int, say: Callable[[WorkerEvent], None], *, dies: bool) -> BatchSearch:
+    """Try 1, 2, ...; a batch beyond the capacity does not fit, or kills the process."""
+    probes = list(request.known_probes)
+    smallest_too_large = min((probe.batch for probe in probes if not probe.fits), default=99)
+    for batch in range(1 + sum(probe.fits for probe in probes), smallest_too_large):
+        say(ProbingEvent(batch=batch))
+        if batch > capacity and dies:
+            print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
+            os.abort()
+        fits = batch <= capacity
+        probe = BatchProbe(batch=batch, fits=fits, peak_bytes=Unknown(reason="fake"), wall_s=0.1, message="")
+        say(ProbeEvent(probe=probe))
+        probes.append(probe)
+        if not fits:
+            break
+    too_large = min((probe.batch for probe in probes if not probe.fits), default=99)
+    return BatchSearch(
+        limit_bytes=10**9,
+        limit_source="fake",
+        loaded_bytes=Unknown(reason="fake"),
+        probes=tuple(probes),
+        largest_batch=max((p.batch for p in probes if p.fits and p.batch < too_large), default=0),
+        batch_max=256,
+    )
 
 
 def act(behaviour: str, argument: str, fd: int) -> None:

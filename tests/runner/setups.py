@@ -16,7 +16,7 @@ FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 REPOSITORY = Path(__file__).parents[2]
 
 
-def manifest_text(*prompts: str, timeout_s: float = 60) -> str:
+def manifest_text(*prompts: str, timeout_s: float = 60, workload: str = "latency") -> str:
     """Return a manifest with one tiny experiment per prompt; the fake worker behaves as its prompt says."""
     listed = ", ".join(f'"{prompt}"' for prompt in prompts)
     return f"""\
@@ -24,7 +24,7 @@ schema: sdbench/manifest/v1
 title: Fake
 model: {{architecture: tiny}}
 protocol: {{launches_min: 2, launches_max: 2, launch_timeout_s: {timeout_s}}}
-defaults: {{height: 64, width: 64, steps: 4}}
+defaults: {{height: 64, width: 64, steps: 4, workload: {workload}}}
 experiments:
   - id: fake
     title: Fake
@@ -32,8 +32,8 @@ experiments:
 """
 
 
-def make_spec(out: Path, *prompts: str, timeout_s: float = 60, **changes: Any) -> RunSpec:
-    text = manifest_text(*prompts, timeout_s=timeout_s)
+def make_spec(out: Path, *prompts: str, timeout_s: float = 60, workload: str = "latency", **changes: Any) -> RunSpec:
+    text = manifest_text(*prompts, timeout_s=timeout_s, workload=workload)
     parsed = parse_yaml(text, "fake.yaml")
     loaded = LoadedManifest(check_manifest(parsed), parsed, text, "0" * 64)
     planned = expand(loaded, parse_settings(()))

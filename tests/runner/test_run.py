@@ -16,11 +16,6 @@ from sdbench.store.lock import hold_device
 from tests.runner.setups import make_spec
 
 
-@pytest.fixture(autouse=True)
-def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-
-
 def ignore(_event: RunEvent) -> None:
     pass
 

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -57,14 +58,18 @@ def test_straight_line_of_memory_is_answered_within_the_aim(answer: int) -> None
 def test_noise_of_a_percent_and_a_limit_off_by_two_rarely_exceed_the_aim() -> None:
     rng = random.Random(20260101)
     counts = []
+
+    def straight_line(batch: int, base_bytes: float, per_image_bytes: float) -> float:
+        return base_bytes + per_image_bytes * batch
+
     for answer in [*range(1, BATCH_MAX + 1)] * 8:
         per_image, workspace = rng.uniform(0.1e9, 4e9), rng.uniform(0, 1.5e9)
         limit = LOADED_BYTES + workspace + per_image * (answer + rng.random())
         found, tried = search(
-            lambda batch, base=LOADED_BYTES + workspace, slope=per_image: base + slope * batch,
+            partial(straight_line, base_bytes=LOADED_BYTES + workspace, per_image_bytes=per_image),
             limit,
             limit * rng.uniform(0.98, 1.02),
-            noise=lambda: rng.uniform(0.99, 1.01),
+            noise=partial(rng.uniform, 0.99, 1.01),
         )
         assert found == answer
         counts.append(len(tried))

@@ -1,0 +1,130 @@
+import dataclasses
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from sdbench.probes.memory_limit import MemoryLimit, choose_host_limit
+from sdbench.schema.base import Known, Unknown
+from sdbench.schema.manifest import Protocol
+from sdbench.schema.outcome import BatchProbe, BatchSearch, MemoryFigures
+from sdbench.workloads import largest_batch
+from tests.records import make_experiment, make_memory
+from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
+
+LOADED_BYTES = 500_000_000
+BYTES_PER_IMAGE = 30_000_000
+
+
+@dataclasses.dataclass
+class Machine(VirtualBackend):
+    """A device whose memory is a straight line of the batch; beyond ``capacity`` images a call fails as torch's do."""
+
+    capacity: int = 20
+    error: Exception = dataclasses.field(default_factory=lambda: MemoryError("no room"))
+    batch: int = 0
+
+    def with_batch(self, batch: int, steps: int) -> Self:
+        self.batch = batch
+        self.log.append(f"{steps} steps")
+        return self
+
+    def generate(self) -> tuple[Any, ...]:
+        if self.batch > self.capacity:
+            raise self.error
+        return super().generate()
+
+    def device_memory_limit_bytes(self) -> int | None:
+        return LOADED_BYTES + BYTES_PER_IMAGE * self.capacity + BYTES_PER_IMAGE // 2
+
+
+@dataclasses.dataclass
+class MachineSession(VirtualSession):
+    def read_memory(self) -> MemoryFigures:
+        machine = self.backend
+        assert isinstance(machine, Machine)
+        return make_memory("cuda:0", LOADED_BYTES + BYTES_PER_IMAGE * min(machine.batch, machine.capacity))
+
+
+def search(capacity: int = 20, known: tuple[BatchProbe, ...] = (), **options: Any) -> tuple[BatchSearch, Machine]:
+    machine = Machine(FakeClock(), [1.0], capacity=capacity)
+    experiment = make_experiment(workload="largest-batch", **options)
+    found = largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment, known_probes=known))
+    assert isinstance(found.study, BatchSearch)
+    assert found.series == ()
+    return found.study, machine
+
+
+def make_probe(batch: int, *, fits: bool) -> BatchProbe:
+    return BatchProbe(batch=batch, fits=fits, peak_bytes=Unknown(reason="x"), wall_s=1.0, message="")
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 7, 20, 28, 255, 256, 1000])
+def test_largest_batch_is_found_up_to_the_most_allowed(capacity: int) -> None:
+    study, _ = search(capacity)
+    assert study.largest_batch == min(capacity, 256)
+    assert len(study.probes) <= 8
+
+
+def test_batch_that_does_not_fit_is_recovered_from_in_the_same_process() -> None:
+    study, machine = search(20)
+    failed = [probe for probe in study.probes if not probe.fits]
+    assert failed
+    assert failed[0].message == "no room"
+    assert machine.log.count("open") == 1
+    assert machine.log.count("recover") == len(study.probes)
+
+
+def test_supervisor_is_told_before_each_try_and_after_it() -> None:
+    _, machine = search(2)
+    told = [entry for entry in machine.log if entry.startswith("prob")]
+    assert told[:3] == ["probe", "probing 1", "probe 1 fits"]
+
+
+def test_what_an_earlier_worker_died_of_is_not_tried_again() -> None:
+    known = (make_probe(1, fits=True), make_probe(9, fits=False))
+    study, machine = search(20, known)
+    assert study.largest_batch == 8
+    assert study.probes[:2] == known
+    assert "probing 9" not in machine.log
+
+
+def test_no_image_at_all_is_an_answer_too() -> None:
+    study, _ = search(20, (make_probe(1, fits=False),))
+    assert study.largest_batch == 0
+
+
+def test_another_error_than_memory_ends_the_search() -> None:
+    machine = Machine(FakeClock(), [1.0], capacity=0, error=RuntimeError("a broken kernel"))
+    experiment = make_experiment(workload="largest-batch")
+    with pytest.raises(RuntimeError, match="a broken kernel"):
+        largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment))
+
+
+def test_probes_take_no_more_steps_than_hold_the_most_memory() -> None:
+    _, machine = search(3, steps=50)
+    assert "5 steps" in machine.log
+    assert "50 steps" not in machine.log
+
+
+def test_host_limit_is_the_smaller_of_what_is_asked_and_what_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int | None] = []
+
+    def choose(asked_bytes: int | None) -> MemoryLimit:
+        chosen.append(asked_bytes)
+        return MemoryLimit(10**9, "a test")
+
+    monkeypatch.setattr(largest_batch, "choose_host_limit", choose)
+    backend = VirtualBackend(FakeClock(), [1.0], peak_bytes=2 * 10**9)
+    experiment = make_experiment(workload="largest-batch", memory_limit_bytes=3 * 10**9)
+    found = largest_batch.run(VirtualSession(backend, Protocol(), experiment=experiment))
+    assert chosen == [3 * 10**9]
+    assert isinstance(found.study, BatchSearch)
+    assert found.study.largest_batch == 0  # the first image's peak is above the limit
+    assert found.study.probes[0].message == "its peak of 2000000000 bytes is above the limit"
+    assert isinstance(found.study.probes[0].peak_bytes, Known)
+
+
+def test_own_process_is_where_the_limit_is_read(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="does not say how much memory"):
+        choose_host_limit(None, tmp_path)
