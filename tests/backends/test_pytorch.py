@@ -115,3 +115,58 @@ def test_tf32_sets_matrix_products_and_convolutions_alike() -> None:
     assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("tf32", "tf32")
     pytorch.set_tf32(torch, enabled=False)
     assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+
+
+@pytest.mark.parametrize(
+    ("options", "check", "found"),
+    [
+        ({"attention": "eager"}, "attention processor", "AttnProcessor"),
+        ({"attention": "sliced"}, "attention processor", "SlicedAttnProcessor"),
+        ({"attention": "sdpa-math"}, "attention kernels allowed", "MATH"),
+        ({"attention": "sdpa-flash"}, "attention kernels allowed", "FLASH_ATTENTION"),
+        ({"vae_slicing": True, "batch": 2}, "VAE slices", "2"),
+        ({"vae_tiling": True, "width": 128}, "VAE tiling", "cut"),
+        ({"vae_tiling": True}, "VAE tiling", "whole"),
+        ({"channels_last": True}, "memory layout", "channels last"),
+    ],
+    ids=str,
+)
+def test_option_is_in_force_while_the_pipeline_runs(
+    tmp_path: Path, options: dict[str, Any], check: str, found: str
+) -> None:
+    observation = open_tiny(tmp_path, **options).observe(MonotonicClock())
+    assert {item.name: item.found for item in observation.checks}[check] == found
+    assert observation.finite == (True,) * options.get("batch", 1)
+
+
+def test_forced_kernel_that_cannot_run_fails_instead_of_falling_back(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="No viable backend"):
+        open_tiny(tmp_path, attention="sdpa-efficient").generate()
+
+
+def test_attention_that_was_not_set_is_a_failure(tmp_path: Path) -> None:
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    backend = open_tiny(tmp_path, attention="sliced")
+    backend.pipeline.unet.set_attn_processor(AttnProcessor2_0())
+    with pytest.raises(WrongExecution, match="attention processor: asked SlicedAttnProcessor, found AttnProcessor2_0"):
+        backend.observe(MonotonicClock())
+
+
+def test_another_batch_shares_the_loaded_networks(tmp_path: Path) -> None:
+    backend = open_tiny(tmp_path)
+    larger = backend.with_batch(3, 1)
+    assert larger.pipeline is backend.pipeline
+    assert len(larger.generate()) == 3
+    assert len(backend.generate()) == 1
+
+
+def test_decoded_run_ends_in_the_image_that_the_pipeline_makes(tmp_path: Path) -> None:
+    import numpy as np
+
+    backend = open_tiny(tmp_path)
+    every = backend.decode_run(backend.experiment.steps, every_call=True)
+    (last,) = backend.decode_run(backend.experiment.steps, every_call=False)
+    assert len(every) == backend.unet_calls
+    assert np.array_equal(every[-1], last)
+    assert np.array_equal(np.round(last * 255).astype(np.uint8), np.asarray(backend.generate()[0]))
