@@ -206,15 +206,25 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
-    names = [_device_name(record) for record in records]
+    names = [name_device(record) + _origin_words(record) for record in records]
     return tuple(
         name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
         for name, record in zip(names, records, strict=True)
     )
 
 
-def _device_name(record: Record) -> str:
-    """The processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's."""
+def _origin_words(record: Record) -> str:
+    if record.origin == "measured":
+        return ""
+    source = record.manifest.source
+    return f" (published, {source.year})" if source and source.year else " (published)"
+
+
+def name_device(record: Record) -> str:
+    """Return the processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's.
+
+    The device's own word (``cpu``, ``cuda:0``) where no name is known.
+    """
     hardware = record.fingerprint.hardware
     if not record.device.startswith("cuda"):
         return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device

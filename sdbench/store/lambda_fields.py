@@ -10,6 +10,7 @@ from sdbench.schema.experiment import Experiment
 
 # More than any device has, and few enough that bytes stay exact in a float.
 MAX_MEMORY_GB = 1e6
+MAX_NAME_CHARACTERS = 200
 FAILURE_MARK = -1.0
 BYTES_PER_GB = 1e9
 
@@ -79,7 +80,7 @@ def check_figures(
 
 
 def _read_device(text: str) -> str:
-    if not text or not text.isprintable():
+    if not text or not text.isprintable() or len(text) > MAX_NAME_CHARACTERS:
         raise ValueError(f"{shown(text)} is no name; write what the device is called")
     return text
 
