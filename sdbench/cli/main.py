@@ -92,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write one HTML file about one or more runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    _add_prices(report)
     _add_import(commands)
     _add_export(commands)
     doctor = commands.add_parser("doctor", help="show what this machine has and lacks, each lack with its remedy")
@@ -109,6 +110,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
     )
     run.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    _add_prices(run)
     output = run.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
     output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
@@ -142,6 +144,13 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="as in 2022; with a header; with autocast and xformers too (default: %(default)s)",
     )
     export.add_argument("--steps", type=int, metavar="N", help="only experiments of N steps")
+
+
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--price", metavar="PRICE", help="of your machine, for example 1.10/h or '1.10 EUR/h'")
+    parser.add_argument(
+        "--prices", type=Path, metavar="FILE", help="YAML: part of a machine's name to its price, for several machines"
+    )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
@@ -85,6 +86,11 @@ class Point:
         return search.largest_batch if search and search.largest_batch else self.experiment.batch
 
     @property
+    def is_published(self) -> bool:
+        """Whether the figure is somebody else's: one number, no samples."""
+        return isinstance(self.outcome, Published)
+
+    @property
     def launches(self) -> tuple[Launch, ...]:
         """Every finished launch, counted or not."""
         return launches_of(self.outcome)
@@ -115,6 +121,7 @@ class Source:
     points: tuple[Point, ...]
     telemetry: Telemetry
     images: Images
+    prices: Prices = NO_PRICES
 
     @property
     def several(self) -> bool:
@@ -128,8 +135,13 @@ class Source:
 
     @property
     def measured(self) -> tuple[Measured, ...]:
-        """The points that have an estimate."""
+        """The points that have an estimate, those that others published among them."""
         return tuple(Measured(point, point.estimate) for point in self.points if point.estimate is not None)
+
+    @property
+    def own(self) -> tuple[Measured, ...]:
+        """The points that have an estimate made of samples: not those that others published."""
+        return tuple(measured for measured in self.measured if not measured.point.is_published)
 
     @property
     def row_columns(self) -> str:
@@ -141,7 +153,9 @@ class Source:
         return (point.label, point.machine.name) if self.several else (point.label,)
 
 
-def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: Images | None) -> Source:
+def make_source(
+    records: Sequence[Record], telemetry: Telemetry | None, images: Images | None, prices: Prices = NO_PRICES
+) -> Source:
     """Return the records joined on the experiment id, in the order in which the experiments first appear."""
     machines = tuple(
         Machine(name=name, record=record) for name, record in zip(_name_machines(records), records, strict=True)
@@ -154,7 +168,7 @@ def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: 
         for result in machine.record.results
         if result.planned.experiment_id == experiment_id
     )
-    return Source(machines, points, telemetry or {}, images or {})
+    return Source(machines, points, telemetry or {}, images or {}, prices)
 
 
 def needs_log_scale(values: Sequence[float]) -> bool:
