@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "schema": "sdbench.cli.schema",
     "report": "sdbench.cli.report",
     "claims": "sdbench.cli.claims",
+    "import": "sdbench.cli.import_",
+    "export": "sdbench.cli.export",
     "doctor": "sdbench.cli.doctor",
     "fingerprint": "sdbench.cli.fingerprint",
 }
@@ -91,10 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write one HTML file about one or more runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
-    claims = commands.add_parser("claims", help="hold what a source claims against what runs measured")
-    claims.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
-    claims.add_argument("--manifest", type=Path, help="take the claims from this manifest, not from the runs' own")
-    claims.add_argument("--json", action="store_true", help="print JSON")
+    _add_prices(report)
+    _add_claims(commands)
+    _add_import(commands)
+    _add_export(commands)
     doctor = commands.add_parser("doctor", help="show what this machine has and lacks, each lack with its remedy")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     fingerprint = commands.add_parser("fingerprint", help="show what a record would say about this machine")
@@ -110,9 +112,54 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
     )
     run.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    _add_prices(run)
     output = run.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
     output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
+
+
+def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    claims = commands.add_parser("claims", help="hold what a source claims against what runs measured")
+    claims.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    claims.add_argument("--manifest", type=Path, help="take the claims from this manifest, not from the runs' own")
+    claims.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    imported = commands.add_parser("import", help="turn a CSV file of the 2022 study's tool into records")
+    imported.add_argument("file", type=Path, metavar="FILE.csv")
+    imported.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where folders go (default: %(default)s)"
+    )
+    imported.add_argument(
+        "--steps", type=int, metavar="N", help="steps of every figure (default: 50), or the rows to take of a column"
+    )
+    imported.add_argument("--title", help="title of the records")
+    imported.add_argument(
+        "--manifest", type=Path, metavar="MANIFEST", help="give the records its source and its claims"
+    )
+    imported.add_argument("--keep-going", action="store_true", help="import the good rows although others are wrong")
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser("export", help="write records as a CSV file of the 2022 study's tool")
+    export.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    export.add_argument("--format", choices=("lambda-csv",), default="lambda-csv", help="default: %(default)s")
+    export.add_argument("--out", type=Path, default=Path("-"), metavar="FILE", help="- is standard output (default)")
+    export.add_argument(
+        "--dialect",
+        choices=("plain", "header", "full"),
+        default="full",
+        help="as in 2022; with a header; with autocast and xformers too (default: %(default)s)",
+    )
+    export.add_argument("--steps", type=int, metavar="N", help="only experiments of N steps")
+
+
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--price", metavar="PRICE", help="of your machine, for example 1.10/h or '1.10 EUR/h'")
+    parser.add_argument(
+        "--prices", type=Path, metavar="FILE", help="YAML: part of a machine's name to its price, for several machines"
+    )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

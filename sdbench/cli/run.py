@@ -10,6 +10,7 @@ from sdbench.cli.progress import open_listener
 from sdbench.cli.selection import Selection, select
 from sdbench.cli.summary import print_summary
 from sdbench.errors import SdbenchError
+from sdbench.report.prices import Prices, make_prices
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.runner.run import RunResult, RunSpec, run
 from sdbench.schema.record import Record
@@ -22,10 +23,11 @@ EXIT_INTERRUPTED = 130
 
 def execute(options: argparse.Namespace) -> int:
     """Run what is selected, print where it is kept and a summary, and return the exit code."""
+    prices = make_prices(options.price, options.prices)
     selection = select(options)
     with terminate_as_interrupt(), open_listener(options) as listener:
         result = run(_spec(selection, options), listener)
-    report = _write_report(result)
+    report = _write_report(result, prices)
     if options.json:
         print(
             json.dumps(
@@ -84,12 +86,12 @@ def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
     )
 
 
-def _write_report(result: RunResult) -> Path | None:
+def _write_report(result: RunResult, prices: Prices) -> Path | None:
     """Write the report beside the record; a record without a report is still a record."""
     from sdbench.cli.report import write_report_of
 
     try:
-        return write_report_of([(result.record, result.folder)], result.folder / REPORT_NAME)
+        return write_report_of([(result.record, result.folder)], result.folder / REPORT_NAME, prices)
     except SdbenchError as problem:
         print(f"sdbench: the record is complete, the report is not written: {problem}", file=sys.stderr)
         return None

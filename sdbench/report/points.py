@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
@@ -85,6 +86,11 @@ class Point:
         return search.largest_batch if search and search.largest_batch else self.experiment.batch
 
     @property
+    def is_published(self) -> bool:
+        """Whether the figure is somebody else's: one number, no samples."""
+        return isinstance(self.outcome, Published)
+
+    @property
     def launches(self) -> tuple[Launch, ...]:
         """Every finished launch, counted or not."""
         return launches_of(self.outcome)
@@ -115,6 +121,7 @@ class Source:
     points: tuple[Point, ...]
     telemetry: Telemetry
     images: Images
+    prices: Prices = NO_PRICES
 
     @property
     def several(self) -> bool:
@@ -128,8 +135,13 @@ class Source:
 
     @property
     def measured(self) -> tuple[Measured, ...]:
-        """The points that have an estimate."""
+        """The points that have an estimate, those that others published among them."""
         return tuple(Measured(point, point.estimate) for point in self.points if point.estimate is not None)
+
+    @property
+    def own(self) -> tuple[Measured, ...]:
+        """The points that have an estimate made of samples: not those that others published."""
+        return tuple(measured for measured in self.measured if not measured.point.is_published)
 
     @property
     def row_columns(self) -> str:
@@ -141,7 +153,9 @@ class Source:
         return (point.label, point.machine.name) if self.several else (point.label,)
 
 
-def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: Images | None) -> Source:
+def make_source(
+    records: Sequence[Record], telemetry: Telemetry | None, images: Images | None, prices: Prices = NO_PRICES
+) -> Source:
     """Return the records joined on the experiment id, in the order in which the experiments first appear."""
     machines = tuple(
         Machine(name=name, record=record) for name, record in zip(_name_machines(records), records, strict=True)
@@ -154,7 +168,7 @@ def make_source(records: Sequence[Record], telemetry: Telemetry | None, images: 
         for result in machine.record.results
         if result.planned.experiment_id == experiment_id
     )
-    return Source(machines, points, telemetry or {}, images or {})
+    return Source(machines, points, telemetry or {}, images or {}, prices)
 
 
 def needs_log_scale(values: Sequence[float]) -> bool:
@@ -206,15 +220,25 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
-    names = [_device_name(record) for record in records]
+    names = [name_device(record) + _origin_words(record) for record in records]
     return tuple(
         name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
         for name, record in zip(names, records, strict=True)
     )
 
 
-def _device_name(record: Record) -> str:
-    """The processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's."""
+def _origin_words(record: Record) -> str:
+    if record.origin == "measured":
+        return ""
+    source = record.manifest.source
+    return f" (published, {source.year})" if source and source.year else " (published)"
+
+
+def name_device(record: Record) -> str:
+    """Return the processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's.
+
+    The device's own word (``cpu``, ``cuda:0``) where no name is known.
+    """
     hardware = record.fingerprint.hardware
     if not record.device.startswith("cuda"):
         return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device

@@ -11,6 +11,7 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.report.charts import draw_chart
 from sdbench.report.model import ReportView
 from sdbench.report.points import Images, Telemetry
+from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.theme import DARK, LIGHT, css_declarations
 from sdbench.report.view import build_view
 from sdbench.schema.record import Record
@@ -25,7 +26,11 @@ STYLESHEET = "report.css"
 
 
 def write_report(
-    records: Sequence[Record], path: Path, telemetry: Telemetry | None = None, images: Images | None = None
+    records: Sequence[Record],
+    path: Path,
+    telemetry: Telemetry | None = None,
+    images: Images | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Path:
     """Write the report of one or more records to ``path``, whole or not at all, and return the path.
 
@@ -34,12 +39,13 @@ def write_report(
         path: the HTML file; an older one is replaced.
         telemetry: per run id, the telemetry of each launch: (experiment id, launch index, series).
         images: per run id and path within the bundle, the bytes of the images.
+        prices: what the machines cost.
 
     Raises:
-        UserError: there is no record, or the same one twice.
+        UserError: there is no record, the same one twice, or the prices' names fit no machine.
         EnvironmentProblem: the ``report`` extra is not installed, or the file cannot be written.
     """
-    write_whole(path, render_report(build_view(records, telemetry, images)).encode())
+    write_whole(path, render_report(build_view(records, telemetry, images, prices)).encode())
     return path
 
 

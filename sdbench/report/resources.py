@@ -5,6 +5,7 @@ from statistics import median
 
 from sdbench.report.points import Point
 from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.outcome import Published
 
 MEMORY_TITLES = {
     "torch_reserved_peak_bytes": "torch reserved peak",
@@ -27,8 +28,17 @@ def memory_field(point: Point) -> str:
     return "torch_reserved_peak_bytes" if point.machine.on_cuda else "host_rss_peak_bytes"
 
 
+def memory_title(point: Point) -> str:
+    """Return which memory figure a point has, in words; a published one says what it means."""
+    if isinstance(point.outcome, Published):
+        return point.outcome.memory_meaning
+    return MEMORY_TITLES[memory_field(point)]
+
+
 def memory_use(point: Point) -> MemoryUse | Unknown:
     """Return the memory (bytes) of a point, or why it is unknown."""
+    if isinstance(point.outcome, Published):
+        return _published_memory(point.outcome)
     readings = [getattr(launch.memory, memory_field(point)) for launch in point.counted]
     known = [reading.value for reading in readings if isinstance(reading, Known)]
     if not known:
@@ -38,12 +48,19 @@ def memory_use(point: Point) -> MemoryUse | Unknown:
 
 def energy_per_image(point: Point) -> Reading[float]:
     """Return the energy per image (J) over the steady calls of the counted launches, or why it is unknown."""
+    if point.is_published:
+        return Unknown(reason="not recorded by the source")
     energies = [launch.energy for launch in point.counted]
     known = [(e.energy_j.value, e.call_count) for e in energies if isinstance(e.energy_j, Known) and e.call_count]
-    image_count = sum(count for _, count in known) * point.experiment.batch
+    image_count = sum(count for _, count in known) * point.batch
     if not image_count:
         return _first_reason([energy.energy_j for energy in energies])
     return Known[float](value=sum(energy_j for energy_j, _ in known) / image_count)
+
+
+def _published_memory(outcome: Published) -> MemoryUse | Unknown:
+    figure = outcome.memory_bytes
+    return figure if isinstance(figure, Unknown) else MemoryUse(figure.value, figure.value, figure.value, 1)
 
 
 def _first_reason(readings: list[Reading[int]] | list[Reading[float]]) -> Unknown:

@@ -5,8 +5,10 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sdbench.errors import UserError
+from sdbench.report.costs import unpriced_names
 from sdbench.report.model import ReportView, Section
 from sdbench.report.points import Images, Source, Telemetry, make_source
+from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.sections import SECTIONS
 from sdbench.report.text import format_count
 from sdbench.schema.base import Known
@@ -21,7 +23,10 @@ class SectionModule(Protocol):
 
 
 def build_view(
-    records: Sequence[Record], telemetry: Telemetry | None = None, images: Images | None = None
+    records: Sequence[Record],
+    telemetry: Telemetry | None = None,
+    images: Images | None = None,
+    prices: Prices = NO_PRICES,
 ) -> ReportView:
     """Return the page's view of one or more records, joined on the experiment id.
 
@@ -29,12 +34,14 @@ def build_view(
         records: in the order in which their machines are shown.
         telemetry: per run id, the telemetry of each launch: (experiment id, launch index, series).
         images: per run id and path within the bundle, the bytes of the images.
+        prices: what the machines cost.
 
     Raises:
-        UserError: there is no record, or the same one twice.
+        UserError: there is no record, the same one twice, or the prices' names fit no machine.
     """
     _refuse_unusable(records)
-    source = make_source(records, telemetry, images)
+    source = make_source(records, telemetry, images, prices)
+    _refuse_prices_of_others(source)
     return ReportView(
         title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
         subtitle=_subtitle(source),
@@ -56,6 +63,13 @@ def _refuse_unusable(records: Sequence[Record]) -> None:
     for record in records:
         if seals.count(record.seal) > 1:
             raise UserError(f"the record of run {record.run_id!r} is given twice; name each run once")
+
+
+def _refuse_prices_of_others(source: Source) -> None:
+    names = list(source.prices.by_name)
+    if names and unpriced_names(source) == names:
+        devices = ", ".join(source.machine_names)
+        raise UserError(f"no name in the prices ({', '.join(names)}) is part of a machine's: {devices}; mend the names")
 
 
 def _subtitle(source: Source) -> str:

@@ -17,6 +17,8 @@ RECORD_NAME = "record.json"
 JOURNAL_NAME = "journal.jsonl"
 TELEMETRY_NAME = "telemetry.jsonl"
 MANIFEST_NAME = "manifest.yaml"
+# What an imported record was made from.
+SOURCE_NAME = "source.csv"
 IMAGE_FOLDER = "images"
 
 Telemetry = tuple[tuple[str, int, tuple[Series, ...]], ...]
@@ -28,7 +30,7 @@ def seal_record(folder: Path, unsealed: dict[str, Any]) -> Record:
     Raises:
         EnvironmentProblem: the folder is not writable or the disk is full.
     """
-    names = [JOURNAL_NAME, TELEMETRY_NAME, MANIFEST_NAME]
+    names = [JOURNAL_NAME, TELEMETRY_NAME, MANIFEST_NAME, SOURCE_NAME]
     paths = [folder / name for name in names if (folder / name).is_file()]
     paths += sorted((folder / IMAGE_FOLDER).glob("*.webp"))
     content = unsealed | {"files": [describe_file(folder, path).to_json_dict() for path in paths]}

@@ -6,6 +6,7 @@ A new section is one file and one line.
 SECTIONS = {
     "summary": "sdbench.report.sections.summary",
     "latency": "sdbench.report.sections.latency",
+    "published": "sdbench.report.sections.published",
     "throughput": "sdbench.report.sections.throughput",
     "capacity": "sdbench.report.sections.capacity",
     "memory": "sdbench.report.sections.memory",

@@ -40,7 +40,7 @@ def count_checks(source: Source) -> tuple[int, int]:
 
 def count_wide(source: Source) -> int:
     """Return how many experiments have an interval wider than their protocol asks for."""
-    known = [(m, m.estimate.relative_half_width) for m in source.measured if m.estimate.relative_half_width is not None]
+    known = [(m, m.estimate.relative_half_width) for m in source.own if m.estimate.relative_half_width is not None]
     return sum(half_width > _asked(m) for m, half_width in known)
 
 
@@ -99,7 +99,7 @@ def _throttle_rows(source: Source) -> list[Row]:
 
 def _spread_rows(source: Source) -> list[Row]:
     """One row for all that are as precise as asked, and one for each that is not, or whose spread is unknown."""
-    known = [(m, m.estimate.relative_half_width) for m in source.measured if m.estimate.relative_half_width is not None]
+    known = [(m, m.estimate.relative_half_width) for m in source.own if m.estimate.relative_half_width is not None]
     precise = [(m, half_width) for m, half_width in known if half_width <= _asked(m)]
     rows: list[Row] = []
     if precise:
@@ -109,7 +109,7 @@ def _spread_rows(source: Source) -> list[Row]:
         evidence = format_count(sum(m.estimate.launch_count for m, _ in precise), "launch")
         rows.append(("half-width of the intervals", f"{asked} or less", found, _result(passed=True), evidence))
     rows += [_wide_row(source, m, half_width) for m, half_width in known if half_width > _asked(m)]
-    rows += [_wide_row(source, m, None) for m in source.measured if m.estimate.relative_half_width is None]
+    rows += [_wide_row(source, m, None) for m in source.own if m.estimate.relative_half_width is None]
     return rows
 
 

@@ -34,7 +34,9 @@ def build(source: Source) -> Section:
 def _mark(source: Source, measured: Measured) -> IntervalMark:
     estimate = measured.estimate
     words = [format_duration(estimate.value)]
-    if estimate.low is None:
+    if measured.point.is_published:
+        words.append("(published)")
+    elif estimate.low is None:
         words.append("(one launch)")
     else:
         words.append(_interval_words(estimate))
@@ -69,21 +71,29 @@ def _sentence(source: Source, measured: Measured) -> str:
 
 
 def _caption(measured: tuple[Measured, ...], *, log_scale: bool) -> str:
-    confidences = sorted({m.point.planned.protocol.confidence for m in measured})
+    own = [m for m in measured if not m.point.is_published]
+    confidences = sorted({m.point.planned.protocol.confidence for m in own})
     levels = " or ".join(format_percent(confidence) for confidence in confidences)
     scale = " Log scale: the largest value is over 20 times the smallest." if log_scale else ""
-    return (
-        "Prompt to images, from the stock pipeline. Point: geometric mean of the launches' medians. "
-        f"Whiskers: {levels} interval (Student's t on the logs of the launches' medians).{scale}"
-    )
+    words = "Prompt to images, from the stock pipeline."
+    if own:
+        words += " Point: geometric mean of the launches' medians. "
+        words += f"Whiskers: {levels} interval (Student's t on the logs of the launches' medians)."
+    return words + scale
 
 
 def _without_interval(measured: tuple[Measured, ...]) -> tuple[str, ...]:
-    lone = [m for m in measured if m.estimate.low is None]
-    if not lone:
-        return ()
-    sentence = (
-        f"{format_count(len(lone), 'experiment')} ran in one launch only: a point without an interval. "
-        "How much it would vary from one process to the next is not known."
-    )
-    return (sentence,)
+    published_count = sum(m.point.is_published for m in measured)
+    lone_count = sum(m.estimate.low is None for m in measured) - published_count
+    sentences = []
+    if lone_count:
+        sentences.append(
+            f"{format_count(lone_count, 'experiment')} ran in one launch only: a point without an interval. "
+            "How much it would vary from one process to the next is not known."
+        )
+    if published_count:
+        sentences.append(
+            f"{format_count(published_count, 'figure')} of others as they were published: one number each, no samples, "
+            "so there is no interval."
+        )
+    return tuple(sentences)

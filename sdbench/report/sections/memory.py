@@ -2,7 +2,7 @@
 
 from sdbench.report.model import IntervalChart, IntervalMark, Section
 from sdbench.report.points import Point, Source
-from sdbench.report.resources import MEMORY_TITLES, MemoryUse, memory_field, memory_use
+from sdbench.report.resources import MemoryUse, memory_title, memory_use
 from sdbench.report.text import fold_unknown, make_table, name_field, reading_cell
 from sdbench.schema.base import Unknown
 from sdbench.schema.outcome import MemoryFigures
@@ -33,17 +33,16 @@ def build(source: Source) -> Section:
                 *source.row_names(m.point),
                 *(reading_cell(name, _highest(m.point, name)) for name in MemoryFigures.model_fields),
             )
-            for m in source.measured
+            for m in source.own
         ),
     )
-    table = fold_unknown(table)
+    tables = (fold_unknown(table),) if source.own else ()
     charts = (_chart(source, uses),) if uses else ()
-    return Section(name="memory", title=TITLE, paragraphs=(_STUDY,), charts=charts, tables=(table,))
+    return Section(name="memory", title=TITLE, paragraphs=(_STUDY,), charts=charts, tables=tables)
 
 
 def _chart(source: Source, uses: list[tuple[Point, MemoryUse]]) -> IntervalChart:
-    fields = dict.fromkeys(memory_field(point) for point, _ in uses)
-    figure = " / ".join(MEMORY_TITLES[field] for field in fields)
+    figure = " / ".join(dict.fromkeys(memory_title(point) for point, _ in uses))
     return IntervalChart(
         kind="bars",
         alt=f"Memory, {figure}: " + "; ".join(f"{point.label} {format_bytes(use.median_bytes)}" for point, use in uses),
@@ -58,7 +57,7 @@ def _chart(source: Source, uses: list[tuple[Point, MemoryUse]]) -> IntervalChart
 def _mark(source: Source, point: Point, use: MemoryUse) -> IntervalMark:
     words = [format_bytes(use.median_bytes)]
     if source.several:
-        words += [point.machine.name, f"({MEMORY_TITLES[memory_field(point)]})"]
+        words += [point.machine.name, f"({memory_title(point)})"]
     several_launches = use.launch_count > 1
     return IntervalMark(
         label=point.label,

@@ -19,11 +19,11 @@ _START_FIELDS = ("import_s", "load_s", "first_call_s")
 
 def build(source: Source) -> Section:
     """Return load, first call and steady state (s), and the phases with their ratio to the timed latency."""
-    if not source.measured:
+    if not source.own:
         return Section(
             name="phases", title=TITLE, paragraphs=("No experiment was measured, so there are no phases to show.",)
         )
-    phased = [(m, times) for m in source.measured if (times := phases_of(m))]
+    phased = [(m, times) for m in source.own if (times := phases_of(m))]
     if not phased:
         return Section(
             name="phases", title=TITLE, paragraphs=("No launch has phases.",), tables=(_start_table(source),)
@@ -52,7 +52,7 @@ def _start_table(source: Source) -> Table:
                 *(format_number(median(getattr(launch, name) for launch in m.point.counted)) for name in _START_FIELDS),
                 format_number(m.estimate.value),
             )
-            for m in source.measured
+            for m in source.own
         ),
     )
 

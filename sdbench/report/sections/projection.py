@@ -20,7 +20,7 @@ _COLUMNS = (
 
 def build(source: Source) -> Section:
     """Return the projected latency (s) of 50 steps beside the measured one, with the formula."""
-    rows = [row for m in source.measured if (row := _row(source, m))]
+    rows = [row for m in source.own if (row := _row(source, m))]
     if not rows:
         sentence = f"No experiment with phases has fewer than {PROJECTED_STEPS} steps, so there is nothing to project."
         return Section(name="projection", title=TITLE, paragraphs=(sentence,))

@@ -11,6 +11,7 @@ from sdbench.schema.outcome import launches_of
 from sdbench.schema.record import Record
 
 TITLE = "How can I repeat it?"
+_NOT_RECORDED = "not recorded by the source"
 
 
 def build(source: Source) -> ReproduceSection:
@@ -26,6 +27,9 @@ def build(source: Source) -> ReproduceSection:
 def make_command(record: Record) -> str:
     """Return the shell command that asks for the same run again."""
     request = record.request
+    if record.origin == "imported":
+        settings = (word for setting in request.settings for word in f"--{setting}".split("=", maxsplit=1))
+        return shlex.join(["sdbench", "import", request.manifest_name, *settings])
     words = ["sdbench", "run", request.manifest_name, "--device", request.device]
     words += [word for only in request.only for word in ("--only", only)]
     words += ["--weights", request.weights] if request.weights else []
@@ -50,6 +54,8 @@ def _recipe(machine: Machine) -> Recipe:
 def _facts(machine: Machine) -> Table:
     record = machine.record
     software = record.fingerprint.software
+    imported = record.origin == "imported"
+    no_launch = _NOT_RECORDED if imported else "no launch ended"
     launches = [launch for result in record.results for launch in launches_of(result.outcome)]
     experiments = [result.planned.experiment for result in record.results]
     prompts = dict.fromkeys(experiment.prompt for experiment in experiments)
@@ -57,7 +63,7 @@ def _facts(machine: Machine) -> Table:
         ("Run", record.run_id),
         ("Started, ended (UTC)", f"{record.created_utc}, {record.ended_utc} ({record.ended})"),
         ("Record seal, sha256", record.seal),
-        ("Manifest, sha256", record.request.manifest_sha256),
+        ("Imported file, sha256" if imported else "Manifest, sha256", record.request.manifest_sha256),
         ("sdbench version", reading_cell("version", software.sdbench_version)),
         ("sdbench commit", reading_cell("commit", software.sdbench_commit)),
         ("Uncommitted changes", reading_cell("dirty", software.sdbench_dirty)),
@@ -65,14 +71,17 @@ def _facts(machine: Machine) -> Table:
         ("Python", reading_cell("python", software.python)),
         (
             "torch",
-            ", ".join(dict.fromkeys(launch.environment.backend_version for launch in launches)) or "no launch ended",
+            ", ".join(dict.fromkeys(launch.environment.backend_version for launch in launches)) or no_launch,
         ),
         ("Weights", ", ".join(dict.fromkeys(map(_weights_words, experiments)))),
         (
             "Weights digest",
-            ", ".join(dict.fromkeys(x.environment.weights_digest for x in launches)) or "no launch ended",
+            ", ".join(dict.fromkeys(x.environment.weights_digest for x in launches)) or no_launch,
         ),
-        ("Seed", ", ".join(dict.fromkeys(str(experiment.seed) for experiment in experiments))),
+        (
+            "Seed",
+            _NOT_RECORDED if imported else ", ".join(dict.fromkeys(str(experiment.seed) for experiment in experiments)),
+        ),
         ("Prompt", " / ".join(prompts)),
     ]
     return make_table(f"What was run on {machine.name}", "What|Value", rows)
@@ -81,4 +90,4 @@ def _facts(machine: Machine) -> Table:
 def _weights_words(experiment: Experiment) -> str:
     if experiment.weights == "synthetic":
         return f"synthetic, seed {experiment.weights_seed} ({experiment.architecture})"
-    return f"pretrained, {experiment.hub_id} at {experiment.revision}"
+    return f"pretrained, {experiment.hub_id} at {experiment.revision or 'a revision that was not recorded'}"

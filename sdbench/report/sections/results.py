@@ -1,21 +1,24 @@
 """Every experiment in one table, measured or not."""
 
+from sdbench.report.costs import IMAGE_COUNT, cost_of_images, format_cost
 from sdbench.report.model import Cell, Section
 from sdbench.report.points import Measured, Point, Source
-from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
+from sdbench.report.resources import MemoryUse, energy_per_image, memory_title, memory_use
 from sdbench.report.text import NONE, cell, fold_unknown, format_number, make_table, reading_cell
 from sdbench.schema.base import Known, Unknown
 from sdbench.units import format_bytes, round_significant
 
 TITLE = "All results"
 _COLUMNS = "Status|#median latency, s|#low|#high|#launches|#samples|#images/min|#memory|which memory|#energy per image"
+_COST_COLUMN = f"|#cost of {IMAGE_COUNT:,} images"
 
 
 def build(source: Source) -> Section:
-    """Return one row per experiment and machine."""
-    rows = [(*source.row_names(point), *_cells(point)) for point in source.points]
+    """Return one row per experiment and machine; with prices, what images cost."""
+    rows = [(*source.row_names(point), *_cells(point), *_cost(source, point)) for point in source.points]
+    columns = f"{source.row_columns}|{_COLUMNS}" + (_COST_COLUMN if source.prices else "")
     caption = "Latency per call (s) with its interval; throughput, memory and energy. A dash: not measured"
-    table = fold_unknown(make_table(caption, f"{source.row_columns}|{_COLUMNS}", rows))
+    table = fold_unknown(make_table(caption, columns, rows))
     return Section(name="results", title=TITLE, tables=(table,))
 
 
@@ -28,20 +31,29 @@ def _cells(point: Point) -> tuple[Cell | str, ...]:
     measured = Measured(point, point.estimate)
     memory = memory_use(point)
     return (
-        cell("ok", "good"),
+        cell(point.status, "muted") if point.is_published else cell("ok", "good"),
         format_number(point.estimate.value),
         format_number(point.estimate.low),
         format_number(point.estimate.high),
         _launches(point),
-        str(point.estimate.sample_count),
+        NONE if point.is_published else str(point.estimate.sample_count),
         format_number(measured.images_per_min),
         format_bytes(memory.high_bytes) if isinstance(memory, MemoryUse) else reading_cell("memory", memory),
-        MEMORY_TITLES[memory_field(point)],
+        memory_title(point),
         _energy(point),
     )
 
 
+def _cost(source: Source, point: Point) -> tuple[str, ...]:
+    if not source.prices:
+        return ()
+    cost = cost_of_images(source, Measured(point, point.estimate)) if point.estimate else None
+    return (format_cost(cost) if cost else NONE,)
+
+
 def _launches(point: Point) -> str:
+    if point.is_published:
+        return NONE
     left_out = len(point.launches) - len(point.counted)
     return f"{len(point.counted)} (+{left_out} not counted)" if left_out else str(len(point.counted))
 

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+from sdbench.report.costs import cost_lines
 from sdbench.report.model import Card, Section, SummarySection, Table, Tone
 from sdbench.report.phases import PROJECTED_STEPS, project
 from sdbench.report.points import Measured, Source
-from sdbench.report.resources import MEMORY_TITLES, MemoryUse, energy_per_image, memory_field, memory_use
+from sdbench.report.resources import MemoryUse, energy_per_image, memory_title, memory_use
 from sdbench.report.sections.checks import count_checks, count_wide
 from sdbench.report.sections.reproduce import make_command
 from sdbench.report.text import NONE, format_count, format_estimate, format_number, make_table
@@ -33,9 +34,9 @@ def build(source: Source) -> Section:
 
 
 def _main_experiments(source: Source) -> list[list[Measured]]:
-    """The measured experiments by what one image is (network, size, steps), the most demanding first."""
+    """The experiments by what one image is (network, size, steps), the most demanding first; one's own, if any."""
     groups: dict[tuple[bool, int, int], list[Measured]] = {}
-    for measured in source.measured:
+    for measured in source.own or source.measured:
         e = measured.point.experiment
         groups.setdefault((e.architecture != "tiny", e.width * e.height, e.steps), []).append(measured)
     return [groups[key] for key in sorted(groups, reverse=True)]
@@ -68,13 +69,14 @@ def _needs_card(source: Source, mains: list[list[Measured]]) -> Card:
         return _card(question, "Not measured", ("No experiment has a memory figure.",), "unmeasured", "bad")
     first = _fastest(mains[0])
     memory, energy = memory_use(first.point), energy_per_image(first.point)
-    figure = MEMORY_TITLES[memory_field(first.point)]
+    figure = memory_title(first.point)
     if isinstance(memory, MemoryUse):
         answer, lines = format_bytes(memory.high_bytes), [f"{figure} of {_name(source, first)}"]
     else:
         answer, lines = "Memory unknown", [f"{figure}: {memory.reason}"]
     words = f"{round_significant(energy.value, 3)} J" if isinstance(energy, Known) else f"unknown: {energy.reason}"
     lines.append(f"energy per image: {words}")
+    lines += cost_lines(source, first)
     return _card(question, answer, tuple(lines), "memory")
 
 
@@ -87,7 +89,7 @@ def _trust_card(source: Source) -> Card:
         lines.append(f"{format_count(throttled, 'launch')} throttled")
     if wide_count := count_wide(source):
         lines.append(f"{format_count(wide_count, 'experiment')} with an interval wider than asked")
-    if lone := sum(m.estimate.low is None for m in source.measured):
+    if lone := sum(m.estimate.low is None for m in source.own):
         lines.append(f"{format_count(lone, 'experiment')} with one launch only: no interval")
     if kind_count := len(_warnings(source)):
         lines.append(f"{format_count(kind_count, 'kind')} of warnings below")

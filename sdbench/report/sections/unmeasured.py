@@ -36,6 +36,8 @@ def _story(point: Point) -> tuple[str, str, str]:
     match point.outcome:
         case Skipped() as skipped:
             return (NONE, skipped.reason, skipped.remedy)
+        case OutOfMemory() as full if point.machine.record.origin == "imported":
+            return (full.stage, f"published as out of memory: {full.message}", NONE)
         case OutOfMemory() as full:
             remedy = "take a smaller batch or image, a smaller precision, or a machine with more memory"
             return (full.stage, f"the {full.where} had too little memory: {full.message}", remedy)

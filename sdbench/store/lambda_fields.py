@@ -1,0 +1,143 @@
+"""What a cell of the 2022 study's CSV files means, and what is wrong with one: every reader raises ValueError."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from sdbench.schema.experiment import Experiment
+
+# More than any device has, and few enough that bytes stay exact in a float.
+MAX_MEMORY_GB = 1e6
+MAX_NAME_CHARACTERS = 200
+FAILURE_MARK = -1.0
+BYTES_PER_GB = 1e9
+
+PRECISIONS: Mapping[str, Any] = {"single": "fp32", "half": "fp16"}
+RUNTIMES: Mapping[str, Any] = {"pytorch": "pytorch", "onnx": "onnxruntime"}
+_BOOLEANS: Mapping[str, Any] = {"true": True, "false": False, "": None}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_CPU_NAME = re.compile(r"\b(cpu|processor|epyc|xeon|ryzen|threadripper)\b|core\(tm\)", re.IGNORECASE)
+_SHOWN_CHARACTERS = 60
+
+
+def is_cpu(device: str) -> bool:
+    """Return whether a device's name is a CPU's.
+
+    It is when it holds CPU, Processor, EPYC, Xeon, Ryzen, Threadripper or Core(TM); all others are CUDA GPUs. That a
+    row has no memory figure says nothing: onnx rows of GPUs have none either.
+    """
+    return _CPU_NAME.search(device) is not None
+
+
+def has_no_memory_figure(device: str, experiment: Experiment) -> bool:
+    """Return whether the tool had no memory figure: torch's sees neither a CPU's memory nor onnxruntime's."""
+    return is_cpu(device) or experiment.backend == "onnxruntime"
+
+
+def make_experiment(values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that a row's values describe.
+
+    Raises:
+        ValueError: an option is out of range, or options contradict.
+    """
+    try:
+        return Experiment(
+            architecture="sd-v1-4",
+            weights="pretrained",
+            hub_id="CompVis/stable-diffusion-v1-4",
+            precision=values["precision"],
+            backend=values["runtime"],
+            autocast="fp16" if values.get("autocast") else "off",
+            attention="xformers" if values.get("xformers") else "sdpa",
+            batch=values["n_samples"],
+            steps=values["steps"],
+        )
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = " ".join(f"{part} is {detail['input']!r}:" for part in detail["loc"])
+        raise ValueError(f"{option} {detail['msg'].removeprefix('Value error, ')}".strip()) from None
+
+
+def check_figures(
+    device: str, experiment: Experiment, latency_s: float, memory_gb: float | None
+) -> tuple[float | None, int | None]:
+    """Return latency (s), None at the failure mark, and memory (bytes), None where unknown.
+
+    Raises:
+        ValueError: latency and memory contradict each other.
+    """
+    if latency_s == FAILURE_MARK:
+        if memory_gb not in (None, FAILURE_MARK):
+            raise ValueError(f"latency -1 marks out of memory, but memory is {memory_gb:g}; write -1 for both")
+        return None, None
+    if memory_gb is None or (memory_gb in (0.0, FAILURE_MARK) and has_no_memory_figure(device, experiment)):
+        return latency_s, None
+    if round(memory_gb * BYTES_PER_GB) <= 0:
+        raise ValueError(f"memory {memory_gb:g} beside a latency of {latency_s:g}; leave it empty if it is not known")
+    return latency_s, round(memory_gb * BYTES_PER_GB)
+
+
+def _read_device(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > MAX_NAME_CHARACTERS:
+        raise ValueError(f"{shown(text)} is no name; write what the device is called")
+    return text
+
+
+def _choose(table: Mapping[str, Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if text.lower() not in table:
+            words = " or ".join(word.upper() if isinstance(table[word], bool) else word for word in table if word)
+            raise ValueError(f"{shown(text)} is unknown; write {words}")
+        return table[text.lower()]
+
+    return read
+
+
+def _read_count(text: str) -> int:
+    if not re.fullmatch(r"[-+]?\d{1,9}", text, re.ASCII):
+        raise ValueError(f"{shown(text)} is no whole number; write 1 or more")
+    if int(text) < 1:
+        raise ValueError(f"{shown(text)} is below 1; write 1 or more")
+    return int(text)
+
+
+def _read_latency(text: str) -> float:
+    value = _read_number(text, "write seconds, or -1 for out of memory")
+    if value <= 0 and value != FAILURE_MARK:
+        raise ValueError(f"{shown(text)} is not positive; write seconds, or -1 for out of memory")
+    return value
+
+
+def _read_memory(text: str) -> float | None:
+    if text.lower() in ("", "not measured"):
+        return None
+    value = _read_number(text, "write units of 1e9 bytes, or leave it empty")
+    if (value < 0 and value != FAILURE_MARK) or value > MAX_MEMORY_GB:
+        raise ValueError(f"{shown(text)} can be no device's; write units of 1e9 bytes, or leave it empty")
+    return value
+
+
+def _read_number(text: str, remedy: str) -> float:
+    if not _NUMBER.fullmatch(text) or float(text) in (float("inf"), float("-inf")):
+        raise ValueError(f"{shown(text)} is no finite number; {remedy}")
+    return float(text)
+
+
+def shown(text: str) -> str:
+    """Return a cell as it stands in a message: quoted, and cut where it is long."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {
+    "device": _read_device,
+    "precision": _choose(PRECISIONS),
+    "autocast": _choose(_BOOLEANS),
+    "xformers": _choose(_BOOLEANS),
+    "runtime": _choose(RUNTIMES),
+    "n_samples": _read_count,
+    "latency": _read_latency,
+    "memory": _read_memory,
+    "steps": _read_count,
+}
