@@ -2,12 +2,14 @@
 
 import argparse
 import json
+from collections import Counter
+from itertools import groupby
 
-from sdbench.compare.claims import Score, claims_of, score_claims
+from sdbench.compare.claims import Score, claims_of, join_untested, score_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.errors import UserError
 from sdbench.plan.manifest_file import load_manifest
-from sdbench.store.bundle import load_record
+from sdbench.store.bundle import find_runs, load_record
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -16,7 +18,7 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         UserError: neither the runs nor ``--manifest`` bring claims.
     """
-    records = [load_record(run) for run in options.runs]
+    records = [load_record(run) for path in options.runs for run in find_runs(path)]
     claims = load_manifest(options.manifest).manifest.claims if options.manifest else claims_of(records)
     if not claims:
         raise UserError("these runs' manifests make no claims; name a manifest that does with --manifest")
@@ -29,16 +31,21 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def print_scores(scores: tuple[Score, ...]) -> None:
-    """Print the scorecard, one row per claim and machine."""
+    """Print the scorecard: each claim with what it expects, and under it a line per machine."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for name in ("claim", "machine", "verdict", "measured", "expected", "why"):
-        table.add_column(name, overflow="fold")
-    for score in scores:
-        expected = format_expected(score.claim)
-        row = (score.claim.id, score.machine, score.verdict, format_value(score), expected, score.why)
-        table.add_row(*(text.replace("[", "\\[") for text in row))
-    console.print(table)
+    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    for _, group in groupby(scores, key=lambda score: score.claim.id):
+        about = list(group)
+        claim = about[0].claim
+        console.print(f"[bold]{escape(claim.id)}[/bold]: {escape(claim.text)}")
+        console.print(f"  expected {escape(format_expected(claim))} ({escape(claim.source)})")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
+        for score in join_untested(about):
+            cells = (score.verdict, format_value(score), score.machine, score.why)
+            table.add_row(" ", *map(escape, cells))
+        console.print(table)
+    counts = Counter(score.verdict for score in scores)
+    console.print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))

@@ -14,7 +14,7 @@ from sdbench.stats.intervals import Estimate, estimate_ratio, estimate_values
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not tested"]
 
-NO_SAMPLES = "one published figure without samples: shown, not judged"
+NO_SAMPLES = "published without samples: not judged"
 _ONE_LAUNCH = "one launch has no interval"
 _OVER_THE_EDGE = "the interval lies partly inside what is expected"
 # Which workloads a metric is of, where a selector does not say.
@@ -49,6 +49,18 @@ class _Found:
 def score_claims(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[Score, ...]:
     """Return a score for every claim on every machine it speaks of, in the order of the claims."""
     return tuple(score for claim in claims for score in _score(claim, records))
+
+
+def join_untested(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """Return the scores with machines of which a claim cannot say anything, for one reason, in one line."""
+    joined: dict[tuple[str, str, str], Score] = {}
+    for position, score in enumerate(scores):
+        alone = score.value is not None
+        key = (score.claim.id, score.why, str(position) if alone else "")
+        earlier = joined.get(key)
+        machine = score.machine if earlier is None else f"{earlier.machine}; {score.machine}"
+        joined[key] = score.model_copy(update={"machine": machine})
+    return tuple(joined.values())
 
 
 def judge(estimate: Estimate, expected: Interval) -> tuple[Verdict, str]:

@@ -6,6 +6,8 @@ from sdbench.units import format_duration, round_significant
 
 _GIGABYTE = 1e9
 _DIGITS = 3
+# From here "times" reads better than "% more".
+_TIMES_FROM = 2.0
 
 
 def format_value(score: Score) -> str:
@@ -16,8 +18,11 @@ def format_value(score: Score) -> str:
     interval = ""
     if score.low is not None and score.high is not None and score.low != score.high:
         interval = f" [{_format(score.claim, score.low)}, {_format(score.claim, score.high)}]"
-    change = f", {_format_change(score.value)}" if score.claim.denominator else ""
-    return f"{value}{interval}{change}"
+    if score.claim.denominator is None:
+        return f"{value}{interval}"
+    if score.value >= _TIMES_FROM:
+        return f"{value} times{interval}"
+    return f"{value}{interval}, {_format_change(score.value)}"
 
 
 def format_expected(claim: Claim) -> str:
@@ -48,9 +53,7 @@ def _format(claim: Claim, value: float) -> str:
 
 
 def _format_change(ratio: float) -> str:
-    """A ratio as people say it: ``41.5 % less``, ``64 % more``, ``2.5 times``."""
-    if ratio >= 2:  # noqa: PLR2004 - from here "times" reads better than "more"
-        return f"{round_significant(ratio, _DIGITS)} times"
+    """A ratio near 1 as people say it: ``41 % less``, ``64 % more``."""
     if ratio >= 1:
         return f"{round_significant(100 * (ratio - 1), 2)} % more"
     return f"{round_significant(100 * (1 - ratio), 2)} % less"

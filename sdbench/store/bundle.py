@@ -60,6 +60,13 @@ def record_path(path: Path) -> Path:
     return path
 
 
+def find_runs(path: Path) -> tuple[Path, ...]:
+    """Return the runs that ``path`` means: itself, or if it is a folder that only holds runs, each of them by name."""
+    if not path.is_dir() or any((path / name).exists() for name in (RECORD_NAME, JOURNAL_NAME)):
+        return (path,)
+    return tuple(sorted(file.parent for file in path.glob(f"*/{RECORD_NAME}"))) or (path,)
+
+
 def load_record(path: Path) -> Record:
     """Return the record at ``path`` (a bundle's folder or its record file) after checking its seal.
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from sdbench.compare.claims import Score, Verdict, claims_of, score_claims
+from sdbench.compare.claims import Score, Verdict, claims_of, join_untested, score_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.report.model import Cell, Section, Table, Tone
 from sdbench.report.points import Source
@@ -32,7 +32,7 @@ def build(source: Source) -> Section:
     counts = Counter(score.verdict for score in scores)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _TONES if counts[verdict])
     columns = "Claim|Machine|Verdict|#measured|#expected|Why|Source"
-    table = make_table(f"{format_count(len(claims), 'claim')}: {summary}", columns, map(_row, scores))
+    table = make_table(f"{format_count(len(claims), 'claim')}: {summary}", columns, map(_row, join_untested(scores)))
     return Section(name="claims", title=TITLE, paragraphs=(_RULE,), tables=(table, *deviations))
 
 
