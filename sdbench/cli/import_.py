@@ -47,7 +47,7 @@ def _tell(table: LambdaTable, options: argparse.Namespace) -> None:
         raise UserError(f"{options.file}: nothing was imported: {len(table.problems)} problems, see above; {advice}")
     if table.other_steps_count:
         print(
-            f"sdbench: {options.file}: {table.other_steps_count} rows of other than {options.steps} steps left out",
+            f"sdbench: {options.file}: rows left out because their steps are not {options.steps}: {table.other_steps_count}",
             file=sys.stderr,
         )
 
