@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from sdbench.report.charts.encode import mark_variables, shapes_of
 from sdbench.report.model import ReproduceSection, SummarySection
 from sdbench.report.points import make_source
 from sdbench.report.render import render_report
@@ -108,3 +109,9 @@ def test_import_is_what_repeats_a_published_record() -> None:
     assert recipe.command == "sdbench import lambda-2022.csv --steps 50"
     values = dict(zip(column(recipe.facts, "What"), column(recipe.facts, "Value"), strict=True))
     assert values["Seed"] == values["torch"] == "not recorded by the source"
+
+
+def test_no_two_of_many_machines_share_colour_and_shape() -> None:
+    names = [f"machine {index}" for index in range(36)]
+    colours = [mark_variables()[index % len(mark_variables())] for index in range(36)]
+    assert len(set(zip(colours, shapes_of(names), strict=True))) == 36
