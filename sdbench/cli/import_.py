@@ -45,11 +45,9 @@ def _tell(table: LambdaTable, options: argparse.Namespace) -> None:
     if table.problems and not (options.keep_going and table.rows):
         advice = "mend it, or import the rest with --keep-going" if table.rows else "mend it"
         raise UserError(f"{options.file}: nothing was imported: {len(table.problems)} problems, see above; {advice}")
-    if table.other_steps_count:
-        print(
-            f"sdbench: {options.file}: {table.other_steps_count} rows of other than {options.steps} steps left out",
-            file=sys.stderr,
-        )
+    if count := table.other_steps_count:
+        reason = f"rows left out because their steps are not {options.steps}: {count}"
+        print(f"sdbench: {options.file}: {reason}", file=sys.stderr)
 
 
 def _title(options: argparse.Namespace) -> str:

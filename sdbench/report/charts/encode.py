@@ -66,7 +66,7 @@ def machine_shape(alt: Altair, machines: tuple[str, ...]) -> Drawing:
     """Return the shape of a machine's points, so that colour is not all that tells them apart."""
     if len(machines) == 1:
         return alt.value(SHAPES[0])
-    return alt.Shape("machine:N", sort=None, scale=_scale(alt, machines, SHAPES), legend=_top_legend(alt))
+    return alt.Shape("machine:N", sort=None, scale=_scale(alt, machines, shapes_of(machines)), legend=_top_legend(alt))
 
 
 def line_colour(alt: Altair, names: Sequence[str]) -> Drawing:
@@ -76,7 +76,13 @@ def line_colour(alt: Altair, names: Sequence[str]) -> Drawing:
 
 def line_shape(alt: Altair, names: Sequence[str]) -> Drawing:
     """Return the shape of each line's points."""
-    return alt.Shape("line:N", sort=None, scale=_scale(alt, names, SHAPES), legend=_top_legend(alt))
+    return alt.Shape("line:N", sort=None, scale=_scale(alt, names, shapes_of(names)), legend=_top_legend(alt))
+
+
+def shapes_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the shape of each machine or line: where the colours begin anew, the shapes are shifted by one."""
+    count = len(SHAPES)
+    return tuple(SHAPES[(index + index // count) % count] for index in range(len(names)))
 
 
 def mark_variables() -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def _mark(source: Source, measured: Measured) -> IntervalMark:
     estimate = measured.estimate
     words = [format_duration(estimate.value)]
     if measured.point.is_published:
-        words.append("(published)")
+        words += [] if source.several else ["(published)"]
     elif estimate.low is None:
         words.append("(one launch)")
     else:

@@ -57,7 +57,8 @@ def _chart(source: Source, uses: list[tuple[Point, MemoryUse]]) -> IntervalChart
 def _mark(source: Source, point: Point, use: MemoryUse) -> IntervalMark:
     words = [format_bytes(use.median_bytes)]
     if source.several:
-        words += [point.machine.name, f"({memory_title(point)})"]
+        # What a published figure means is long, and the caption says it.
+        words += [point.machine.name, *([] if point.is_published else [f"({memory_title(point)})"])]
     several_launches = use.launch_count > 1
     return IntervalMark(
         label=point.label,
