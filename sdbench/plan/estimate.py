@@ -3,8 +3,10 @@
 from sdbench.models.architectures import load_architecture
 from sdbench.schema.base import Known, Model, Reading
 from sdbench.schema.experiment import DeviceKind, Experiment
+from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import PlannedExperiment
+from sdbench.stats.batch_search import PROBE_STEPS, PROBES_AIM
 from sdbench.units import format_bytes
 
 # Counted on the meta device at 512x512: a UNet call without guidance, the VAE decode and the text encoder
@@ -58,9 +60,7 @@ def estimate(planned: PlannedExperiment, device: DeviceKind, cpu_count: int) -> 
         else _CUDA_FLOP_PER_S[experiment.precision]
     )
     call_s = flop / rate + _CALL_OVERHEAD_S * (unet_calls + 2)
-    protocol = planned.protocol
-    timed_calls = max(protocol.calls_min, min(protocol.calls_max, int(protocol.launch_budget_s / call_s)))
-    calls = protocol.warmup_calls + timed_calls + protocol.phase_calls
+    calls = _count_calls(experiment, planned.protocol, call_s)
     value_bytes = _BYTES_PER_VALUE[experiment.precision]
     activations = experiment.batch * experiment.height * experiment.width * _ACTIVATION_VALUES_PER_PIXEL * value_bytes
     if experiment.architecture == "tiny":
@@ -70,6 +70,21 @@ def estimate(planned: PlannedExperiment, device: DeviceKind, cpu_count: int) -> 
         launch_s=_START_S + parameter_count * _FILL_S_PER_PARAMETER + calls * call_s,
         memory_bytes=parameter_count * value_bytes + activations + (_START_BYTES if device == "cpu" else 0),
     )
+
+
+def _count_calls(experiment: Experiment, protocol: Protocol, call_s: float) -> float:
+    """How many calls of the experiment's own batch and steps a launch is worth."""
+    match experiment.workload:
+        case "precision":
+            # Reference and candidate: every length once, the trajectory once, and one observed call.
+            return 2 * (1 + sum(experiment.sweep_steps) / experiment.steps) + 1
+        case "largest-batch":
+            # Probes of few steps, on average at half of what is looked for.
+            shortened = min(PROBE_STEPS, experiment.steps) / experiment.steps
+            return PROBES_AIM * shortened * experiment.batch_max / 2
+        case _:
+            timed = max(protocol.calls_min, min(protocol.calls_max, int(protocol.launch_budget_s / call_s)))
+            return protocol.warmup_calls + timed + protocol.phase_calls
 
 
 def reason_to_skip(

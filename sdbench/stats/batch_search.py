@@ -9,6 +9,8 @@ from statistics import linear_regression
 _POINTS_FOR_A_LINE = 2
 # What a search is to need at most where memory is near a line; doubling and halving needs up to 16 up to batch 256.
 PROBES_AIM = 8
+# A probe takes no more denoising steps: PNDM keeps the UNet's last four outputs, and further steps hold nothing more.
+PROBE_STEPS = 5
 # 1, 4, 16, ... away from a prediction: simulated, 2 wastes probes on noise of 5 %, 8 overshoots on exact lines.
 _STEP_FACTOR = 4
 

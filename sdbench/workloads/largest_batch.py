@@ -9,12 +9,10 @@ from sdbench.backends.base import Backend, where_memory_ran_out
 from sdbench.probes.memory_limit import MemoryLimit, choose_host_limit, host_memory_bounded
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.outcome import BatchProbe, BatchSearch, MemoryFigures
-from sdbench.stats.batch_search import Tried, choose_next_batch, find_bracket
+from sdbench.stats.batch_search import PROBE_STEPS, Tried, choose_next_batch, find_bracket
 from sdbench.workloads.base import Findings, Session
 from sdbench.workloads.latency import time_call
 
-# PNDM keeps the UNet's last four outputs; further steps hold nothing more at once.
-PROBE_STEPS = 5
 _MESSAGE_CHARACTERS = 500
 
 

@@ -106,3 +106,15 @@ def test_what_can_run_or_is_worth_trying_is_not_skipped(
 
 def test_unknown_memory_is_no_reason_to_skip() -> None:
     assert reason_to_skip(Experiment(architecture="tiny"), "cpu", Unknown(reason="unread"), 900 * GIB, 4) is None
+
+
+def test_study_of_precision_costs_the_reference_and_every_length() -> None:
+    study = estimate(planned(workload="precision"), "cpu", 2)
+    calls = 2 * (1 + sum(range(10, 101, 5)) / 50) + 1
+    assert study.launch_s > calls * study.call_s
+    assert study.launch_s < 1.1 * calls * study.call_s
+
+
+def test_search_costs_more_the_further_it_may_go() -> None:
+    near, far = (planned(workload="largest-batch", batch_max=batch_max) for batch_max in (8, 256))
+    assert estimate(far, "cpu", 2).launch_s > estimate(near, "cpu", 2).launch_s
