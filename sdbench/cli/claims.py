@@ -5,11 +5,12 @@ import json
 from collections import Counter
 from itertools import groupby
 
+from sdbench.cli.runs import named_runs
 from sdbench.compare.claims import Score, claims_of, join_untested, score_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.errors import UserError
 from sdbench.plan.manifest_file import load_manifest
-from sdbench.store.bundle import find_runs, load_record
+from sdbench.store.bundle import load_record
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -18,7 +19,7 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         UserError: neither the runs nor ``--manifest`` bring claims.
     """
-    records = [load_record(run) for path in options.runs for run in find_runs(path)]
+    records = [load_record(run) for run in named_runs(options.runs)]
     claims = load_manifest(options.manifest).manifest.claims if options.manifest else claims_of(records)
     if not claims:
         raise UserError("these runs' manifests make no claims; name a manifest that does with --manifest")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sdbench.report.points import Measured, Source, name_device
+from sdbench.report.points import Measured, Source
 from sdbench.units import round_significant
 
 IMAGE_COUNT = 1000
@@ -23,7 +23,7 @@ class Cost:
 def cost_of_images(source: Source, measured: Measured) -> Cost | None:
     """Return what 1,000 images of an experiment cost on its machine, or None where no price is given."""
     record = measured.point.machine.record
-    price = source.prices.find(name_device(record), published=record.origin == "imported")
+    price = source.prices.find(record.device_name, published=record.origin == "imported")
     if price is None:
         return None
 
@@ -55,5 +55,5 @@ def cost_lines(source: Source, measured: Measured) -> list[str]:
 
 def unpriced_names(source: Source) -> list[str]:
     """Return the prices' names that no machine's name contains."""
-    devices = [name_device(machine.record).lower() for machine in source.machines]
+    devices = [machine.record.device_name.lower() for machine in source.machines]
     return [text for text in source.prices.by_name if not any(text.lower() in device for device in devices)]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sdbench.report.prices import NO_PRICES, Prices
-from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
     AnyOutcome,
@@ -220,7 +219,7 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
-    names = [name_device(record) + _origin_words(record) for record in records]
+    names = [record.device_name + _origin_words(record) for record in records]
     return tuple(
         name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
         for name, record in zip(names, records, strict=True)
@@ -232,18 +231,3 @@ def _origin_words(record: Record) -> str:
         return ""
     source = record.manifest.source
     return f" (published, {source.year})" if source and source.year else " (published)"
-
-
-def name_device(record: Record) -> str:
-    """Return the processor's model for a run on the CPU; for CUDA the name the worker saw, or else the fingerprint's.
-
-    The device's own word (``cpu``, ``cuda:0``) where no name is known.
-    """
-    hardware = record.fingerprint.hardware
-    if not record.device.startswith("cuda"):
-        return hardware.cpu_model.value if isinstance(hardware.cpu_model, Known) else record.device
-    for result in record.results:
-        for launch in launches_of(result.outcome):
-            return launch.environment.device_name
-    gpus = hardware.gpus.value if isinstance(hardware.gpus, Known) else ()
-    return next((gpu.name.value for gpu in gpus if isinstance(gpu.name, Known)), record.device)

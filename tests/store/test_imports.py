@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdbench.errors import UserError
-from sdbench.report.points import name_device
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import OutOfMemory, Published
 from sdbench.schema.record import Record
@@ -40,7 +39,7 @@ def import_one(*rows: LambdaRow, **changes: Any) -> Record:
 
 
 def named(*records: Record) -> list[tuple[Record, str]]:
-    return [(record, name_device(record)) for record in records]
+    return [(record, record.device_name) for record in records]
 
 
 def test_imported_folder_is_a_sound_record_with_its_source(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_what_the_source_does_not_say_is_unknown() -> None:
     assert gpu.fingerprint.hardware.cpu_model == Unknown(reason="not recorded by the source")
     assert cpu.fingerprint.hardware.cpu_model == Known(value="Xeon-7")
     assert gpu.wall_s == Unknown(reason="not recorded by the source")
-    assert (name_device(gpu), name_device(cpu)) == ("NVIDIA RTX A6000", "Xeon-7")
+    assert (gpu.device_name, cpu.device_name) == ("NVIDIA RTX A6000", "Xeon-7")
 
 
 def test_published_figure_says_how_it_was_made_and_what_is_open() -> None:

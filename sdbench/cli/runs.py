@@ -1,0 +1,23 @@
+"""From the paths on a command line to the runs they mean."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdbench.store.bundle import find_runs
+
+_TEXT_ENDINGS = (".md", ".csv")
+
+
+def named_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the runs that paths mean: a run, or a folder of runs.
+
+    Texts that lie beside records are left out and named, so that ``reports/reference/*`` may be written.
+    """
+    runs: list[Path] = []
+    for path in paths:
+        if path.suffix in _TEXT_ENDINGS and not path.is_dir():
+            print(f"sdbench: {path} is no record and left out", file=sys.stderr)
+        else:
+            runs += find_runs(path)
+    return runs
