@@ -2,4 +2,5 @@
 
 BACKENDS: dict[str, str] = {
     "pytorch": "sdbench.backends.pytorch",
+    "onnxruntime": "sdbench.backends.onnxruntime",
 }

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent, WorkerRequest
-from sdbench.worker.__main__ import die_with
+from sdbench.backends.orphans import die_with
 from tests.records import make_launch
 
 SHARED = (
