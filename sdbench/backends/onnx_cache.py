@@ -26,7 +26,7 @@ EXPORTER_VERSION = 1
 PARTS: tuple[ExportedPart, ...] = get_args(ExportedPart)
 GRAPH_NAME = "graph.onnx"
 MANIFEST_NAME = "export.json"
-_LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnxscript")
+_LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript")
 # 64 bits of a hash tell the exports of one machine apart; the whole key stands in the manifest and is compared.
 _KEY_DIGITS = 16
 _UNFINISHED = ".new-"
@@ -174,7 +174,8 @@ class _Wanted:
 
 
 def _make(
-    missing: Mapping[ExportedPart, _Wanted], export: Callable[[dict[ExportedPart, Path]], Mapping[ExportedPart, ExportFacts]]
+    missing: Mapping[ExportedPart, _Wanted],
+    export: Callable[[dict[ExportedPart, Path]], Mapping[ExportedPart, ExportFacts]],
 ) -> None:
     """Export into folders of their own, and put each in its place once it is whole and on the disk."""
     root = next(iter(missing.values())).root
@@ -209,7 +210,9 @@ def _prepared(found: Mapping[ExportedPart, CachedExport | str], notices: tuple[N
     parts: dict[ExportedPart, CachedExport] = {}
     for part, item in found.items():
         if not isinstance(item, CachedExport):
-            raise EnvironmentProblem(f"the export of the {part} is unusable as soon as written ({item}); check the disk")
+            raise EnvironmentProblem(
+                f"the export of the {part} is unusable as soon as written ({item}); check the disk"
+            )
         parts[part] = item
     return PreparedExports(parts, notices)
 
@@ -255,9 +258,7 @@ def _describe_file(path: Path) -> ExportedFile:
 
 
 def _notice(part: ExportedPart, reason: str) -> Notice:
-    return Notice(
-        code="export-rebuilt", message=f"the {part} was exported to ONNX again: {reason}", remedy=_REMEDY
-    )
+    return Notice(code="export-rebuilt", message=f"the {part} was exported to ONNX again: {reason}", remedy=_REMEDY)
 
 
 @contextmanager

@@ -146,14 +146,15 @@ def write_graph(part: str, network: Traceable, folder: Path) -> tuple[str, ...]:
         name: {dimension: free for dimension in dimensions} for name, dimensions in network.free_dimensions.items()
     }
     try:
-        program: Any = torch.onnx.export(
+        # In two steps: given the module, torch.onnx took 1.8 times as long (82 s against 46 s for the UNet of `tiny`).
+        traced = torch.export.export(
             network.module.eval(),
             tuple(network.inputs.values()),
-            input_names=list(network.inputs),
-            output_names=[OUTPUT_NAME],
-            dynamo=True,
             dynamic_shapes=(tuple(shapes.get(name, {}) for name in network.inputs),),
-            verbose=False,
+            strict=False,
+        )
+        program: Any = torch.onnx.export(
+            traced, input_names=list(network.inputs), output_names=[OUTPUT_NAME], dynamo=True, verbose=False
         )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         if where_memory_ran_out(error):

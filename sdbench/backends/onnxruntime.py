@@ -145,23 +145,43 @@ class OnnxruntimeBackend(DiffusersCall):
         experiment, sessions = self.experiment, {part: runner.session for part, runner in self._runners.items()}
         asked = make_options(self._settings, onnxruntime)
         options = [session.get_session_options() for session in sessions.values()]
-        weights = {
-            dtype for export in self._exports.parts.values() for dtype in export.manifest.facts.weights_dtypes
-        }
+        weights = {dtype for export in self._exports.parts.values() for dtype in export.manifest.facts.weights_dtypes}
         checks = [
-            *(check(f"execution provider of the {part}", self._settings.provider, {session.get_providers()[0]})
-              for part, session in sessions.items()),
-            *(check(f"execution provider of convolutions and matrix products of the {part}", self._settings.provider, heavy_providers(session))
-              for part, session in sessions.items()),
+            *(
+                check(f"execution provider of the {part}", self._settings.provider, {session.get_providers()[0]})
+                for part, session in sessions.items()
+            ),
+            *(
+                check(
+                    f"execution provider of convolutions and matrix products of the {part}",
+                    self._settings.provider,
+                    heavy_providers(session),
+                )
+                for part, session in sessions.items()
+            ),
             check("weights dtype", experiment.precision, weights),
-            check("output type", _OUTPUT_TYPES[experiment.precision], {session.get_outputs()[0].type for session in sessions.values()}),
+            check(
+                "output type",
+                _OUTPUT_TYPES[experiment.precision],
+                {session.get_outputs()[0].type for session in sessions.values()},
+            ),
             check("threads", str(self._settings.thread_count), {str(item.intra_op_num_threads) for item in options}),
-            check("graph optimization", asked.graph_optimization_level.name, {item.graph_optimization_level.name for item in options}),
+            check(
+                "graph optimization",
+                asked.graph_optimization_level.name,
+                {item.graph_optimization_level.name for item in options},
+            ),
             check("execution mode", asked.execution_mode.name, {item.execution_mode.name for item in options}),
             *verify_call(experiment, witness, images, self.unet_calls),
         ]
         if experiment.inter_op_threads is not None:
-            checks.append(check("inter-op threads", str(experiment.inter_op_threads), {str(item.inter_op_num_threads) for item in options}))
+            checks.append(
+                check(
+                    "inter-op threads",
+                    str(experiment.inter_op_threads),
+                    {str(item.inter_op_num_threads) for item in options},
+                )
+            )
         if self.device.type == "cuda":
             tf32 = {session.get_provider_options()[CUDA_PROVIDER]["use_tf32"] for session in sessions.values()}
             checks.append(check("TF32", "0", tf32))

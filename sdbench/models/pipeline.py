@@ -47,9 +47,7 @@ def build_pipeline(experiment: Experiment, device: str, cache_folder: Path) -> B
     )
 
 
-def build_pipeline_around(
-    experiment: Experiment, make_network: Callable[[str, Any], Any], cache_folder: Path
-) -> Any:
+def build_pipeline_around(experiment: Experiment, make_network: Callable[[str, Any], Any], cache_folder: Path) -> Any:
     """Return the pipeline of ``experiment`` around networks that something else runs, without loading any weights.
 
     ``make_network`` gets the name of a component and the config that the stock network of that component would have.
@@ -79,7 +77,11 @@ def dtype_of(precision: Precision) -> "torch.dtype":
 
 
 def _assemble(
-    experiment: Experiment, architecture: Architecture, classes: LibraryClasses, networks: dict[str, Any], tokenizer: Any
+    experiment: Experiment,
+    architecture: Architecture,
+    classes: LibraryClasses,
+    networks: dict[str, Any],
+    tokenizer: Any,
 ) -> Any:
     pipeline = classes.pipeline(
         **networks,
