@@ -123,15 +123,15 @@ def main() -> None:
         extra: [line for line in lines if not line.startswith("sdbench[")]
         for extra, lines in project["project"]["optional-dependencies"].items()
     }
-    run = project["project"]["dependencies"] + extras["cpu"]
+    run = project["project"]["dependencies"] + extras["model"]
     build = ["pip", "wheel", *project["build-system"]["requires"]]
-    cuda = run + extras["cuda"]
-    resolution = resolve([*build, *cuda, *extras["report"], *extras["dev"]])
+    cpu, cuda = run + extras["cpu"], run + extras["cuda"]
+    resolution = resolve([*build, *cpu, *extras["cuda"], *extras["report"], *extras["dev"]])
     pins = resolution.pins
     vocabulary = resolve([VOCABULARY], "--no-deps").pins
 
     write_lock("build", {name: pins[name] for name in resolution.closure(build)})
-    cpu_pins = {name: pins[name] for name in resolution.closure(run, without=CUDA_PACKAGE)}
+    cpu_pins = {name: pins[name] for name in resolution.closure(cpu, without=CUDA_PACKAGE)}
     write_lock("cpu", cpu_pins | vocabulary | {"torch": torch_cpu_pin(pins["torch"])})
     # A local build such as +cpu satisfies torch==VERSION but not torch===VERSION.
     exact_torch = {"torch": pins["torch"].replace("==", "===", 1)}

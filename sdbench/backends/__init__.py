@@ -3,4 +3,5 @@
 BACKENDS: dict[str, str] = {
     "onnxruntime": "sdbench.backends.onnxruntime",
     "pytorch": "sdbench.backends.pytorch",
+    "onnxruntime": "sdbench.backends.onnxruntime",
 }

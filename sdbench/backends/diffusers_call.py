@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sdbench.backends.base import Clock, DeviceMemory, Observation, WrongExecution
 from sdbench.backends.torch_phases import PhaseTimer
+from sdbench.errors import EnvironmentProblem
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment, at_batch
 from sdbench.schema.outcome import Check, Export, Notice, WorkerEnvironment
@@ -197,6 +198,20 @@ class DiffusersCall(ABC):
 
     @abstractmethod
     def _thread_count(self) -> int: ...
+
+
+def check_device(device: str) -> None:
+    """Do nothing when torch has ``device`` ("cpu", "cuda:0", ...).
+
+    Raises:
+        EnvironmentProblem: torch sees no CUDA device.
+    """
+    import torch
+
+    if device != "cpu" and not torch.cuda.is_available():
+        raise EnvironmentProblem(
+            f"torch {torch.__version__} sees no CUDA device for {device!r}; install the CUDA build and the driver"
+        )
 
 
 def make_arguments(experiment: Experiment, device: "torch.device", pipeline: Any) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.backends import torch_checks
-from sdbench.backends.diffusers_call import DiffusersCall
+from sdbench.backends.diffusers_call import DiffusersCall, check_device
 from sdbench.backends.torch_attention import choose_attention
-from sdbench.errors import EnvironmentProblem
 from sdbench.models.libraries import import_library_classes
 from sdbench.models.pipeline import build_pipeline, dtype_of
 from sdbench.models.pretrained import fetch_weights
@@ -24,10 +23,7 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     """
     import torch
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise EnvironmentProblem(
-            f"torch {torch.__version__} sees no CUDA device for {device!r}; install the CUDA build and the driver"
-        )
+    check_device(device)
     torch.set_num_threads(thread_count)
     if experiment.inter_op_threads is not None:
         torch.set_num_interop_threads(experiment.inter_op_threads)

@@ -64,6 +64,17 @@ def load_pretrained(
     return PretrainedParts(networks, _load_tokenizer(folder, classes, name), f"sha256:{sha256_of(hashes)}")
 
 
+def fetch_tokenizer(experiment: Experiment, classes: LibraryClasses, cache_folder: Path) -> Any:
+    """Return the tokenizer that belongs to pretrained weights.
+
+    Raises:
+        UserError: hub id or revision name no exact set of weights.
+        WeightsUnavailable: the files cannot be had, or hold no tokenizer of CLIP's.
+    """
+    folder = fetch_weights(experiment, cache_folder)
+    return _load_tokenizer(folder, classes, f"{experiment.hub_id} at {experiment.revision}")
+
+
 def load_network(folder: Path, component: str, classes: LibraryClasses, name: str) -> Any:
     """Return one network in fp32 on the CPU.
 

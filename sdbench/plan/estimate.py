@@ -1,5 +1,7 @@
 """Rough time and memory of an experiment before anything has run, and whether this machine can run it at all."""
 
+from importlib.util import find_spec
+
 from sdbench.models.architectures import load_architecture
 from sdbench.schema.base import Known, Model, Reading
 from sdbench.schema.experiment import DeviceKind, Experiment
@@ -32,6 +34,13 @@ _ACTIVATION_VALUES_PER_PIXEL = 2300
 _CALL_OVERHEAD_S = 0.02
 # The estimate is rough: only what is clearly too large is not tried.
 SKIP_RATIO = 1.5
+# torch's kernels of these names exist for CUDA only.
+_CUDA_ATTENTION = ("sdpa-cudnn", "sdpa-efficient", "xformers")
+# What an option needs beyond torch and diffusers, by the module's name.
+_MODULES_OF: dict[tuple[str, str], tuple[str, ...]] = {
+    ("backend", "onnxruntime"): ("onnxruntime", "onnx", "onnxscript"),
+    ("attention", "xformers"): ("xformers",),
+}
 _BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -96,8 +105,40 @@ def reason_to_skip(
             reason=f"the experiment is for {experiment.device}, this run is on {device}",
             remedy=f"run again with --device {experiment.device}",
         )
-    if experiment.tf32 and device == "cpu":
+    return (
+        (_lack_of_gpu(experiment) if device == "cpu" else None)
+        or _lack_of_packages(experiment)
+        or _lack_of_cpus_or_memory(experiment, device, memory_total_bytes, needed_bytes, cpu_count)
+    )
+
+
+def _lack_of_gpu(experiment: Experiment) -> Skipped | None:
+    if experiment.tf32:
         return Skipped(reason="TF32 exists only on NVIDIA GPUs", remedy="run it with --device cuda, or set tf32: false")
+    if experiment.attention in _CUDA_ATTENTION:
+        return Skipped(
+            reason=f"attention: {experiment.attention} needs an NVIDIA GPU",
+            remedy="run it with --device cuda, or choose another attention",
+        )
+    return None
+
+
+def _lack_of_packages(experiment: Experiment) -> Skipped | None:
+    for (option, value), modules in _MODULES_OF.items():
+        missing = [name for name in modules if getattr(experiment, option) == value and find_spec(name) is None]
+        if missing:
+            return Skipped(
+                reason=f"{option}: {value} needs the package{'s' * (len(missing) > 1)} {', '.join(missing)}, "
+                "not installed here",
+                remedy=f"install {', '.join(missing)} (the lock files name the versions sdbench was tried with), "
+                f"or choose another {option}",
+            )
+    return None
+
+
+def _lack_of_cpus_or_memory(
+    experiment: Experiment, device: DeviceKind, memory_total_bytes: Reading[int], needed_bytes: int, cpu_count: int
+) -> Skipped | None:
     if experiment.threads is not None and experiment.threads > cpu_count:
         return Skipped(
             reason=f"{experiment.threads} threads are asked for, this process may use {cpu_count} CPUs",

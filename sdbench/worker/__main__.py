@@ -1,15 +1,13 @@
 """``python -m sdbench.worker FD PARENT``: read a request on standard input, measure, write events to FD."""
 
-import ctypes
 import faulthandler
 import os
 import signal
 import sys
 from typing import BinaryIO
 
+from sdbench.backends.orphans import die_with
 from sdbench.worker.events import EventWriter
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(arguments: list[str]) -> int:
@@ -32,13 +30,6 @@ def measure_and_report(stream: BinaryIO) -> int:
         events.say_failure(error)
         sys.excepthook(type(error), error, error.__traceback__)
     return 0
-
-
-def die_with(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its supervisor dies, also when that has already happened."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 if __name__ == "__main__":

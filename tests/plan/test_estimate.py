@@ -72,6 +72,9 @@ def test_launch_counts_every_call_that_its_budget_allows() -> None:
         ({"device": "cuda"}, "cpu", GIB, "the experiment is for cuda, this run is on cpu", "--device cuda"),
         ({"device": "cpu"}, "cuda", GIB, "the experiment is for cpu, this run is on cuda", "--device cpu"),
         ({"tf32": True}, "cpu", GIB, "TF32 exists only on NVIDIA GPUs", "tf32: false"),
+        ({"attention": "sdpa-cudnn"}, "cpu", GIB, "attention: sdpa-cudnn needs an NVIDIA GPU", "--device cuda"),
+        ({"attention": "sdpa-efficient"}, "cpu", GIB, "attention: sdpa-efficient needs an NVIDIA GPU", "--device cuda"),
+        ({"attention": "xformers"}, "cpu", GIB, "attention: xformers needs an NVIDIA GPU", "--device cuda"),
         ({"threads": 5}, "cpu", GIB, "5 threads are asked for, this process may use 4 CPUs", "at most 4"),
         ({}, "cpu", 13 * GIB, "needs about 13.0 GiB of host memory, this machine has 8.00 GiB", "smaller batch"),
     ],
@@ -93,6 +96,8 @@ def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
         ({}, "cpu", 8 * GIB),
         ({"device": "cpu", "threads": 4}, "cpu", GIB),
         ({"device": "cuda", "tf32": True}, "cuda", GIB),
+        ({"attention": "sdpa-flash"}, "cpu", GIB),
+        ({"attention": "sdpa-cudnn"}, "cuda", GIB),
         ({}, "cuda", 900 * GIB),
     ],
     ids=str,
@@ -102,6 +107,40 @@ def test_what_can_run_or_is_worth_trying_is_not_skipped(
 ) -> None:
     experiment = Experiment(architecture="tiny", **options)
     assert reason_to_skip(experiment, device, Known(value=8 * GIB), needed_bytes, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "absent", "reason"),
+    [
+        (
+            {"attention": "xformers"},
+            ("xformers",),
+            "attention: xformers needs the package xformers, not installed here",
+        ),
+        (
+            {"backend": "onnxruntime"},
+            ("onnx", "onnxscript"),
+            "backend: onnxruntime needs the packages onnx, onnxscript, not installed here",
+        ),
+        (
+            {"backend": "onnxruntime"},
+            ("onnxruntime",),
+            "backend: onnxruntime needs the package onnxruntime, not installed here",
+        ),
+    ],
+    ids=str,
+)
+def test_option_whose_package_is_not_installed_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], absent: tuple[str, ...], reason: str
+) -> None:
+    monkeypatch.setattr("sdbench.plan.estimate.find_spec", lambda name: None if name in absent else object())
+    experiment = Experiment(architecture="tiny", **options)
+    skipped = reason_to_skip(experiment, "cuda", Known(value=8 * GIB), GIB, 4)
+    assert skipped is not None
+    assert skipped.reason == reason
+    assert ", ".join(absent) in skipped.remedy
+    monkeypatch.setattr("sdbench.plan.estimate.find_spec", lambda _name: object())
+    assert reason_to_skip(experiment, "cuda", Known(value=8 * GIB), GIB, 4) is None
 
 
 def test_unknown_memory_is_no_reason_to_skip() -> None:

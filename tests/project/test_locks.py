@@ -73,7 +73,7 @@ def test_there_is_no_lock_that_these_tests_overlook() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "lock"),
-    [(None, "cpu"), (None, "cuda"), ("cpu", "cpu"), ("cpu", "cuda"), ("report", "report"), ("dev", "dev")],
+    [(None, "cpu"), (None, "cuda"), ("model", "cpu"), ("model", "cuda"), *((name, name) for name in NAMES[1:])],
 )
 def test_lock_holds_the_versions_of_the_project(extra: str | None, lock: str) -> None:
     wanted = project_pins(extra)
@@ -81,9 +81,15 @@ def test_lock_holds_the_versions_of_the_project(extra: str | None, lock: str) ->
     assert {name: pins.get(name) for name in wanted} == wanted
 
 
-def test_every_extra_has_a_lock() -> None:
+def test_every_extra_has_a_lock_but_the_one_that_two_share() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) <= set(NAMES)
+    assert set(project["optional-dependencies"]) - set(NAMES) == {"model"}
+
+
+def test_each_lock_holds_the_one_build_of_onnxruntime_that_fits() -> None:
+    builds = {"onnxruntime", "onnxruntime-gpu"}
+    assert builds & set(locked("cpu")) == {"onnxruntime"}
+    assert builds & set(locked("cuda")) == {"onnxruntime-gpu"}
 
 
 def test_locks_agree_where_they_overlap() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sdbench.backends.orphans import die_with
 from sdbench.schema.base import Unknown
 from sdbench.schema.outcome import BatchProbe, BatchSearch
 from sdbench.schema.wire import (
@@ -20,7 +21,6 @@ from sdbench.schema.wire import (
     WorkerEvent,
     WorkerRequest,
 )
-from sdbench.worker.__main__ import die_with
 from tests.records import make_launch
 
 SHARED = (

@@ -1,0 +1,215 @@
+"""Sessions of onnxruntime: opened as asked, refused where something else would run, fed with torch's own memory."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdbench.backends.base import WrongExecution
+from sdbench.backends.onnx_export import OUTPUT_NAME
+from sdbench.errors import EnvironmentProblem
+from sdbench.schema.experiment import Experiment
+
+if TYPE_CHECKING:
+    import torch
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+# Where nearly all arithmetic is; shapes and indices are the CPU's on every device.
+HEAVY_OPERATORS = frozenset({"Conv", "MatMul", "Gemm", "FusedMatMul", "FusedConv", "Attention", "MultiHeadAttention"})
+# onnx/onnx.proto, TensorProto.DataType.
+_ELEMENT_TYPES = {"torch.float32": 1, "torch.int64": 7, "torch.float16": 10, "torch.bfloat16": 16}
+_ERROR_LEVEL = 3  # onnxruntime's OrtLoggingLevel: its warnings are about nodes put on the CPU on purpose
+_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+_SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
+_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|ALLOC_FAILED|Available memory of")
+_OPERATORS = (
+    re.compile(r"implementation for (\w+)"),
+    re.compile(r"No Op registered for (\w+)"),
+    re.compile(r"Fatal error: ([\w.:]+)"),
+    re.compile(r"of operator \((\w+)\)"),
+    re.compile(r"node \(?'?(\w+)"),
+)
+
+
+class SessionFailed(Exception):
+    """onnxruntime cannot open an exported network; the message names the part, and the operator where there is one."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How every part of a pipeline is to run."""
+
+    experiment: Experiment
+    device: str
+    thread_count: int
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that is asked for."""
+        return CPU_PROVIDER if self.device == "cpu" else CUDA_PROVIDER
+
+
+def check_provider(device: str, onnxruntime: Any) -> None:
+    """Do nothing when the installed onnxruntime can run on ``device``.
+
+    Raises:
+        EnvironmentProblem: it was built without CUDA.
+    """
+    if device == "cpu":
+        return
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        raise EnvironmentProblem(
+            f"onnxruntime {onnxruntime.__version__} has no {CUDA_PROVIDER}, which {device!r} needs; "
+            "install onnxruntime-gpu in its place (make TORCH_BUILD=cuda)"
+        )
+
+
+def open_session(part: str, graph: Path, settings: SessionSettings) -> Any:
+    """Return the session of one part.
+
+    Raises:
+        SessionFailed: onnxruntime cannot run the graph.
+        WrongExecution: another execution provider than the one asked for would run it.
+        MemoryError: the host's memory does not suffice; torch.OutOfMemoryError for the device's.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(
+            str(graph), make_options(settings, onnxruntime), providers=[_provider_entry(settings)]
+        )
+    except runtime_errors() as error:
+        raise explain(error, part, settings.device) from error
+    # Otherwise a session that fails later starts again on the CPU.
+    session.disable_fallback()
+    found = session.get_providers()[0]
+    if found != settings.provider:
+        raise WrongExecution(f"execution provider of the {part}: asked {settings.provider}, found {found}")
+    return session
+
+
+def make_options(settings: SessionSettings, onnxruntime: Any) -> Any:
+    """Return the options of a session; those that an experiment leaves open are onnxruntime's own."""
+    experiment = settings.experiment
+    options = onnxruntime.SessionOptions()
+    level = _LEVELS[experiment.graph_optimization]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.intra_op_num_threads = settings.thread_count
+    if experiment.inter_op_threads is not None:
+        options.inter_op_num_threads = experiment.inter_op_threads
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    # With it the second run at 512x512 took twice as long and 9 GiB.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _ERROR_LEVEL
+    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    return options
+
+
+def heavy_providers(session: Any) -> set[str]:
+    """Return which execution providers the convolutions and matrix products of a session were assigned to."""
+    return {
+        group.ep_name
+        for group in session.get_provider_graph_assignment_info()
+        for node in group.get_nodes()
+        if node.op_type in HEAVY_OPERATORS
+    }
+
+
+class GraphRunner:
+    """Runs one part on tensors where they lie: nothing is copied between torch and onnxruntime."""
+
+    def __init__(self, part: str, session: Any, device: "torch.device") -> None:
+        self.part = part
+        self.session = session
+        self._device = device
+
+    def run(self, inputs: "Mapping[str, torch.Tensor]", output: "torch.Tensor") -> "torch.Tensor":
+        """Return ``output`` filled with what the graph makes of ``inputs``; all lie on the session's device.
+
+        Raises:
+            MemoryError: the host's memory ran out; torch.OutOfMemoryError for the device's.
+        """
+        binding = self.session.io_binding()
+        held = {name: tensor.contiguous() for name, tensor in inputs.items()}
+        for name, tensor in held.items():
+            binding.bind_input(name, *self._place_of(tensor))
+        binding.bind_output(OUTPUT_NAME, *self._place_of(output))
+        self._wait_for_torch()
+        try:
+            self.session.run_with_iobinding(binding)
+        except runtime_errors() as error:
+            raise explain(error, self.part, str(self._device)) from error
+        binding.synchronize_outputs()
+        return output
+
+    def shrink(self) -> None:
+        """Run the smallest input once and give back what onnxruntime's arenas then hold without need."""
+        import numpy as np
+        import onnxruntime
+
+        # Any small number does for a free dimension.
+        shapes = {item.name: [8 if isinstance(n, str) else n for n in item.shape] for item in self.session.get_inputs()}
+        types = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+        inputs = {
+            item.name: np.zeros(shapes[item.name], types[item.type])
+            for item in self.session.get_inputs()
+            if item.type in types
+        }
+        if len(inputs) < len(shapes):  # bf16, which numpy does not have
+            return
+        run_options = onnxruntime.RunOptions()
+        arenas = "cpu:0" if self._device.type == "cpu" else f"cpu:0;gpu:{self._device.index or 0}"
+        run_options.add_run_config_entry(_SHRINK_ARENA, arenas)
+        self.session.run(None, inputs, run_options)
+
+    def _place_of(self, tensor: "torch.Tensor") -> tuple[str, int, int, tuple[int, ...], int]:
+        """Return a tensor's device, its index, and the element type, shape and address, as onnxruntime wants them."""
+        device = tensor.device
+        return device.type, device.index or 0, _ELEMENT_TYPES[str(tensor.dtype)], tuple(tensor.shape), tensor.data_ptr()
+
+    def _wait_for_torch(self) -> None:
+        """Wait until the inputs are computed: onnxruntime works on a stream of its own, and waits for that itself."""
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.current_stream(self._device).synchronize()
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises; its exceptions have no common base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    errors = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (*errors, RuntimeError, MemoryError)
+
+
+def explain(error: Exception, part: str, device: str) -> Exception:
+    """Return the exception to raise for one of onnxruntime's: of memory, or one that names the operator."""
+    text = str(error)
+    if isinstance(error, MemoryError) or _MEMORY.search(text):
+        if device == "cpu":
+            return MemoryError(f"onnxruntime ran out of memory in the {part}: {text}")
+        import torch
+
+        return torch.OutOfMemoryError(f"onnxruntime ran out of memory in the {part}: {text}")
+    operator = next((match[1] for pattern in _OPERATORS if (match := pattern.search(text))), None)
+    subject = f"the operator {operator} of the {part}" if operator else f"the {part}"
+    return SessionFailed(f"onnxruntime cannot run {subject}: {text}; use backend: pytorch, or another precision")
+
+
+def _provider_entry(settings: SessionSettings) -> Any:
+    if settings.device == "cpu":
+        return CPU_PROVIDER
+    index = settings.device.partition(":")[2] or "0"
+    # TF32 is on by default there; an fp32 experiment means fp32.
+    return (CUDA_PROVIDER, {"device_id": index, "use_tf32": "0"})
