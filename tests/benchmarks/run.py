@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sdbench.cli.run import cache_folder
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.figures import Figure, format_table
+from tests.benchmarks.search import measure_search
 from tests.benchmarks.share import NAME, find_newest_record, read_share
+from tests.benchmarks.study_grid import measure_study_grid
 from tests.benchmarks.supervisor import measure_supervisor
 
 
@@ -21,20 +24,32 @@ def main() -> None:
     parser.add_argument(
         "--record", type=Path, metavar="RUN", help="run of quick.yaml (default: the newest under results/)"
     )
-    record = parser.parse_args().record or find_newest_record(Path("results"))
+    parser.add_argument("--without-full-size", action="store_true", help="leave out what takes minutes and 14 GiB")
+    options = parser.parse_args()
+    record = options.record or find_newest_record(Path("results"))
     # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
     parts: dict[str, Callable[[], list[Figure]]] = {
         "light commands": measure_commands,
         "supervisor": measure_supervisor,
         "measuring loop": _measure_overhead,
         "full-size point": lambda: _share(record),
+        "search": measure_search,
+        "study's grid": measure_study_grid,
     }
+    if not options.without_full_size:
+        parts["full-size UNet"] = _measure_unet
     figures: list[Figure] = []
     for name, measure in parts.items():
         started_s = time.monotonic()
         figures += measure()
         sys.stderr.write(f"measured in {time.monotonic() - started_s:.0f} s: {name}\n")
     sys.stdout.write(format_table(figures) + "\n")
+
+
+def _measure_unet() -> list[Figure]:
+    from tests.benchmarks.onnxruntime_unet import measure_unet
+
+    return measure_unet(cache_folder())
 
 
 def _measure_overhead() -> list[Figure]:
