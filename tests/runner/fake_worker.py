@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.backends.orphans import die_with
+from sdbench.schema.wire import FailureEvent, Measurement, ResultEvent, SampleEvent, StageEvent, WorkerRequest
 from tests.records import make_launch
 
 SHARED = (
