@@ -1,7 +1,6 @@
 """What runs the model. A backend is one module with ``open_backend(...)`` and one line here."""
 
 BACKENDS: dict[str, str] = {
-    "onnxruntime": "sdbench.backends.onnxruntime",
     "pytorch": "sdbench.backends.pytorch",
     "onnxruntime": "sdbench.backends.onnxruntime",
 }

@@ -181,11 +181,13 @@ def _make(
     root = next(iter(missing.values())).root
     for stale in root.glob(f"{_UNFINISHED}*"):  # of a process that was killed: the lock is held by this one
         shutil.rmtree(stale, ignore_errors=True)
-    folders = {part: Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root)) for part in missing}
+    with _written(root):
+        folders = {part: Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root)) for part in missing}
     try:
         facts = export(folders)
-        for part, item in missing.items():
-            _publish(folders[part], item, facts[part])
+        with _written(root):
+            for part, item in missing.items():
+                _publish(folders[part], item, facts[part])
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -264,15 +266,22 @@ def _notice(part: ExportedPart, reason: str) -> Notice:
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Hold the cache alone: of two processes that need the same export, the second waits and finds it."""
-    try:
+    with _written(root):
         root.mkdir(parents=True, exist_ok=True)
-        with (root / ".lock").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        stream = (root / ".lock").open("a")
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _written(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {root}: {error.strerror}; check the folder and the free space"
-        ) from error
+        ) from None
 
 
 def _sync(path: Path) -> None:

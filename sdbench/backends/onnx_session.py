@@ -31,11 +31,11 @@ _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
 _MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|ALLOC_FAILED|Available memory of")
 _OPERATORS = (
+    re.compile(r"while running (\w+) node"),
     re.compile(r"implementation for (\w+)"),
     re.compile(r"No Op registered for (\w+)"),
     re.compile(r"Fatal error: ([\w.:]+)"),
     re.compile(r"of operator \((\w+)\)"),
-    re.compile(r"node \(?'?(\w+)"),
 )
 
 

@@ -119,7 +119,7 @@ class OnnxruntimeBackend(DiffusersCall):
                 *notices,
                 Notice(
                     code="computes-in-fp32",
-                    message="onnxruntime computes fp16 networks in fp32 on the CPU, with casts around nearly every node",
+                    message="onnxruntime computes fp16 networks in fp32 on the CPU, with casts around most nodes",
                     remedy="do not read its accuracy as that of fp16; use fp32 on the CPU",
                 ),
             )

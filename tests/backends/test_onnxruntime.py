@@ -1,0 +1,201 @@
+"""The real pipeline on the tiny architecture with its networks in onnxruntime, against the same in torch."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sdbench.backends import onnx_session, onnxruntime, pytorch
+from sdbench.backends.base import WrongExecution
+from sdbench.backends.onnx_session import CPU_PROVIDER, SessionSettings, check_provider, open_session
+from sdbench.backends.onnxruntime import OnnxruntimeBackend
+from sdbench.errors import EnvironmentProblem
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import Notice, Stage
+from sdbench.worker.clock import MonotonicClock
+
+# Both compute in fp32 and sum in another order: the decoded pictures differed by 5e-6 (of 1) at most, after up to 5
+# UNet calls and in every size tried. A hundredth of that room lies between it and half a step of 1/255, so a byte
+# differs only where the value lies on the edge between two bytes, and then by one.
+FLOAT_TOLERANCE = 5e-5
+BYTE_TOLERANCE = 1
+
+
+def tiny(**options: Any) -> Experiment:
+    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 2, **options})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the exports of tiny in fp32: 65 s on one core, and 2 s on every later use."""
+    folder = tmp_path_factory.mktemp("cache")
+    stages: list[Stage] = []
+    onnxruntime.fetch(tiny(backend="onnxruntime"), folder, stages.append)
+    assert stages == ["export"]
+    return folder
+
+
+def open_tiny(cache: Path, **options: Any) -> OnnxruntimeBackend:
+    return onnxruntime.open_backend(tiny(backend="onnxruntime", **options), "cpu", cache, options.get("threads", 1))
+
+
+def differences(ours: Any, others: Any) -> list[float]:
+    import numpy as np
+
+    return [
+        float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max())
+        for one, other in zip(ours, others, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch": 2},
+        {"height": 128, "width": 72},
+        {"guidance_scale": 1.0, "negative_prompt": "blurred"},
+        {"scheduler": "euler"},
+    ],
+    ids=str,
+)
+def test_pictures_agree_with_those_of_torch(cache: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    ours = open_tiny(cache, **options)
+    theirs = pytorch.open_backend(tiny(**options), "cpu", tmp_path, 1)
+    assert max(differences(ours.generate(), theirs.generate())) <= BYTE_TOLERANCE
+    trajectory = ours.decode_run(3, every_call=True), theirs.decode_run(3, every_call=True)
+    assert max(differences(*trajectory)) <= FLOAT_TOLERANCE
+    assert ours.describe().weights_digest == theirs.describe().weights_digest
+    assert ours.describe().parameter_count == theirs.describe().parameter_count
+
+
+def test_observed_call_passes_its_checks_and_has_its_phases(cache: Path) -> None:
+    backend = open_tiny(cache, batch=2)
+    seen = backend.observe(MonotonicClock())
+    assert all(check.passed for check in seen.checks)
+    assert seen.finite == (True, True)
+    assert len(seen.denoise_steps_s) == backend.unet_calls
+    assert min(seen.phases_s.values()) > 0
+    assert not any((backend.pipeline.unet._forward_pre_hooks, backend.pipeline.vae.decoder._forward_hooks))
+
+
+def test_found_exports_are_not_made_again_and_are_described(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "export_in_child", pytest.fail)
+    onnxruntime.fetch(tiny(backend="onnxruntime"), cache, pytest.fail)
+    exports = open_tiny(cache).exports()
+    assert {export.part for export in exports} == {"unet", "vae_decoder", "text_encoder"}
+    assert all(export.cached and export.size_bytes > 2**20 and export.export_s > 0 for export in exports)
+
+
+def test_environment_names_the_backend_its_version_and_threads(cache: Path) -> None:
+    from importlib.metadata import version
+
+    environment = open_tiny(cache).describe()
+    assert (environment.backend, environment.backend_version) == ("onnxruntime", version("onnxruntime"))
+    assert (environment.threads, environment.device, environment.unet_calls) == (1, "cpu", 3)
+
+
+def test_options_reach_the_sessions(cache: Path) -> None:
+    import onnxruntime as library
+
+    backend = open_tiny(cache, graph_optimization="basic", inter_op_threads=3, threads=2)
+    checks = {check.name: check.found for check in backend.observe(MonotonicClock()).checks}
+    assert checks["graph optimization"] == "ORT_ENABLE_BASIC"
+    assert (checks["threads"], checks["inter-op threads"], checks["execution mode"]) == ("2", "3", "ORT_PARALLEL")
+    options = backend._runners["unet"].session.get_session_options()
+    assert options.graph_optimization_level == library.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    assert (options.intra_op_num_threads, options.inter_op_num_threads, options.enable_mem_pattern) == (2, 3, False)
+
+
+def test_graph_optimization_other_than_asked_is_a_failure(cache: Path) -> None:
+    backend = open_tiny(cache)
+    asked = tiny(backend="onnxruntime", graph_optimization="disabled")
+    backend._settings = dataclasses.replace(backend._settings, experiment=asked)
+    with pytest.raises(WrongExecution, match="graph optimization: asked ORT_DISABLE_ALL, found ORT_ENABLE_ALL"):
+        backend.observe(MonotonicClock())
+
+
+def test_weights_in_another_type_are_a_failure(cache: Path) -> None:
+    backend = open_tiny(cache)
+    backend.experiment = Experiment.model_validate(dict(backend.experiment) | {"precision": "fp16"})
+    with pytest.raises(WrongExecution, match=r"weights dtype: asked fp16, found fp32; output type"):
+        backend.observe(MonotonicClock())
+
+
+def test_nodes_on_another_provider_are_a_failure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = open_tiny(cache)
+    monkeypatch.setattr(onnxruntime, "heavy_providers", lambda _session: {CPU_PROVIDER, "AzureExecutionProvider"})
+    with pytest.raises(WrongExecution, match="convolutions and matrix products of the unet"):
+        backend.observe(MonotonicClock())
+
+
+def test_provider_that_fell_back_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime as library
+
+    noted: dict[str, Any] = {}
+
+    class FakeSession:
+        def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+            noted["providers"] = providers
+
+        def disable_fallback(self) -> None:
+            noted["fallback"] = "disabled"
+
+        def get_providers(self) -> list[str]:
+            return [CPU_PROVIDER]
+
+    monkeypatch.setattr(library, "InferenceSession", FakeSession)
+    settings = SessionSettings(tiny(backend="onnxruntime"), "cuda:1", 2)
+    with pytest.raises(WrongExecution, match="asked CUDAExecutionProvider, found CPUExecutionProvider"):
+        open_session("unet", Path("graph.onnx"), settings)
+    assert noted == {
+        "providers": [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})],
+        "fallback": "disabled",
+    }
+
+
+def test_build_without_cuda_is_a_problem_of_the_machine() -> None:
+    library = SimpleNamespace(__version__="1.0", get_available_providers=lambda: [CPU_PROVIDER])
+    check_provider("cpu", library)
+    with pytest.raises(EnvironmentProblem, match=r"onnxruntime 1\.0 has no CUDAExecutionProvider.*onnxruntime-gpu"):
+        check_provider("cuda:0", library)
+
+
+def test_libraries_of_cuda_are_loaded_where_onnxruntime_can() -> None:
+    loaded: list[str] = []
+    library = SimpleNamespace(
+        preload_dlls=lambda: loaded.append("CUDA"),
+        get_available_providers=lambda: [onnx_session.CUDA_PROVIDER, CPU_PROVIDER],
+    )
+    check_provider("cuda:0", library)
+    assert loaded == ["CUDA"]
+
+
+def test_another_batch_runs_in_the_same_sessions(cache: Path) -> None:
+    backend = open_tiny(cache)
+    other = backend.with_batch(3, 1)
+    assert len(other.generate()) == 3
+    assert other._runners is backend._runners
+
+
+def test_recovered_backend_gives_the_same_pictures(cache: Path) -> None:
+    backend = open_tiny(cache)
+    before = backend.generate()[0].tobytes()
+    backend.recover()
+    assert backend.generate()[0].tobytes() == before
+
+
+def test_rebuilt_export_and_fp16_on_the_cpu_are_notices(cache: Path) -> None:
+    backend = open_tiny(cache)
+    rebuilt = Notice(code="export-rebuilt", message="the unet was exported again", remedy="none")
+    backend._exports = dataclasses.replace(backend._exports, notices=(rebuilt,))
+    assert [notice.code for notice in backend.notices()] == ["synthetic-weights", "export-rebuilt"]
+    backend.experiment = Experiment.model_validate(dict(backend.experiment) | {"precision": "fp16"})
+    assert [notice.code for notice in backend.notices()][2:] == ["computes-in-fp32"]
+
+
+def test_torch_is_not_asked_for_the_memory_of_onnxruntime(cache: Path) -> None:
+    peaks = open_tiny(cache).read_peaks()
+    assert "onnxruntime allocates for itself" in str(peaks.allocated_peak_bytes)
