@@ -58,10 +58,14 @@ def run(session: Session) -> Findings:
 
 
 def resident(figures: MemoryFigures, backend: Backend) -> Reading[int]:
-    """Return the figure that runs out first (bytes): torch's reserved peak on a GPU, resident memory on the host."""
-    if backend.device_memory_limit_bytes() is not None:
-        return figures.torch_reserved_peak_bytes
-    return figures.host_rss_peak_bytes
+    """Return the figure that runs out first (bytes): torch's reserved peak on a GPU, resident memory on the host.
+
+    Where torch does not allocate itself, what the driver charges to the process stands for its peak.
+    """
+    if backend.device_memory_limit_bytes() is None:
+        return figures.host_rss_peak_bytes
+    reserved = figures.torch_reserved_peak_bytes
+    return reserved if isinstance(reserved, Known) else figures.device_process_bytes
 
 
 def _choose_limit(backend: Backend, asked_bytes: int | None) -> MemoryLimit:
