@@ -3,6 +3,7 @@
 This is the search. Its answer is measured afterwards in fresh processes, as any other batch.
 """
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 from sdbench.backends.base import Backend, where_memory_ran_out
@@ -14,6 +15,8 @@ from sdbench.workloads.base import Findings, Session
 from sdbench.workloads.latency import time_call
 
 _MESSAGE_CHARACTERS = 500
+# All that oneDNN says when it gets no memory. It has other reasons too, but not for a network that has just run.
+_ONEDNN = re.compile(r"could not (create|execute) a primitive|could not create a memory")
 
 
 def run(session: Session) -> Findings:
@@ -27,7 +30,7 @@ def run(session: Session) -> Findings:
     session.say_stage("probe")
     while (batch := _choose_batch(probes, limit, loaded, experiment.batch_max)) is not None:
         session.say_probing(batch)
-        probe = _probe(session, backend, batch, limit)
+        probe = _probe(session, backend, batch, limit, ran_before=any(probe.fits for probe in probes))
         session.say_probe(probe)
         probes.append(probe)
         first_call_s = probe.wall_s if first_call_s is None else first_call_s
@@ -77,8 +80,8 @@ def _choose_limit(backend: Backend, asked_bytes: int | None) -> MemoryLimit:
     return MemoryLimit(device_bytes, "what is free on the device and what torch holds")
 
 
-def _probe(session: Session, backend: Backend, batch: int, limit: MemoryLimit) -> BatchProbe:
-    """Return what one call with ``batch`` images gave."""
+def _probe(session: Session, backend: Backend, batch: int, limit: MemoryLimit, *, ran_before: bool) -> BatchProbe:
+    """Return what one call with ``batch`` images gave; ``ran_before`` tells that a smaller batch has run here."""
     session.reset_memory()
     started_s = session.clock.now_s()
     message = ""
@@ -90,7 +93,7 @@ def _probe(session: Session, backend: Backend, batch: int, limit: MemoryLimit) -
         if isinstance(peak, Known) and peak.value > limit.limit_bytes:
             message = f"its peak of {peak.value} bytes is above the limit"
     except (RuntimeError, MemoryError) as error:
-        if where_memory_ran_out(error) is None:
+        if where_memory_ran_out(error) is None and not (ran_before and _ONEDNN.search(str(error))):
             raise
         message = str(error)[:_MESSAGE_CHARACTERS]
     backend.recover()

@@ -94,11 +94,19 @@ def test_no_image_at_all_is_an_answer_too() -> None:
     assert study.largest_batch == 0
 
 
-def test_another_error_than_memory_ends_the_search() -> None:
-    machine = Machine(FakeClock(), [1.0], capacity=0, error=RuntimeError("a broken kernel"))
+@pytest.mark.parametrize("message", ["a broken kernel", "could not create a primitive"])
+def test_another_error_than_memory_ends_the_search(message: str) -> None:
+    machine = Machine(FakeClock(), [1.0], capacity=0, error=RuntimeError(message))
     experiment = make_experiment(workload="largest-batch")
-    with pytest.raises(RuntimeError, match="a broken kernel"):
+    with pytest.raises(RuntimeError, match=message):
         largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment))
+
+
+def test_kernel_that_fails_after_a_smaller_batch_ran_has_no_memory() -> None:
+    machine = Machine(FakeClock(), [1.0], capacity=20, error=RuntimeError("could not create a primitive"))
+    found = largest_batch.run(MachineSession(machine, Protocol(), experiment=make_experiment(workload="largest-batch")))
+    assert isinstance(found.study, BatchSearch)
+    assert found.study.largest_batch == 20
 
 
 def test_probes_take_no_more_steps_than_hold_the_most_memory() -> None:
