@@ -101,7 +101,7 @@ def test_scorecard_has_a_verdict_with_its_value_and_tone() -> None:
     section = find_section(build_view((make_record(manifest=manifest, results=results),)), "claims")
     scorecard, deviations = section.tables
     assert column(scorecard, "Verdict") == ["reproduced"]
-    assert scorecard.rows[0][2].tone == "good"
+    assert scorecard.rows[0][1].tone == "good"
     assert column(scorecard, "measured")[0].startswith("0.500 [")
     assert column(deviations, "Deviation") == ["fewer steps"]
     assert scorecard.caption == "1 claim: 1 reproduced"
@@ -158,5 +158,5 @@ def test_searched_batch_stands_in_the_row_names_and_on_the_throughput_line() -> 
 def test_report_without_studies_says_so() -> None:
     view = build_view((make_record(),))
     assert find_section(view, "precision").paragraphs == ("Nothing was compared.",)
-    assert find_section(view, "capacity").paragraphs == ("The largest batch was not searched.",)
+    assert find_section(view, "capacity").paragraphs == ("No search for the largest batch has ended.",)
     assert find_section(view, "claims").paragraphs == ("The manifest makes no claims.",)

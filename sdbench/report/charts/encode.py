@@ -17,6 +17,10 @@ POINT_SIZE_PX2 = 55
 # A log axis has no zero: these leave room for the outermost whiskers.
 _LOG_ROOM_LOW, _LOG_ROOM_HIGH = 0.8, 1.15
 _LINEAR_ROOM = 1.05
+# Below this share of filled places a chart is mostly empty rows.
+_DENSE_RATIO = 0.5
+# Parts what makes a row its own from what its label shows: the machine's name stands beside the value.
+_SEPARATOR = " § "
 _DECADES_WITH_ALL_TICKS = 4
 
 
@@ -43,11 +47,23 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def rows_drawing(alt: Altair, machines: tuple[str, ...], rows: list[Row]) -> Drawing:
-    """Return a drawing with one row per experiment; several machines lie below each other within it."""
+    """Return a drawing with one row per experiment; several machines lie below each other within it.
+
+    Where few machines have an experiment each pair has a row of its own, because Vega keeps room for every machine.
+    """
+    if len(machines) == 1:
+        return alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("label:N", title=None, sort=None))
+    if _is_sparse(machines, rows):
+        named = [row | {"row": f"{row['label']}{_SEPARATOR}{row['machine']}"} for row in rows]
+        axis = alt.Axis(labelExpr=f"split(datum.label, '{_SEPARATOR}')[0]")
+        return alt.Chart(alt.Data(values=named)).encode(y=alt.Y("row:N", title=None, sort=None, axis=axis))
     drawing = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("label:N", title=None, sort=None))
-    if len(machines) > 1:
-        drawing = drawing.encode(yOffset=alt.YOffset("machine:N", sort=list(machines)))
-    return drawing
+    return drawing.encode(yOffset=alt.YOffset("machine:N", sort=list(machines)))
+
+
+def _is_sparse(machines: tuple[str, ...], rows: list[Row]) -> bool:
+    pairs = {(row["label"], row["machine"]) for row in rows}
+    return len(pairs) < _DENSE_RATIO * len({label for label, _ in pairs}) * len(machines)
 
 
 def rows_size(alt: Altair) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def build(source: Source) -> Section:
     """Return per search the answer with its throughput, and every probe."""
     found = [(point, search) for point in source.points if (search := find_search(point.launches))]
     if not found:
-        return Section(name="capacity", title=TITLE, paragraphs=("The largest batch was not searched.",))
+        return Section(name="capacity", title=TITLE, paragraphs=("No search for the largest batch has ended.",))
     answers = make_table(
         "Largest batch, confirmed by full measurements in fresh processes",
         f"{source.row_columns}|#largest batch|#images/min|#low|#high|#probes|limit|where the limit comes from",

@@ -31,8 +31,12 @@ def build(source: Source) -> Section:
     scores = score_claims(claims, records)
     counts = Counter(score.verdict for score in scores)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _TONES if counts[verdict])
-    columns = "Claim|Machine|Verdict|#measured|#expected|Why|Source"
-    table = make_table(f"{format_count(len(claims), 'claim')}: {summary}", columns, map(_row, join_untested(scores)))
+    columns = f"Claim|{'Machine|' * source.several}Verdict|#measured|#expected|Why|Source"
+    table = make_table(
+        f"{format_count(len(claims), 'claim')}: {summary}",
+        columns,
+        (_row(score, named=source.several) for score in join_untested(scores)),
+    )
     return Section(name="claims", title=TITLE, paragraphs=(_RULE,), tables=(table, *deviations))
 
 
@@ -43,10 +47,10 @@ def _deviations(source: Source) -> tuple[Table, ...]:
     return (make_table("Where the manifest does otherwise than its source", "Deviation", ((text,) for text in texts)),)
 
 
-def _row(score: Score) -> tuple[Cell | str, ...]:
+def _row(score: Score, *, named: bool) -> tuple[Cell | str, ...]:
     return (
         score.claim.text,
-        score.machine,
+        *((score.machine,) if named else ()),
         cell(score.verdict, _TONES[score.verdict]),
         format_value(score) or NONE,
         format_expected(score.claim),
