@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol, Self
 
 from sdbench.schema.base import Reading
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Export, Notice, Stage, WorkerEnvironment
+from sdbench.schema.outcome import Check, Notice, Stage, WorkerEnvironment
+from sdbench.schema.study import Export
 
 # What the allocators of torch and of the C++ library say; torch raises plain RuntimeError for host memory.
 _HOST_MEMORY = re.compile(

@@ -11,7 +11,8 @@ from sdbench.backends.torch_phases import PhaseTimer
 from sdbench.errors import EnvironmentProblem
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment, at_batch
-from sdbench.schema.outcome import Check, Export, Notice, WorkerEnvironment
+from sdbench.schema.outcome import Check, Notice, WorkerEnvironment
+from sdbench.schema.study import Export
 
 if TYPE_CHECKING:
     import torch

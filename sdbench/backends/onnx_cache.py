@@ -19,7 +19,8 @@ from sdbench.models.architectures import COMPONENTS, load_architecture
 from sdbench.models.synthetic import RECIPE_VERSION
 from sdbench.schema.base import Model, PositiveInt, Sha256, sha256_of
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Export, ExportedPart, Notice, Stage
+from sdbench.schema.outcome import Notice, Stage
+from sdbench.schema.study import Export, ExportedPart
 
 # Raise it with every change in onnx_export.py that changes a file.
 EXPORTER_VERSION = 1

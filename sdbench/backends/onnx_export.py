@@ -17,7 +17,7 @@ from sdbench.backends.orphans import die_with
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline
 from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import ExportedPart
+from sdbench.schema.study import ExportedPart
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.diffusers_call import PIXELS_PER_LATENT
 from sdbench.backends.onnx_session import GraphRunner
-from sdbench.schema.outcome import ExportedPart
+from sdbench.schema.study import ExportedPart
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,8 @@ from sdbench.models.pipeline import build_pipeline_around, dtype_of
 from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Export, ExportedPart, Notice, Stage
+from sdbench.schema.outcome import Check, Notice, Stage
+from sdbench.schema.study import Export, ExportedPart
 
 _OUTPUT_TYPES = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
 # What fetch() has checked in this process, for open_backend(): hashing gigabytes again would count as load time.

@@ -5,17 +5,9 @@ from statistics import median
 
 from sdbench.schema.base import Known
 from sdbench.schema.manifest import Metric
-from sdbench.schema.outcome import (
-    AnyOutcome,
-    Launch,
-    PrecisionStudy,
-    Published,
-    Succeeded,
-    counted_launches,
-    find_search,
-    launches_of,
-)
+from sdbench.schema.outcome import AnyOutcome, Launch, Published, Succeeded, counted_launches, find_search, launches_of
 from sdbench.schema.record import Record, Result
+from sdbench.schema.study import PrecisionStudy
 
 _SECONDS_PER_MINUTE = 60.0
 

@@ -8,7 +8,6 @@ from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
     AnyOutcome,
     Launch,
-    PrecisionStudy,
     Published,
     Series,
     Succeeded,
@@ -18,6 +17,7 @@ from sdbench.schema.outcome import (
     launches_of,
 )
 from sdbench.schema.record import PlannedExperiment, Record, Result
+from sdbench.schema.study import PrecisionStudy
 from sdbench.stats.intervals import Estimate, estimate_latency
 
 Telemetry = Mapping[str, tuple[tuple[str, int, tuple[Series, ...]], ...]]

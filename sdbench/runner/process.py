@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sdbench.schema.outcome import BatchProbe
+from sdbench.schema.study import BatchProbe
 from sdbench.schema.wire import (
     WORKER_EVENT,
     FailureEvent,

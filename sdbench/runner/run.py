@@ -22,8 +22,9 @@ from sdbench.runner.process import WORKER_COMMAND, Watch, WorkerEnd, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit, choose_next, remaining_s
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest
-from sdbench.schema.outcome import BatchSearch, Outcome, OutOfMemory, Published, Skipped, measuring_launches
+from sdbench.schema.outcome import Outcome, OutOfMemory, Published, Skipped, measuring_launches
 from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
+from sdbench.schema.study import BatchSearch
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.store.bundle import IMAGE_FOLDER, seal_record
 from sdbench.store.files import write_whole

@@ -9,7 +9,6 @@ from sdbench.runner.process import WorkerEnd
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment, at_batch
 from sdbench.schema.outcome import (
-    BatchProbe,
     Launch,
     Outcome,
     OutOfMemory,
@@ -21,6 +20,7 @@ from sdbench.schema.outcome import (
     was_throttled,
 )
 from sdbench.schema.record import PlannedExperiment
+from sdbench.schema.study import BatchProbe
 from sdbench.stats.intervals import estimate_latency
 
 # A launch that was throttled is run again, kept and counted; a machine that always throttles must still come to an end.

@@ -8,19 +8,17 @@ from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import (
-    BatchProbe,
     Check,
     Energy,
-    Export,
     ImageResult,
     MemoryFigures,
     Notice,
     Series,
     Stage,
     StopReason,
-    Study,
     WorkerEnvironment,
 )
+from sdbench.schema.study import BatchProbe, Export, Study
 
 
 class WorkerRequest(Model):

@@ -3,7 +3,8 @@
 from typing import BinaryIO
 
 from sdbench.backends.base import where_memory_ran_out
-from sdbench.schema.outcome import BatchProbe, Stage
+from sdbench.schema.outcome import Stage
+from sdbench.schema.study import BatchProbe
 from sdbench.schema.wire import (
     FailureEvent,
     Measurement,

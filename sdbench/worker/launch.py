@@ -12,7 +12,8 @@ from sdbench.probes.devices import choose_device
 from sdbench.probes.energy import open_energy_meter
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import BatchProbe, MemoryFigures
+from sdbench.schema.outcome import MemoryFigures
+from sdbench.schema.study import BatchProbe
 from sdbench.schema.wire import Measurement, Picture, WorkerRequest
 from sdbench.worker.clock import MonotonicClock
 from sdbench.worker.events import EventWriter

@@ -8,20 +8,17 @@ from sdbench.backends.base import Backend, Clock
 from sdbench.schema import manifest
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
-    BatchProbe,
-    BatchSearch,
     Check,
     Energy,
-    Export,
     ImageResult,
     MemoryFigures,
     Notice,
-    PrecisionStudy,
     Series,
     Stage,
     StopReason,
     WorkerEnvironment,
 )
+from sdbench.schema.study import BatchProbe, BatchSearch, Export, PrecisionStudy
 
 
 class Session(Protocol):

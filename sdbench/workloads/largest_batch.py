@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from sdbench.backends.base import Backend, where_memory_ran_out
 from sdbench.probes.memory_limit import MemoryLimit, choose_host_limit, host_memory_bounded
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.outcome import BatchProbe, BatchSearch, MemoryFigures
+from sdbench.schema.outcome import MemoryFigures
+from sdbench.schema.study import BatchProbe, BatchSearch
 from sdbench.stats.batch_search import PROBE_STEPS, Tried, choose_next_batch, find_bracket
 from sdbench.workloads.base import Findings, Session
 from sdbench.workloads.latency import time_call

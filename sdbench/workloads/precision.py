@@ -11,7 +11,7 @@ from typing import Any
 
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Divergence, PrecisionStudy
+from sdbench.schema.study import Divergence, PrecisionStudy
 from sdbench.workloads.base import Findings, Session
 from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, encode_animation, encode_view, to_picture
 

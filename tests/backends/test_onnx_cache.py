@@ -12,7 +12,7 @@ from sdbench.backends import onnx_cache
 from sdbench.backends.onnx_cache import GRAPH_NAME, MANIFEST_NAME, PARTS, ExportFacts, PreparedExports, prepare_exports
 from sdbench.errors import EnvironmentProblem
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import ExportedPart
+from sdbench.schema.study import ExportedPart
 
 TINY = Experiment(architecture="tiny", backend="onnxruntime")
 FACTS = ExportFacts(export_s=1.5, weights_digest="synthetic:0", parameter_count=3, weights_dtypes=("fp32",))

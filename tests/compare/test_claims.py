@@ -9,8 +9,9 @@ from sdbench.compare.words import format_expected, format_value
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Claim
-from sdbench.schema.outcome import BatchProbe, BatchSearch, Divergence, PrecisionStudy, Published, Succeeded
+from sdbench.schema.outcome import Published, Succeeded
 from sdbench.schema.record import Record
+from sdbench.schema.study import BatchProbe, BatchSearch, Divergence, PrecisionStudy
 from tests.fingerprints import make_fingerprint
 from tests.records import make_launch, make_manifest, make_out_of_memory, make_record, make_result, make_succeeded
 

@@ -10,7 +10,8 @@ from sdbench.report.prices import Price, Prices, load_prices, make_prices, parse
 from sdbench.report.resources import energy_per_image
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import BatchProbe, BatchSearch, Succeeded
+from sdbench.schema.outcome import Succeeded
+from sdbench.schema.study import BatchProbe, BatchSearch
 from tests.records import make_launch, make_record, make_result, make_succeeded
 from tests.report.inputs import column, find_section, find_table
 

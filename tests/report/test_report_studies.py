@@ -10,8 +10,9 @@ from sdbench.report.model import PrecisionSection
 from sdbench.report.render import render_report
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import BatchProbe, BatchSearch, Divergence, PrecisionStudy, Succeeded
+from sdbench.schema.outcome import Succeeded
 from sdbench.schema.record import BundledFile, Record, Result
+from sdbench.schema.study import BatchProbe, BatchSearch, Divergence, PrecisionStudy
 from tests.records import make_launch, make_manifest, make_record, make_result, make_succeeded
 from tests.report.inputs import column, find_section, find_table
 

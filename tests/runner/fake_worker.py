@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdbench.backends.orphans import die_with
 from sdbench.schema.base import Unknown
-from sdbench.schema.outcome import BatchProbe, BatchSearch
+from sdbench.schema.study import BatchProbe, BatchSearch
 from sdbench.schema.wire import (
     FailureEvent,
     Measurement,

@@ -4,7 +4,8 @@ import pytest
 
 from sdbench.runner.events import RunEvent
 from sdbench.runner.run import RunResult, run
-from sdbench.schema.outcome import BatchSearch, OutOfMemory, Succeeded, find_search, measuring_launches
+from sdbench.schema.outcome import OutOfMemory, Succeeded, find_search, measuring_launches
+from sdbench.schema.study import BatchSearch
 from tests.runner.setups import make_spec
 
 

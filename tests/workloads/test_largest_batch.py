@@ -7,7 +7,8 @@ import pytest
 from sdbench.probes.memory_limit import MemoryLimit, choose_host_limit
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import BatchProbe, BatchSearch, MemoryFigures
+from sdbench.schema.outcome import MemoryFigures
+from sdbench.schema.study import BatchProbe, BatchSearch
 from sdbench.workloads import largest_batch
 from tests.records import make_experiment, make_memory
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession

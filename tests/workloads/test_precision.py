@@ -10,7 +10,7 @@ from sdbench.backends.base import Clock, Observation
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import PrecisionStudy
+from sdbench.schema.study import PrecisionStudy
 from sdbench.workloads import precision
 from sdbench.workloads.base import Findings
 from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, to_picture

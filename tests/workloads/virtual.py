@@ -10,7 +10,8 @@ from sdbench.backends.base import Clock, DeviceMemory, Observation
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import BatchProbe, Energy, Export, MemoryFigures, Notice, Stage, WorkerEnvironment
+from sdbench.schema.outcome import Energy, MemoryFigures, Notice, Stage, WorkerEnvironment
+from sdbench.schema.study import BatchProbe, Export
 from tests.records import make_environment, make_experiment, make_memory
 
 

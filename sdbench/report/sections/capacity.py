@@ -4,7 +4,8 @@ from sdbench.report.model import Cell, Section, Table
 from sdbench.report.points import Measured, Point, Source
 from sdbench.report.text import NONE, cell, format_count, format_number, make_table, reading_cell
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import BatchProbe, BatchSearch, find_search
+from sdbench.schema.outcome import find_search
+from sdbench.schema.study import BatchProbe, BatchSearch
 from sdbench.units import format_bytes, format_duration
 
 TITLE = "How many images fit?"

@@ -7,7 +7,7 @@ from sdbench.report.model import Cell, LineChart, LinePoint, Picture, PictureGro
 from sdbench.report.points import Point, Source, needs_log_scale
 from sdbench.report.text import NONE, UNKNOWN, format_number, format_reading, make_table
 from sdbench.schema.base import Known, Reading
-from sdbench.schema.outcome import Divergence, PrecisionStudy
+from sdbench.schema.study import Divergence, PrecisionStudy
 
 TITLE = "What does precision do to the image?"
 _SYNTHETIC = (
