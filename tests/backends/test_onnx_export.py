@@ -67,7 +67,7 @@ def test_operator_of_another_library_is_named(tmp_path: Path) -> None:
 
 
 def test_failure_without_an_operator_says_what_torch_says(tmp_path: Path) -> None:
-    with pytest.raises(ExportFailed, match="the unet .*GuardOnDataDependentSymNode: Could not guard"):
+    with pytest.raises(ExportFailed, match=r"the unet .*GuardOnDataDependentSymNode: Could not guard"):
         write_graph("unet", traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path)
 
 
