@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,10 @@ def export_in_child(
 
 def main() -> int:
     """Read a request on standard input, export, and write the reply to standard output."""
-    # The libraries print as they please; what they say goes to standard error.
+    # The libraries print as they please; what they say goes to standard error, less their deprecations.
     with os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)
+        warnings.simplefilter("ignore")
         request = ExportRequest.model_validate_json(sys.stdin.buffer.read())
         die_with(request.parent_pid)
         try:
