@@ -34,7 +34,7 @@ def number_scale(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Draw
 def number_axis(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Drawing:
     """Return an axis with round numbers, never in exponent form."""
     if log_scale:
-        return alt.Axis(format="~r", values=log_ticks(*_log_domain(ends)))
+        return alt.Axis(format="~g", values=log_ticks(*_log_domain(ends)))
     return alt.Axis(format="~r", tickCount=6)
 
 
