@@ -9,6 +9,8 @@ from sdbench.units import format_bytes, format_duration, round_significant
 
 DIGITS = 4
 NONE = "—"
+# Below it, leading zeros are hard to count.
+_TINY = 1e-4
 UNKNOWN = "unknown: "
 # Packages and environment variables keep their names as they are.
 NAMED_BY_OTHERS = ("package ", "environment ")
@@ -16,9 +18,11 @@ _UNIT_BY_SUFFIX = {"_w": "W", "_mhz": "MHz", "_khz": "kHz", "_c": "°C", "_s": "
 
 
 def format_number(value: float | None) -> str:
-    """Return a number with four significant digits, or a dash."""
+    """Return a number with four significant digits, a tiny one with an exponent, or a dash."""
     if value is None:
         return NONE
+    if 0 < abs(value) < _TINY:
+        return f"{value:.{DIGITS - 1}e}"
     return round_significant(value, DIGITS) if value else "0"
 
 

@@ -8,7 +8,7 @@ from sdbench.report.phases import project
 from sdbench.report.points import make_source
 from sdbench.report.resources import energy_per_image
 from sdbench.report.sections.reproduce import make_command, manifest_text
-from sdbench.report.text import fold_unknown, make_table
+from sdbench.report.text import fold_unknown, format_number, make_table
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.document import parse_yaml
@@ -234,3 +234,10 @@ def test_run_on_a_cpu_is_named_by_its_model() -> None:
     outcome = make_succeeded(environment=make_environment(device_name="cpu"))
     source = make_source((make_record(results=(make_result(outcome),)),), None, None)
     assert source.machine_names == ("Example CPU 8480",)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(5.456e-12, "5.456e-12"), (1e-4, "0.0001000"), (-2e-7, "-2.000e-07"), (0.0, "0"), (None, "—")]
+)
+def test_tiny_number_is_written_with_an_exponent(value: float | None, text: str) -> None:
+    assert format_number(value) == text
