@@ -23,11 +23,15 @@ def parse_duration_s(text: str) -> float:
 
 
 def format_duration(duration_s: float) -> str:
-    """Return a duration (s) as people read it: ``340 ms``, ``2.51 s``, ``4 m 05 s``."""
+    """Return a duration (s) as people read it: ``340 ms``, ``2.51 s``, ``4 m 05 s``, ``3 h 20 m``, ``35 d 11 h``."""
     if duration_s < 0.9995:  # noqa: PLR2004 - what rounds to 1000 ms is a second
         return f"{round_significant(duration_s * 1e3, 3)} ms"
     if duration_s < 100.0:  # noqa: PLR2004 - from here seconds alone read badly
         return f"{round_significant(duration_s, 3)} s"
+    for first, second, unit_s in (("d", "h", 3600), ("h", "m", 60)):
+        whole, rest = divmod(round(duration_s / unit_s), 24 if first == "d" else 60)
+        if whole > 1:
+            return f"{whole} {first} {rest:02d} {second}"
     minutes, seconds = divmod(round(duration_s), 60)
     return f"{minutes} m {seconds:02d} s"
 

@@ -67,8 +67,11 @@ class DiffusersCall(ABC):
         vae = self.pipeline.vae
         with torch.no_grad():
             decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        # The stock post-processing without its rounding to bytes, which would turn NaN into 0.
-        return (decoded[0].float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        # The stock post-processing without its rounding to bytes, which would turn NaN into 0; clamping would hide
+        # infinities.
+        image = decoded[0].float() / 2 + 0.5
+        image = image.clamp(0, 1).where(image.isfinite(), torch.nan)
+        return image.permute(1, 2, 0).cpu().numpy()
 
     def synchronize(self) -> None:
         """Wait until the device is idle; the CPU always is."""

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import groupby
 
 from sdbench.cli.runs import named_runs
-from sdbench.compare.claims import Score, claims_of, join_untested, score_claims
+from sdbench.compare.claims import Score, join_untested, score_claims, score_own_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.errors import UserError
 from sdbench.plan.manifest_file import load_manifest
@@ -17,13 +17,18 @@ def execute(options: argparse.Namespace) -> int:
     """Print a verdict for every claim on every machine, and return 0.
 
     Raises:
-        UserError: neither the runs nor ``--manifest`` bring claims.
+        UserError: there is no run, or neither the runs nor ``--manifest`` bring claims.
     """
     records = [load_record(run) for run in named_runs(options.runs)]
-    claims = load_manifest(options.manifest).manifest.claims if options.manifest else claims_of(records)
-    if not claims:
-        raise UserError("these runs' manifests make no claims; name a manifest that does with --manifest")
-    scores = score_claims(claims, records)
+    if not records:
+        raise UserError("no run is named; write run folders or records")
+    if options.manifest:
+        scores = score_claims(load_manifest(options.manifest).manifest.claims, records)
+    else:
+        scores = score_own_claims(records)
+    if not scores:
+        where = options.manifest or "the runs' own manifests"
+        raise UserError(f"no claims in {where}; name a manifest that makes some with --manifest")
     if options.json:
         print(json.dumps([score.to_json_dict() for score in scores], indent=1))
     else:

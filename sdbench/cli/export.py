@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdbench.cli.runs import named_runs
+from sdbench.cli.runs import named_runs, refuse_to_replace
 from sdbench.store.bundle import load_record
 from sdbench.store.exports import export_rows
 from sdbench.store.files import write_whole
@@ -15,6 +15,7 @@ STANDARD_OUTPUT = Path("-")
 
 def execute(options: argparse.Namespace) -> int:
     """Write the rows of the records, say how many results were left out, and return 0."""
+    refuse_to_replace(options.out, (".csv",))
     records = [load_record(run) for run in named_runs(options.runs)]
     export = export_rows([(record, record.device_name) for record in records], options.dialect, options.steps)
     text = write_lambda_csv(export.rows, options.dialect)

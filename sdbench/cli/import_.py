@@ -8,7 +8,7 @@ from pathlib import Path
 from sdbench.errors import UserError
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.schema.manifest import Claim, Source
-from sdbench.store.imports import STUDY, ImportSource, import_rows
+from sdbench.store.imports import ImportSource, import_rows
 from sdbench.store.lambda_csv import MAX_FILE_BYTES, LambdaTable, parse_lambda_csv
 
 # What a manifest allows.
@@ -20,7 +20,7 @@ def execute(options: argparse.Namespace) -> int:
     content = _read(options.file)
     table = parse_lambda_csv(content, str(options.file), options.steps)
     _tell(table, options)
-    study, claims = _read_manifest(options.manifest)
+    study, claims = _read_manifest(options)
     source = ImportSource(
         name=options.file.name,
         content=content,
@@ -42,11 +42,13 @@ def _tell(table: LambdaTable, options: argparse.Namespace) -> None:
     """
     for problem in table.problems:
         print(f"sdbench: {problem}", file=sys.stderr)
+    count = len(table.problems)
     if table.problems and not (options.keep_going and table.rows):
         advice = "mend it, or import the rest with --keep-going" if table.rows else "mend it"
-        raise UserError(f"{options.file}: nothing was imported: {len(table.problems)} problems, see above; {advice}")
-    if count := table.other_steps_count:
-        reason = f"rows left out because their steps are not {options.steps}: {count}"
+        problems = f"{count} problem{'s' * (count != 1)}"
+        raise UserError(f"{options.file}: nothing was imported: {problems}, see above; {advice}")
+    if table.other_steps_count:
+        reason = f"rows left out because their steps are not {options.steps}: {table.other_steps_count}"
         print(f"sdbench: {options.file}: {reason}", file=sys.stderr)
 
 
@@ -66,9 +68,11 @@ def _read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
 
 
-def _read_manifest(path: Path | None) -> tuple[Source, tuple[Claim, ...]]:
+def _read_manifest(options: argparse.Namespace) -> tuple[Source, tuple[Claim, ...]]:
     """The source and the claims that the records are to carry."""
-    if path is None:
-        return STUDY, ()
-    manifest = load_manifest(path).manifest
-    return manifest.source or STUDY, manifest.claims
+    # Who measured is not in the file: the tool was everybody's to use.
+    unnamed = Source(title=f"{options.file.name}, written by the 2022 study's tool")
+    if options.manifest is None:
+        return unnamed, ()
+    manifest = load_manifest(options.manifest).manifest
+    return manifest.source or unnamed, manifest.claims

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdbench.cli.runs import named_runs
+from sdbench.cli.runs import named_runs, refuse_to_replace
 from sdbench.report.prices import NO_PRICES, Prices, make_prices
 from sdbench.report.render import write_report
 from sdbench.schema.record import Record
@@ -13,6 +13,7 @@ from sdbench.store.bundle import load_images, load_record, load_telemetry, recor
 
 def execute(options: argparse.Namespace) -> int:
     """Write the report, print its path and return 0."""
+    refuse_to_replace(options.out, (".html", ".htm"))
     prices = make_prices(options.price, options.prices)
     runs = []
     for run in named_runs(options.runs):

@@ -4,9 +4,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdbench.errors import UserError
 from sdbench.store.bundle import find_runs
 
 _TEXT_ENDINGS = (".md", ".csv")
+
+
+def refuse_to_replace(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse to write over a file of another kind, which a run folder's record or journal would be.
+
+    Raises:
+        UserError: ``path`` is a file, and its name has none of the endings.
+    """
+    if path.is_file() and path.suffix.lower() not in endings:
+        kinds = " or ".join(endings)
+        raise UserError(f"--out {path} is there already and no {kinds} file; choose another name")
 
 
 def named_runs(paths: Sequence[Path]) -> list[Path]:

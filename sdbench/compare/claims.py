@@ -1,8 +1,10 @@
 """What a source claims, held against what records measured: a verdict with the value and its interval."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import inf
 from typing import Literal
 
 from sdbench.compare.metrics import Values, batch_of, read_metric
@@ -25,7 +27,10 @@ _WORKLOADS: dict[str, frozenset[str]] = {
 _TIMED = frozenset({"latency"})
 # What differs between experiments by the very meaning of "at its largest batch".
 _BATCH_OPTIONS = frozenset({"batch", "workload", "batch_max", "memory_limit_bytes"})
+_AT_LEAST = "the search ended at its upper end: it may be more"
 _LABELS_SHOWN = 3
+# Words that make another card of the same number.
+_OTHER_CARD = frozenset({"ti", "super", "laptop", "mobile", "max", "d"})
 
 
 class Score(Model):
@@ -49,6 +54,22 @@ class _Found:
 def score_claims(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[Score, ...]:
     """Return a score for every claim on every machine it speaks of, in the order of the claims."""
     return tuple(score for claim in claims for score in _score(claim, records))
+
+
+def score_own_claims(records: Sequence[Record]) -> tuple[Score, ...]:
+    """Return the scores of the claims in the records' own manifests.
+
+    A record whose manifest has another claim of the same name is left to that one.
+    """
+    return tuple(
+        score
+        for claim in claims_of(records)
+        for score in _score(claim, [record for record in records if not _claims_otherwise(record, claim)])
+    )
+
+
+def _claims_otherwise(record: Record, claim: Claim) -> bool:
+    return any(own.id == claim.id and own != claim for own in record.manifest.claims)
 
 
 def join_untested(scores: Sequence[Score]) -> tuple[Score, ...]:
@@ -110,8 +131,14 @@ def _sides(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[tuple[Reco
 
 
 def _is_on(record: Record, selector: Selector) -> bool:
-    on_machine = selector.machine is None or selector.machine.lower() in record.device_name.lower()
+    on_machine = selector.machine is None or is_called(record.device_name, selector.machine)
     return on_machine and (selector.runs_on is None or record.device.startswith(selector.runs_on))
+
+
+def is_called(device_name: str, machine: str) -> bool:
+    """Return whether a device's name has all words of ``machine``, and no word that makes it another card."""
+    named, wanted = (frozenset(re.findall(r"[a-z0-9]+", text.lower())) for text in (device_name, machine))
+    return wanted <= named and not (named - wanted) & _OTHER_CARD
 
 
 def _evaluate(claim: Claim, machine: str, tops: Sequence[Record], bottoms: Sequence[Record]) -> Score:
@@ -138,14 +165,19 @@ def _evaluate(claim: Claim, machine: str, tops: Sequence[Record], bottoms: Seque
 
 
 def _estimate(claim: Claim, machine: str, pair: Sequence[_Found], values: Sequence[Values]) -> Score:
-    if any(value <= 0 for side in values for value in side.per_launch):
-        return _untested(claim, machine, "a value is 0: there is no ratio to it")
     confidence = pair[0].result.planned.protocol.confidence
     top, *bottom = (side.per_launch for side in values)
-    estimate = estimate_ratio(top, bottom[0], confidence) if bottom else estimate_values(top, confidence)
-    if len(values) == 1 and values[0].exact:
+    identical = not bottom and not any(top)
+    if not identical and any(value <= 0 for side in values for value in side.per_launch):
+        return _untested(claim, machine, "a value is 0, which has no logarithm")
+    if bottom:
+        estimate = estimate_ratio(top, bottom[0], confidence)
+    elif values[0].exact or identical:
         # The logarithm and back would be off by a rounding, which a count must not be.
-        estimate = estimate.model_copy(update=dict.fromkeys(("value", "low", "high"), top[0]))
+        high = inf if values[0].at_least else top[0]
+        estimate = estimate_values((1.0,), confidence).model_copy(update={"value": top[0], "low": top[0], "high": high})
+    else:
+        estimate = estimate_values(top, confidence)
     if any(side.published for side in values):
         verdict: Verdict = "not tested"
         why = NO_SAMPLES
@@ -157,8 +189,8 @@ def _estimate(claim: Claim, machine: str, pair: Sequence[_Found], values: Sequen
         verdict=verdict,
         value=estimate.value,
         low=estimate.low,
-        high=estimate.high,
-        why=why,
+        high=None if estimate.high == inf else estimate.high,
+        why=why or _AT_LEAST * values[0].at_least,
     )
 
 
@@ -167,7 +199,7 @@ def _untested(claim: Claim, machine: str, why: str) -> Score:
 
 
 def _find(metric: Metric, records: Sequence[Record], selector: Selector) -> list[_Found]:
-    """The results whose options have the selector's values; with a pick, the measured one with the largest batch."""
+    """The results whose options have the selector's values; with a pick, those that were measured."""
     picks = selector.pick == "largest batch"
     workloads = _WORKLOADS.get(metric, _TIMED | {"largest-batch"} if picks else _TIMED)
     found = [
@@ -176,10 +208,7 @@ def _find(metric: Metric, records: Sequence[Record], selector: Selector) -> list
         for result in record.results
         if _has_options(result, selector) and _is_of(result, selector, workloads)
     ]
-    if picks:
-        measured = [item for item in found if item.result.outcome.kind in ("succeeded", "published")]
-        return [max(measured, key=lambda item: batch_of(item.result))] if measured else []
-    return found
+    return [item for item in found if not picks or item.result.outcome.kind in ("succeeded", "published")]
 
 
 def _is_of(result: Result, selector: Selector, workloads: frozenset[str]) -> bool:
@@ -199,7 +228,8 @@ def _has_options(result: Result, selector: Selector) -> bool:
 def _choose(claim: Claim, tops: list[_Found], bottoms: list[_Found] | None) -> tuple[_Found, ...] | str:
     """Return the one experiment, or the one pair that differs in nothing but what the claim names; or why not.
 
-    Of several that fit, the plainest is meant: with the fewest options off what the manifest has throughout.
+    Of several that fit, the plainest is meant: with the fewest options off what the manifest has throughout; and with
+    a pick, among the plainest the one with the largest batch.
     """
     if not tops or bottoms == []:
         side = "numerator" if not tops else "denominator"
@@ -207,24 +237,42 @@ def _choose(claim: Claim, tops: list[_Found], bottoms: list[_Found] | None) -> t
     if bottoms is None:
         choices: list[tuple[_Found, ...]] = [(top,) for top in tops]
     else:
-        choices = [(top, bottom) for top in tops for bottom in bottoms if _differ_as_named(claim, top, bottom)]
+        pairs = [(top, bottom) for top in tops for bottom in bottoms if not _are_one(claim, top, bottom)]
+        if not pairs:
+            return "numerator and denominator are one and the same experiment"
+        choices = [pair for pair in pairs if _differ_as_named(claim, *pair)]
     if not choices:
         return "numerator and denominator differ in more than the claim names"
-    fewest = min(map(_count_unusual, choices))
-    choices = [choice for choice in choices if _count_unusual(choice) == fewest]
+    picking = [side is not None and side.pick == "largest batch" for side in (claim.numerator, claim.denominator)]
+    of_batches = _BATCH_OPTIONS if any(picking) else frozenset[str]()
+    fewest = min(_count_unusual(choice, of_batches) for choice in choices)
+    choices = [choice for choice in choices if _count_unusual(choice, of_batches) == fewest]
+    largest = max(_picked_batches(choice, picking) for choice in choices)
+    choices = [choice for choice in choices if _picked_batches(choice, picking) == largest]
     if len(choices) == 1:
         return choices[0]
     labels = [" / ".join(found.result.planned.label for found in choice) for choice in choices[:_LABELS_SHOWN]]
     return f"{len(choices)} experiments fit, name more options: {'; '.join(labels)}"
 
 
-def _count_unusual(choice: Sequence[_Found]) -> int:
+def _are_one(claim: Claim, top: _Found, bottom: _Found) -> bool:
+    """Whether both sides are one figure; a study of precision has one for each number of steps."""
+    at_steps = {side.at_steps for side in (claim.numerator, claim.denominator) if side is not None}
+    return top.result is bottom.result and len(at_steps) == 1
+
+
+def _picked_batches(choice: Sequence[_Found], picking: Sequence[bool]) -> tuple[int, ...]:
+    return tuple(batch_of(found.result) for found, picks in zip(choice, picking, strict=False) if picks)
+
+
+def _count_unusual(choice: Sequence[_Found], ignored: frozenset[str]) -> int:
     """How many options of a choice's experiments are off the manifest's own defaults, or else sdbench's."""
     return sum(
         value != usual[name]
         for found in choice
         for usual in [_usual_options(found.record)]
         for name, value in found.result.planned.experiment
+        if name not in ignored
     )
 
 

@@ -5,7 +5,16 @@ from statistics import median
 
 from sdbench.schema.base import Known
 from sdbench.schema.manifest import Metric
-from sdbench.schema.outcome import AnyOutcome, Launch, Published, Succeeded, counted_launches, find_search, launches_of
+from sdbench.schema.outcome import (
+    AnyOutcome,
+    Launch,
+    Published,
+    Succeeded,
+    counted_launches,
+    find_search,
+    launches_of,
+    measuring_launches,
+)
 from sdbench.schema.record import Record, Result
 from sdbench.schema.study import PrecisionStudy
 
@@ -14,11 +23,15 @@ _SECONDS_PER_MINUTE = 60.0
 
 @dataclass(frozen=True)
 class Values:
-    """A metric of one experiment: a value per launch, in its unit. ``exact`` values are counts, not estimates."""
+    """A metric of one experiment: a value per launch, in its unit.
+
+    ``exact`` values are counts, not estimates; ``at_least`` marks one where the search ended at its upper end.
+    """
 
     per_launch: tuple[float, ...]
     published: bool = False
     exact: bool = False
+    at_least: bool = False
 
 
 def batch_of(result: Result) -> int:
@@ -37,14 +50,22 @@ def read_metric(record: Record, result: Result, metric: Metric, at_steps: int | 
     launches = counted_launches(outcome.launches)
     match metric:
         case "largest_batch":
-            search = find_search(outcome.launches)
-            return Values((search.largest_batch,), exact=True) if search else "no search for the largest batch"
+            return _largest_batch(outcome)
         case "dissimilarity":
             return _dissimilarities(launches, at_steps)
         case "memory_bytes":
             return _memory(launches, on_cuda=record.device.startswith("cuda"))
         case _:
             return _latencies(launches, per_minute=metric == "throughput_images_per_min")
+
+
+def _largest_batch(outcome: Succeeded) -> Values | str:
+    search = find_search(outcome.launches)
+    if search is None:
+        return "no search for the largest batch"
+    if not measuring_launches(outcome.launches):
+        return "the largest batch was not confirmed by a full measurement"
+    return Values((search.largest_batch,), exact=True, at_least=search.largest_batch == search.batch_max)
 
 
 def _published(result: Result, outcome: Published, metric: Metric) -> Values | str:

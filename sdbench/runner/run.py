@@ -22,7 +22,14 @@ from sdbench.runner.process import WORKER_COMMAND, Watch, WorkerEnd, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit, choose_next, remaining_s
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest
-from sdbench.schema.outcome import Outcome, OutOfMemory, Published, Skipped, measuring_launches
+from sdbench.schema.outcome import (
+    Outcome,
+    OutOfMemory,
+    Published,
+    Skipped,
+    find_search,
+    measuring_launches,
+)
 from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
 from sdbench.schema.study import BatchSearch
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
@@ -125,6 +132,10 @@ class _Run:
         for experiment_id, end, wall_s in self.folder.bad_ends():
             by_id[experiment_id].end_badly(end)
             self.earlier_s += wall_s
+        for progress in self.progress:
+            search = find_search(progress.launches)
+            if progress.ended is None and search is not None and search.largest_batch == 0:
+                self._end_without_room(progress, search)
         if self.folder.resumed:
             count = sum(len(progress.launches) for progress in self.progress)
             self._tell("resumed", f"continuing {self.folder.path} with {count} finished launches; --fresh starts anew")

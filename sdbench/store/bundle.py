@@ -80,7 +80,8 @@ def load_record(path: Path) -> Record:
         raise RecordError(f"cannot read {file}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); restore it from a copy"
+            f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); "
+            "name a run folder or a record, or restore it from a copy"
         ) from None
     if not isinstance(stored, dict):
         raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")

@@ -27,7 +27,6 @@ from sdbench.store.files import write_whole
 from sdbench.store.lambda_csv import STEPS_OF_THE_STUDY, LambdaRow
 from sdbench.store.lambda_fields import has_no_memory_figure, is_cpu
 
-STUDY = Source(title="All You Need Is One GPU: Inference Benchmark for Stable Diffusion", authors="Lambda", year=2022)
 MEMORY_MEANING = "torch.cuda.memory_reserved() after one call"
 METHOD = "mean of 3 calls after 2 warm-ups, rounded to 0.01 s"
 # The tool made two warm-up calls and three timed ones, in one process.
@@ -52,7 +51,7 @@ class ImportSource:
     content: bytes
     title: str
     created_utc: str
-    study: Source = STUDY
+    study: Source
     claims: tuple[Claim, ...] = ()
 
 

@@ -11,21 +11,28 @@ from sdbench.schema.experiment import Experiment
 # More than any device has, and few enough that bytes stay exact in a float.
 MAX_MEMORY_GB = 1e6
 MAX_NAME_CHARACTERS = 200
+# No machine ends a pipeline call sooner; the tool itself rounds to 0.01 s.
+MIN_LATENCY_S = 1e-4
 FAILURE_MARK = -1.0
 BYTES_PER_GB = 1e9
 
 PRECISIONS: Mapping[str, Any] = {"single": "fp32", "half": "fp16"}
 RUNTIMES: Mapping[str, Any] = {"pytorch": "pytorch", "onnx": "onnxruntime"}
 _BOOLEANS: Mapping[str, Any] = {"true": True, "false": False, "": None}
+# Options whose column has another name.
+_COLUMNS = {"batch": "n_samples", "backend": "runtime", "attention": "xformers"}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_CPU_NAME = re.compile(r"\b(cpu|processor|epyc|xeon|ryzen|threadripper)\b|core\(tm\)", re.IGNORECASE)
+_CPU_NAME = re.compile(
+    r"\b(cpu|processor|epyc|xeon|ryzen|threadripper|core i\d|core ultra|apple m\d+)\b|core\(tm\)", re.IGNORECASE
+)
 _SHOWN_CHARACTERS = 60
 
 
 def is_cpu(device: str) -> bool:
     """Return whether a device's name is a CPU's.
 
-    It is when it holds CPU, Processor, EPYC, Xeon, Ryzen, Threadripper or Core(TM); all others are CUDA GPUs. That a
+    It is when it holds CPU, Processor, EPYC, Xeon, Ryzen, Threadripper, Core(TM),
+    Core i, Core Ultra or Apple M; all others are CUDA GPUs. That a
     row has no memory figure says nothing: onnx rows of GPUs have none either.
     """
     return _CPU_NAME.search(device) is not None
@@ -56,7 +63,7 @@ def make_experiment(values: Mapping[str, Any]) -> Experiment:
         )
     except ValidationError as error:
         detail = error.errors()[0]
-        option = " ".join(f"{part} is {detail['input']!r}:" for part in detail["loc"])
+        option = " ".join(f"{_COLUMNS.get(str(part), part)} is {detail['input']!r}:" for part in detail["loc"])
         raise ValueError(f"{option} {detail['msg'].removeprefix('Value error, ')}".strip()) from None
 
 
@@ -105,6 +112,8 @@ def _read_count(text: str) -> int:
 
 def _read_latency(text: str) -> float:
     value = _read_number(text, "write seconds, or -1 for out of memory")
+    if 0 < value < MIN_LATENCY_S:
+        raise ValueError(f"{shown(text)} is shorter than any call; write seconds, or -1 for out of memory")
     if value <= 0 and value != FAILURE_MARK:
         raise ValueError(f"{shown(text)} is not positive; write seconds, or -1 for out of memory")
     return value

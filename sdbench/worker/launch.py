@@ -86,7 +86,15 @@ class WorkerSession:
         return module
 
     def open_backend(self, experiment: Experiment) -> Backend:
-        """Load ``experiment``; memory peaks count from here on, and the time (s) adds to ``load_s``."""
+        """Load ``experiment``; memory peaks count from here on, and the time (s) adds to ``load_s``.
+
+        A backend that is open is let go before, so that two never share the memory.
+        """
+        if self._backend is not None:
+            earlier, self._backend = self._backend, None
+            recover = earlier.recover
+            del earlier
+            recover()
         module = self.import_libraries(experiment)
         cache_folder = Path(self._request.cache_folder)
         self.say_stage("fetch")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sdbench.compare.claims import NO_SAMPLES, Score, claims_of, score_claims
+from sdbench.compare.claims import NO_SAMPLES, Score, claims_of, is_called, score_claims, score_own_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.schema.base import Known, Unknown
@@ -142,7 +142,7 @@ def test_sides_on_two_machines_are_found_by_name_and_kind() -> None:
     assert one(claim, cpu).why == "it needs runs on cpu and h200"
 
 
-def search_result(largest: int, latency_s: float) -> Any:
+def search_result(largest: int, latency_s: float, confirmations: int = 3) -> Any:
     probes = (BatchProbe(batch=largest, fits=True, peak_bytes=Unknown(reason="x"), wall_s=1.0, message=""),)
     study = BatchSearch(
         limit_bytes=10**9,
@@ -154,7 +154,7 @@ def search_result(largest: int, latency_s: float) -> Any:
     )
     launches = (
         make_launch(0, study=study, series=(), batch=largest),
-        *(make_launch(index, latency_s, batch=largest) for index in (1, 2, 3)),
+        *(make_launch(index, latency_s, batch=largest) for index in range(1, confirmations + 1)),
     )
     return make_result(Succeeded(launches=launches, stop_reason="budget"), workload="largest-batch")
 
@@ -223,7 +223,13 @@ def test_dissimilarity_at_two_lengths_is_compared_within_one_study() -> None:
 
 def test_identical_images_have_no_ratio() -> None:
     score = one(make_claim(**SHRINKS), make_record(results=(study_result((0.0, 0.01)),)))
-    assert (score.verdict, score.why) == ("not tested", "a value is 0: there is no ratio to it")
+    assert (score.verdict, score.why) == ("not tested", "a value is 0, which has no logarithm")
+
+
+def test_identical_images_refute_that_a_difference_is_visible() -> None:
+    claim = make_claim(**SHRINKS | {"denominator": None, "expected": {"low": 0.01}})
+    score = one(claim, make_record(results=(study_result((0.0, 0.0)),)))
+    assert (score.verdict, score.value) == ("not reproduced", 0.0)
 
 
 def test_length_that_was_not_run_is_named() -> None:
@@ -249,3 +255,74 @@ def test_both_study_manifests_make_the_same_claims() -> None:
     full, reduced = (load_manifest(MANIFESTS / name).manifest for name in ("lambda-2022.yaml", "lambda-2022-cpu.yaml"))
     assert [claim.id for claim in full.claims] == [claim.id for claim in reduced.claims]
     assert {group.id for group in full.experiments} == {group.id for group in reduced.experiments} - {"full-size"}
+
+
+LARGEST: dict[str, Any] = {"metric": "largest_batch", "numerator": {"options": {}}, "denominator": None}
+
+
+def test_largest_batch_that_was_never_measured_is_not_judged() -> None:
+    claim = make_claim(**LARGEST, expected={"low": 28, "high": 28})
+    score = one(claim, make_record(results=(search_result(28, 1.0, confirmations=0),)))
+    assert (score.verdict, score.why) == (
+        "not tested",
+        "the largest batch was not confirmed by a full measurement",
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "verdict"),
+    [
+        ({"low": 300, "high": 300}, "inconclusive"),
+        ({"low": 28, "high": 28}, "not reproduced"),
+        ({"low": 200}, "reproduced"),
+    ],
+)
+def test_search_that_ended_at_its_upper_end_gives_a_lower_bound(expected: dict[str, int], verdict: str) -> None:
+    score = one(make_claim(**LARGEST, expected=expected), make_record(results=(search_result(256, 1.0),)))
+    assert (score.verdict, score.high) == (verdict, None)
+
+
+def test_batch_is_not_compared_with_itself() -> None:
+    claim = make_claim(
+        metric="throughput_images_per_min",
+        numerator={"pick": "largest batch", "options": {"precision": "bf16"}},
+        denominator={"options": {"precision": "bf16", "batch": 1}},
+    )
+    assert one(claim, pair_record(0.1, 0.2)).why == "numerator and denominator are one and the same experiment"
+
+
+def test_largest_batch_is_picked_among_those_that_differ_in_nothing_else() -> None:
+    results = (
+        make_result(make_succeeded(1.0, 4), precision="fp32"),
+        make_result(make_succeeded(2.0, 4, batch=4), precision="fp32", batch=4),
+        make_result(make_succeeded(1.0, 4, batch=8), precision="fp32", batch=8, attention="eager"),
+    )
+    claim = make_claim(
+        metric="throughput_images_per_min",
+        numerator={"pick": "largest batch", "options": {"precision": "fp32"}},
+        denominator={"options": {"precision": "fp32", "batch": 1}},
+    )
+    assert one(claim, make_record(results=results)).value == pytest.approx(2.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "is_it"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB", True),
+        ("NVIDIA GeForce RTX 3080", "RTX 3080", True),
+        ("NVIDIA GeForce RTX 3080 Ti", "RTX 3080", False),
+        ("NVIDIA GeForce RTX 3080 Ti", "RTX 3080 Ti", True),
+        ("NVIDIA A100-PCIE-40GB", "A100 80GB", False),
+        ("NVIDIA RTX A6000", "RTX A600", False),
+    ],
+)
+def test_machine_is_known_by_the_words_of_its_name(device: str, machine: str, is_it: bool) -> None:
+    assert is_called(device, machine) is is_it
+
+
+def test_record_is_judged_by_its_own_version_of_a_claim() -> None:
+    reduced = make_claim(expected={"low": 0.8, "high": 0.9})
+    first = pair_record(0.1, 0.2, manifest=make_manifest(claims=(make_claim(),)))
+    second = pair_record(0.1, 0.2, manifest=make_manifest(claims=(reduced,)), run_id="other")
+    verdicts = [score.verdict for score in score_own_claims((first, second))]
+    assert verdicts == ["reproduced", "not reproduced"]

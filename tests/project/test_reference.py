@@ -8,7 +8,7 @@ from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import OutOfMemory, Published
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record, verify_files
-from sdbench.store.imports import STUDY, ImportSource, import_rows
+from sdbench.store.imports import ImportSource, import_rows
 from sdbench.store.lambda_csv import parse_lambda_csv, write_lambda_csv
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reports" / "reference"
@@ -33,7 +33,7 @@ def test_reference_record_is_sound(folder: Path) -> None:
     verify_files(folder, record)
     assert record.origin == "imported"
     assert record.manifest.source is not None
-    assert (record.manifest.source.authors, record.manifest.source.year) == (STUDY.authors, STUDY.year)
+    assert (record.manifest.source.authors, record.manifest.source.year) == ("Lambda", 2022)
 
 
 def test_reference_records_come_from_the_csv_beside_them(tmp_path: Path) -> None:
@@ -41,12 +41,13 @@ def test_reference_records_come_from_the_csv_beside_them(tmp_path: Path) -> None
     rows = parse_lambda_csv(content, CSV.name).rows
     kept: dict[str, Record] = {folder.name: load_record(folder) for folder in FOLDERS}
     first = next(iter(kept.values()))
+    assert first.manifest.source is not None
     source = ImportSource(
         name=CSV.name,
         content=content,
         title=first.manifest.title,
         created_utc=first.created_utc,
-        study=first.manifest.source or STUDY,
+        study=first.manifest.source,
         claims=first.manifest.claims,
     )
     made = {folder.name: load_record(folder) for folder in import_rows(rows, source, tmp_path)}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sdbench.errors import UserError
 from sdbench.schema.base import Known, Unknown
+from sdbench.schema.manifest import Source
 from sdbench.schema.outcome import OutOfMemory, Published
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record, verify_files
@@ -29,7 +30,13 @@ FULL_SIZE: dict[str, Any] = {"architecture": "sd-v1-4", "height": 512, "width": 
 
 
 def make_source(content: bytes = b"rows", **changes: Any) -> ImportSource:
-    given = {"name": "old.csv", "content": content, "title": "Old", "created_utc": "2026-01-15T10:00:00Z"}
+    given: dict[str, Any] = {
+        "name": "old.csv",
+        "content": content,
+        "title": "Old",
+        "created_utc": "2026-01-15T10:00:00Z",
+    }
+    given["study"] = Source(title="Somebody's figures")
     return ImportSource(**{**given, **changes})
 
 
@@ -119,7 +126,7 @@ def test_manifest_of_the_record_holds_every_row() -> None:
         {"precision": "fp16", "batch": 2, "steps": 50, "autocast": "fp16"},
     )
     assert record.manifest.source is not None
-    assert record.manifest.source.year == 2022
+    assert record.manifest.source.title == "Somebody's figures"
 
 
 @settings(deadline=None, max_examples=50)

@@ -125,7 +125,7 @@ def test_cpu_is_told_from_a_gpu_by_its_name(name: str, cpu: bool) -> None:
         ("X,half,pytorch,2,9.03,1e300", "memory '1e300' can be no device's"),
         ("X,half,pytorch,0,9.03,8.79", "n_samples '0' is below 1"),
         ("X,half,pytorch,-3,9.03,8.79", "n_samples '-3' is below 1"),
-        ("X,half,pytorch,5000,9.03,8.79", "batch is 5000"),
+        ("X,half,pytorch,5000,9.03,8.79", "n_samples is 5000"),
         (",half,pytorch,2,9.03,8.79", "device '' is no name"),
         ("a\x07b,half,pytorch,2,9.03,8.79", "device 'a\\x07b' is no name"),
         ("NVIDIA RTX A6000,half,pytorch,2,9.1,8.79", "is on line 1 already"),

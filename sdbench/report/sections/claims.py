@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from sdbench.compare.claims import Score, Verdict, claims_of, join_untested, score_claims
+from sdbench.compare.claims import Score, Verdict, claims_of, join_untested, score_own_claims
 from sdbench.compare.words import format_expected, format_value
 from sdbench.report.model import Cell, Section, Table, Tone
 from sdbench.report.points import Source
@@ -28,7 +28,7 @@ def build(source: Source) -> Section:
     deviations = _deviations(source)
     if not claims:
         return Section(name="claims", title=TITLE, paragraphs=("The manifest makes no claims.",), tables=deviations)
-    scores = score_claims(claims, records)
+    scores = score_own_claims(records)
     counts = Counter(score.verdict for score in scores)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _TONES if counts[verdict])
     columns = f"Claim|{'Machine|' * source.several}Verdict|#measured|#expected|Why|Source"

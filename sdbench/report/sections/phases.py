@@ -6,7 +6,7 @@ from sdbench.report.model import Section, Share, ShareChart, Table
 from sdbench.report.phases import PHASE_TITLES, PhaseTimes, phases_of
 from sdbench.report.points import Measured, Source
 from sdbench.report.text import format_number, format_percent, make_table
-from sdbench.units import format_duration
+from sdbench.units import format_bytes, format_duration
 
 TITLE = "Where does the time go?"
 _NOTE = (
@@ -26,7 +26,10 @@ def build(source: Source) -> Section:
     phased = [(m, times) for m in source.own if (times := phases_of(m))]
     if not phased:
         return Section(
-            name="phases", title=TITLE, paragraphs=("No launch has phases.",), tables=(_start_table(source),)
+            name="phases",
+            title=TITLE,
+            paragraphs=("No launch has phases.",),
+            tables=(_start_table(source), *_export_tables(source)),
         )
     phase_table = make_table(
         "Phases of one call, seconds",
@@ -38,7 +41,7 @@ def build(source: Source) -> Section:
         title=TITLE,
         paragraphs=(_NOTE,),
         charts=(_chart(source, phased),),
-        tables=(_start_table(source), phase_table),
+        tables=(_start_table(source), *_export_tables(source), phase_table),
     )
 
 
@@ -55,6 +58,24 @@ def _start_table(source: Source) -> Table:
             for m in source.own
         ),
     )
+
+
+def _export_tables(source: Source) -> tuple[Table, ...]:
+    """What was exported to ONNX, each network of an experiment once: its time is in no latency."""
+    found = {
+        (*source.row_names(m.point), export.part): export
+        for m in source.own
+        for launch in m.point.counted
+        for export in launch.exports
+    }
+    if not found:
+        return ()
+    rows = (
+        (*names, export.part.replace("_", " "), format_bytes(export.size_bytes), format_duration(export.export_s))
+        for (*names, _), export in found.items()
+    )
+    caption = "Exported to ONNX once, outside load and latency"
+    return (make_table(caption, f"{source.row_columns}|Network|#Size|#time it took", rows),)
 
 
 def _phase_row(source: Source, measured: Measured, times: PhaseTimes) -> tuple[str, ...]:
