@@ -126,8 +126,12 @@ def main() -> None:
     run = project["project"]["dependencies"] + extras["model"]
     build = ["pip", "wheel", *project["build-system"]["requires"]]
     cpu, cuda = run + extras["cpu"], run + extras["cuda"]
-    resolution = resolve([*build, *cpu, *extras["cuda"], *extras["report"], *extras["dev"]])
-    pins = resolution.pins
+    own = ("report", "launch", "container")
+    shipped = [*build, *cpu, *extras["cuda"], *(line for extra in own for line in extras[extra])]
+    development = resolve([*shipped, *extras["dev"]])
+    pins = development.pins
+    # The tools for development ask for extras of packages that the others use without them.
+    resolution = Resolution(pins, resolve(shipped).children)
     vocabulary = resolve([VOCABULARY], "--no-deps").pins
 
     write_lock("build", {name: pins[name] for name in resolution.closure(build)})
@@ -136,8 +140,9 @@ def main() -> None:
     # A local build such as +cpu satisfies torch==VERSION but not torch===VERSION.
     exact_torch = {"torch": pins["torch"].replace("==", "===", 1)}
     write_lock("cuda", {name: pins[name] for name in resolution.closure(cuda)} | vocabulary | exact_torch)
-    for extra in ("report", "dev"):
+    for extra in own:
         write_lock(extra, {name: pins[name] for name in resolution.closure(extras[extra])})
+    write_lock("dev", {name: pins[name] for name in development.closure(extras["dev"])})
 
 
 if __name__ == "__main__":

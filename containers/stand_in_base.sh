@@ -1,0 +1,15 @@
+#!/bin/sh
+# Makes the image NAME that stands in for python:3.11-slim-bookworm where no registry is in reach; run it as root on
+# Debian bookworm with mmdebstrap. It takes this host's package sources and certificates along.
+set -eu
+NAME=${1:?name of the image to make}
+DOCKER=${DOCKER:-docker}
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+# shellcheck disable=SC2016 # mmdebstrap expands $1, the folder of the new root.
+mmdebstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
+    --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python3"' \
+    --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
+    --customize-hook="upload $CERTIFICATES $CERTIFICATES" \
+    bookworm - |
+    "$DOCKER" import --change "ENV PIP_CERT=$CERTIFICATES" --change 'CMD ["python3"]' \
+        --message "stand-in for python:3.11-slim-bookworm" - "$NAME"
