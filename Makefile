@@ -1,4 +1,4 @@
-# The README's two commands are `make bench` and `make test`; `make help` lists the rest.
+# The README's commands are `make bench`, `make bench-cpu`, `make bench-gpu` and `make test`; `make help` lists the rest.
 
 MANIFEST ?= manifests/quick.yaml
 OUT ?= results
@@ -7,16 +7,40 @@ VENV_BIN := .venv/bin
 # requirements/set_up.sh reads these.
 export PYTHON TORCH_BUILD
 
+# containers/*.sh read these.
+export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL
+
+WHEELS ?= cpu
+
 .DEFAULT_GOAL := help
-.PHONY: help bench test check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels sbom test check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
-	@echo "Settings: MANIFEST=FILE OUT=DIR for bench; PYTHON=PATH and TORCH_BUILD=cpu|cuda|auto for the set-up."
+	@echo "Settings: MANIFEST=FILE OUT=DIR for bench, bench-cpu and bench-gpu; IMAGE GPUS CPUS MEMORY for the latter two;"
+	@echo " PYTHON=PATH and TORCH_BUILD=cpu|cuda|auto for the set-up."
 
 bench: run-environment ## measure MANIFEST (manifests/quick.yaml) on the best device; write a record and a report to OUT
 	@$(VENV_BIN)/sdbench run $(MANIFEST) --out $(OUT)
+
+bench-cpu: ## the same in a container (docker is all it needs); ARGS='--budget 5m' passes options to sdbench run
+	@OUT=$(OUT) containers/bench.sh cpu $(MANIFEST) $(ARGS)
+
+bench-gpu: ## the same on NVIDIA GPUs (docker and the NVIDIA container toolkit); GPUS=all or device=0
+	@OUT=$(OUT) containers/bench.sh cuda $(MANIFEST) $(ARGS)
+
+image-cpu: ## build the image sdbench:cpu
+	@containers/build.sh cpu sdbench:cpu
+
+image-cuda: ## build the image sdbench:cuda
+	@containers/build.sh cuda sdbench:cuda
+
+wheels: dev-environment ## gather the locked packages in requirements/wheels: images then build without a network
+	@requirements/gather_wheels.sh $(WHEELS)
+
+sbom: dev-environment ## write CycloneDX software bills of materials of both images to build/
+	@requirements/write_sbom.sh
 
 test: dev-environment ## run all tests that need no GPU, container engine or browser
 	@$(VENV_BIN)/python -m pytest

@@ -7,6 +7,8 @@ DOCKER=${DOCKER:-docker}
 CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 # shellcheck disable=SC2016 # mmdebstrap expands $1, the folder of the new root.
 mmdebstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Apt::Install-Recommends "false"' \
     --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python3"' \
     --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
     --customize-hook="upload $CERTIFICATES $CERTIFICATES" \

@@ -17,6 +17,8 @@ EXIT_ENVIRONMENT = 3
 EXIT_EXPERIMENT_FAILED = 4
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
+MAX_COUNT = 10_000
+
 EPILOG = """exit codes:
   0    all well
   2    your input is wrong: one line says what and where
@@ -31,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "plan": "sdbench.cli.plan",
     "validate": "sdbench.cli.validate",
     "schema": "sdbench.cli.schema",
+    "fetch": "sdbench.cli.fetch",
+    "launch": "sdbench.cli.launch",
     "report": "sdbench.cli.report",
     "claims": "sdbench.cli.claims",
     "import": "sdbench.cli.import_",
@@ -86,6 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_selection(plan)
     plan.add_argument("--json", action="store_true", help="print JSON")
+    fetch = commands.add_parser(
+        "fetch", help="download the pinned weights of a manifest, for measuring without network"
+    )
+    fetch.add_argument("--check", action="store_true", help="only say what is missing; exit code 1 if anything is")
+    _add_run_options(fetch)
+    _add_launch(commands)
     validate = commands.add_parser("validate", help="check manifests and records")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest, record or run folder")
     schema = commands.add_parser("schema", help="print a JSON Schema, for editors")
@@ -106,16 +116,57 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    run = commands.add_parser("run", help="run a manifest, or continue where it stopped")
+    _add_run_options(commands.add_parser("run", help="run a manifest, or continue where it stopped"))
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    """Add the options of ``run``, which ``fetch`` takes too: one command line serves both."""
     _add_selection(run)
     run.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
+    )
+    run.add_argument(
+        "--rounds", type=_read_count, metavar="N", help="stop after N more launches of each experiment; to be continued"
     )
     run.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
     _add_prices(run)
     output = run.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
     output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
+
+
+def _add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    launch = commands.add_parser("launch", help="run a manifest in containers, on several images and hosts")
+    launch.add_argument("manifest", type=Path, nargs="?", metavar="MANIFEST")
+    launch.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="cpu or cuda (built from this checkout), or an image to pull; several are measured in turns",
+    )
+    launch.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="ssh://USER@NAME",
+        help="another machine's Docker",
+    )
+    launch.add_argument("--attach", action="store_true", help="collect what an earlier launch left running")
+    launch.add_argument("--gpus", default="", metavar="all|device=N", help="the NVIDIA GPUs to pass through")
+    launch.add_argument("--cpus", default="", metavar="LIST", help="the CPUs to run on, for example 0-7")
+    launch.add_argument("--memory", default="", metavar="SIZE", help="the memory limit, for example 16g")
+    launch.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
+    )
+    launch.add_argument(
+        "--args",
+        type=str.split,
+        default=[],
+        dest="arguments",
+        metavar="'OPTIONS'",
+        help="options of sdbench run, for example '--budget 20m --only latency'",
+    )
 
 
 def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -160,6 +211,12 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prices", type=Path, metavar="FILE", help="YAML: part of a machine's name to its price, for several machines"
     )
+
+
+def _read_count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number from 1")
+    return int(text)
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ def execute(options: argparse.Namespace) -> int:
             json.dumps(
                 {
                     "kind": "written",
+                    "ended": result.record.ended,
                     "record": str(result.folder / "record.json"),
                     "report": str(report) if report else None,
                 }
@@ -44,6 +45,8 @@ def execute(options: argparse.Namespace) -> int:
         print(f"record  {result.folder / 'record.json'}")
         if report is not None:
             print(f"report  {report}")
+    if result.record.ended == "paused":
+        print(f"sdbench: paused after --rounds {options.rounds}; the same command continues", file=sys.stderr)
     if result.record.ended == "interrupted":
         print(
             "sdbench: interrupted; what was finished is sealed. "
@@ -57,6 +60,8 @@ def exit_code(record: Record) -> int:
     """Return the exit code that a record deserves."""
     if record.ended == "interrupted":
         return EXIT_INTERRUPTED
+    if record.ended == "paused":
+        return 0
     kinds = {result.outcome.kind for result in record.results}
     if kinds & {"failed", "timed_out"}:
         return EXIT_EXPERIMENT_FAILED
@@ -83,6 +88,7 @@ def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
         cache_folder=cache_folder(),
         budget_s=selection.budget_s,
         fresh=options.fresh,
+        rounds=options.rounds,
     )
 
 

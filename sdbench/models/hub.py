@@ -70,6 +70,11 @@ def check_pin(hub_id: str | None, revision: str | None) -> tuple[str, str]:
     return str(hub_id), revision
 
 
+def is_cached(pin: Pin) -> bool:
+    """Return whether the cache has every file of ``pin`` that is loaded."""
+    return _find_cached(pin) is not None
+
+
 def fetch_snapshot(pin: Pin, sleep: Callable[[float], None] = time.sleep) -> Path:
     """Return the folder with the files of ``pin``, downloading those that the cache lacks.
 

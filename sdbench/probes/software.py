@@ -10,6 +10,7 @@ from pathlib import Path
 
 import sdbench
 from sdbench.probes.configuration import read_container
+from sdbench.probes.container_host import read_container_engine, read_image_digest, read_image_id
 from sdbench.probes.files import ROOT, read_text
 from sdbench.probes.gpu import has_nvidia_hardware
 from sdbench.probes.nvml import Nvml
@@ -31,7 +32,13 @@ _VARIABLES = re.compile(
 )
 
 _COMMIT = re.compile(r"(?P<commit>[0-9a-f]{7,64})(?P<dirty>-dirty)?")
-_DIGEST = re.compile(r"(?:[^@\s]+@)?(?P<digest>sha256:[0-9a-f]{64})")
+_LIBCUDA_PLACES = (
+    "usr/lib/x86_64-linux-gnu/libcuda.so.*",
+    "usr/lib64/libcuda.so.*",
+    "usr/lib/wsl/lib/libcuda.so.*",
+    "usr/local/cuda*/compat/libcuda.so.*",
+    "usr/local/nvidia/lib64/libcuda.so.*",
+)
 _GIT_TIMEOUT_S = 10
 
 
@@ -39,6 +46,7 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
     """Return what runs; paths and names of the user are taken out of the variables."""
     torch_cuda = read_torch_cuda()
     commit, dirty = read_own_commit(environ)
+    container = read_container(environ, root)
     return Software(
         os_name=_os_name(root),
         kernel=_redacted(read_text(root, "proc/sys/kernel/osrelease"), redactor),
@@ -53,10 +61,13 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
         ),
         gpu_kernel_driver=_kernel_driver(nvml, root),
         gpu_libcuda=read_libcuda(root),
+        gpu_libcuda_found=find_libcudas(root),
         gpu_driver_cuda=_driver_cuda(nvml, root),
         torch_cuda=torch_cuda,
         cudnn=read_cudnn(torch_cuda),
-        image_digest=_image_digest(environ, root),
+        image_digest=read_image_digest(environ, container),
+        image_id=read_image_id(environ, container),
+        container_engine=read_container_engine(environ, container),
         environment=Known(value=read_environment(environ, redactor)),
         sdbench_version=Known(value=sdbench.__version__),
         sdbench_commit=commit,
@@ -125,16 +136,11 @@ def read_libcuda(root: Path = ROOT, load: Callable[[], bool] = load_libcuda) -> 
     return Known(value=match[1]) if match else Unknown(reason="the file name of libcuda holds no version")
 
 
-def _image_digest(environ: Mapping[str, str], root: Path) -> Reading[str]:
-    declared = environ.get("SDBENCH_IMAGE_DIGEST", "")
-    if match := _DIGEST.fullmatch(declared):
-        return Known(value=match["digest"])
-    if declared:
-        return Unknown(reason="SDBENCH_IMAGE_DIGEST is no digest (sha256:...)")
-    container = read_container(environ, root)
-    if isinstance(container, Known) and container.value == NONE:
-        return Unknown(reason="not in a container")
-    return Unknown(reason="in a container, but SDBENCH_IMAGE_DIGEST does not name its image")
+def find_libcudas(root: Path = ROOT) -> Reading[tuple[str, ...]]:
+    """Return the versions of all libcuda files where loaders and compatibility packages look, each once, sorted."""
+    files = (file for pattern in _LIBCUDA_PLACES for file in root.glob(pattern))
+    versions = {match[1] for file in files if (match := re.fullmatch(r"libcuda\.so\.(\d+\.\d+(?:\.\d+)?)", file.name))}
+    return Known(value=tuple(sorted(versions, key=lambda text: [int(part) for part in text.split(".")])))
 
 
 def read_environment(environ: Mapping[str, str], redactor: Redactor) -> tuple[EnvironmentVariable, ...]:

@@ -86,5 +86,5 @@ def _subtitle(source: Source) -> str:
 
 
 def _notice(source: Source) -> str | None:
-    cut = [machine.name for machine in source.machines if machine.record.ended == "interrupted"]
-    return f"Interrupted: the record of {', '.join(cut)} holds what was finished by then." if cut else None
+    cut = [machine.name for machine in source.machines if machine.record.ended != "complete"]
+    return f"Not finished: the record of {', '.join(cut)} holds what was done by then." if cut else None

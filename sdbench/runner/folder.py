@@ -148,11 +148,11 @@ def _first_key(journal: Path) -> str | None:
 
 
 def _may_continue(folder: Path) -> bool:
-    """Tell whether a run has no record yet, or one sealed at an interruption; a damaged record is left alone."""
+    """Tell whether a run has no record yet, or one sealed at a stop; a damaged record is left alone."""
     if not (folder / RECORD_NAME).exists():
         return True
     try:
-        return load_record(folder).ended == "interrupted"
+        return load_record(folder).ended in ("interrupted", "paused")
     except RecordError:
         return False
 

@@ -67,6 +67,7 @@ class RunSpec:
     cache_folder: Path
     budget_s: float | None
     fresh: bool
+    rounds: int | None = None
     worker_command: Sequence[str] = WORKER_COMMAND
 
 
@@ -114,6 +115,9 @@ class _Run:
         ended = "complete"
         try:
             while (chosen := choose_next(self.progress, self.elapsed_s, self.spec.budget_s)) is not None:
+                if self.spec.rounds is not None and chosen.next_index >= chosen.restored_count + self.spec.rounds:
+                    ended = "paused"
+                    break
                 self._launch(chosen)
         except KeyboardInterrupt:
             ended = "interrupted"
@@ -132,6 +136,8 @@ class _Run:
         for experiment_id, end, wall_s in self.folder.bad_ends():
             by_id[experiment_id].end_badly(end)
             self.earlier_s += wall_s
+        for progress in self.progress:
+            progress.restored_count = progress.next_index
         for progress in self.progress:
             search = find_search(progress.launches)
             if progress.ended is None and search is not None and search.largest_batch == 0:

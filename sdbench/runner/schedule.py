@@ -40,6 +40,8 @@ class Progress:
     ended: Outcome | None = None
     # What a search for the largest batch knows that no launch holds yet: its worker died, or its answer did not hold.
     known_probes: tuple[BatchProbe, ...] = ()
+    # How many launches there were when this run began or was continued.
+    restored_count: int = 0
 
     @property
     def next_experiment(self) -> Experiment:

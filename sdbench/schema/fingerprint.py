@@ -85,8 +85,26 @@ class EnvironmentVariable(Model):
     value: str
 
 
+class ContainerEngine(Model):
+    """What runs the container, as its launcher told it: none of this can be seen from inside."""
+
+    engine_version: Reading[str]
+    host_os: Reading[str]
+    runtime: Reading[str]
+    storage_driver: Reading[str]
+    cgroup_driver: Reading[str]
+    cgroup_version: Reading[str]
+    security_options: Reading[tuple[str, ...]]
+    nvidia_toolkit: Reading[str]
+
+
 class Software(Model):
-    """What runs: kernel driver and user-mode libcuda apart, because they may differ."""
+    """What runs: kernel driver and user-mode libcuda apart, because they may differ.
+
+    ``gpu_libcuda`` is the one that the loader takes, ``gpu_libcuda_found`` all that it could: a compatibility package
+    beside the one that belongs to the driver. ``image_digest`` is how a registry serves the image, ``image_id`` how the
+    engine keeps it.
+    """
 
     os_name: Reading[str]
     kernel: Reading[str]
@@ -95,10 +113,13 @@ class Software(Model):
     packages: Reading[tuple[Package, ...]]
     gpu_kernel_driver: Reading[str]
     gpu_libcuda: Reading[str]
+    gpu_libcuda_found: Reading[tuple[str, ...]]
     gpu_driver_cuda: Reading[str]
     torch_cuda: Reading[str]
     cudnn: Reading[str]
     image_digest: Reading[str]
+    image_id: Reading[str]
+    container_engine: Reading[ContainerEngine]
     environment: Reading[tuple[EnvironmentVariable, ...]]
     sdbench_version: Reading[str]
     sdbench_commit: Reading[str]

@@ -43,8 +43,19 @@ def _result_to_v2(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"outcome": outcome}
 
 
+def _to_v3(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knows the container's image and engine, and every libcuda that could be loaded."""
+    unknown = {"status": "unknown", "reason": "not read before record version 3"}
+    fingerprint = dict(record["fingerprint"])
+    fingerprint["software"] = fingerprint["software"] | dict.fromkeys(
+        ("gpu_libcuda_found", "image_id", "container_engine"), unknown
+    )
+    fingerprint["software_sha256"] = sha256_of(fingerprint["software"])
+    return record | {"schema": "sdbench/record/v3", "fingerprint": fingerprint}
+
+
 # A step is added here with a golden file in tests/golden.
-RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2}
+RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3}
 
 _SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
 CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])

@@ -10,7 +10,7 @@ from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
 from sdbench.schema.outcome import Notice, Outcome, launches_of
 
-RECORD_SCHEMA = "sdbench/record/v2"
+RECORD_SCHEMA = "sdbench/record/v3"
 
 
 class Request(Model):
@@ -57,12 +57,12 @@ class Record(Model):
     record is unknown.
     """
 
-    schema_: Literal["sdbench/record/v2"] = Field(alias="schema")
+    schema_: Literal["sdbench/record/v3"] = Field(alias="schema")
     origin: Literal["measured", "imported"]
     run_id: str
     created_utc: str
     ended_utc: str
-    ended: Literal["complete", "interrupted"]
+    ended: Literal["complete", "interrupted", "paused"]
     wall_s: Reading[float]
     request: Request
     manifest: Manifest

@@ -67,7 +67,8 @@ def _facts(machine: Machine) -> Table:
         ("sdbench version", reading_cell("version", software.sdbench_version)),
         ("sdbench commit", reading_cell("commit", software.sdbench_commit)),
         ("Uncommitted changes", reading_cell("dirty", software.sdbench_dirty)),
-        ("Container image", reading_cell("image", software.image_digest)),
+        ("Container image, digest", reading_cell("image", software.image_digest)),
+        ("Container image, id", reading_cell("image", software.image_id)),
         ("Python", reading_cell("python", software.python)),
         (
             "torch",

@@ -1,0 +1,1 @@
+"""Where a run happens: in containers, on this host or another."""

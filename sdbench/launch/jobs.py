@@ -1,0 +1,237 @@
+"""A manifest over images and hosts: one job for each pair, its container runs, and the record it leaves."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from sdbench.errors import EnvironmentProblem
+from sdbench.launch.engine import JOB_LABEL, LOCK_FOLDER, Engine
+from sdbench.launch.problems import as_problem
+from sdbench.schema.base import Model
+from sdbench.schema.record import Record
+from sdbench.store.bundle import RECORD_NAME, load_record, verify_files
+
+RESULTS = "/results"
+_EXIT_KILLED = 137
+_EXIT_MISSING = 1
+_EXIT_ENVIRONMENT = 3
+_TOKEN = "HF_TOKEN"  # noqa: S105 - a variable's name
+
+Say = Callable[[str], None]
+JobEnd = Literal["complete", "paused", "interrupted", "failed"]
+
+
+class Job(Model):
+    """One manifest on one image of one host; kept as a label of its containers, so that it can be found again."""
+
+    launch_id: str
+    number: int
+    image: str
+    manifest_name: str
+    arguments: tuple[str, ...]
+    gpus: str
+    cpus: str
+    memory: str
+    rounds: int | None
+
+    @property
+    def volume(self) -> str:
+        """The volume that holds the job's runs until they are collected."""
+        return f"sdbench-{self.launch_id}-{self.number}"
+
+    @property
+    def label(self) -> str:
+        """The job as JSON in one line."""
+        return json.dumps(self.to_json_dict(), separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How one container of a job ended: ``message`` says why where it failed."""
+
+    end: JobEnd
+    exit_code: int
+    message: str = ""
+
+
+def run_container(engine: Engine, job: Job, manifest: bytes, say: Say, on_start: Callable[[Any], None]) -> Finished:
+    """Fetch what is missing, run ``sdbench run`` in a container, and return how it ended; the container is removed.
+
+    Raises:
+        EnvironmentProblem: the engine refuses, or what is to be measured is not there.
+        LostConnection: the engine is gone; the container is left to go on.
+    """
+    _fetch(engine, job, manifest, say, on_start)
+    rounds = ["--rounds", str(job.rounds)] if job.rounds else []
+    command = ["run", f"{RESULTS}/{job.manifest_name}", "--out", "results", "--json", *rounds, *job.arguments]
+    container = _create(engine, job, command, manifest, {"NETWORK": "none", "OFFLINE": "1"})
+    return finish_container(engine, _start(engine, container, on_start), say)
+
+
+def finish_container(engine: Engine, container: Any, say: Say) -> Finished:
+    """Follow a started container to its end, remove it, and return how it ended.
+
+    Raises:
+        LostConnection: the engine is gone; the container is left to go on.
+    """
+    reader = _EventReader(say)
+    engine.follow(container.id, reader.read)
+    container = engine.client.containers.get(container.id)
+    state = container.attrs["State"]
+    engine.remove(container)
+    code = int(state["ExitCode"])
+    if code == _EXIT_KILLED:
+        if state.get("OOMKilled"):
+            return Finished("failed", _EXIT_ENVIRONMENT, "out of memory: raise --memory, or measure a smaller batch")
+        return Finished("failed", _EXIT_ENVIRONMENT, "the container was killed from outside, not for memory")
+    if reader.ended is None:
+        return Finished("failed", code or _EXIT_ENVIRONMENT, reader.last_line or f"it ended with status {code}")
+    return Finished(reader.ended, code)
+
+
+def collect(engine: Engine, job: Job, out: Path, suffix: str) -> list[Path]:
+    """Copy the sealed runs of a job to ``out``, check each, remove the job's volume, and return their folders.
+
+    Raises:
+        EnvironmentProblem: ``out`` is not writable, or a run is not whole.
+    """
+    container = _create(engine, job, ["--version"], None, {"NETWORK": "none"})
+    try:
+        folders = _extract(engine, container, out, suffix)
+    finally:
+        engine.remove(container)
+    engine.remove_volume(job.volume)
+    return folders
+
+
+def _extract(engine: Engine, container: Any, out: Path, suffix: str) -> list[Path]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".collecting-") as temporary:
+            with engine.opened_folder(container, RESULTS) as archive:
+                archive.extractall(temporary, filter="data")
+            found = sorted(path.parent for path in Path(temporary).glob(f"*/*/{RECORD_NAME}"))
+            return [_keep(folder, out, suffix) for folder in found]
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write in {out}: {error.strerror}; choose another folder with --out") from None
+
+
+def _keep(folder: Path, out: Path, suffix: str) -> Path:
+    record: Record = load_record(folder)
+    verify_files(folder, record)
+    place = out / f"{folder.name}{suffix}"
+    number = 1
+    while place.exists():
+        number += 1
+        place = out / f"{folder.name}{suffix}-{number}"
+    return Path(shutil.move(folder, place))
+
+
+def read_job(container: Any) -> Job | None:
+    """Return the job that a container belongs to, or None where its label is none of ours."""
+    try:
+        return Job.model_validate_json(container.labels.get(JOB_LABEL, ""))
+    except ValidationError:
+        return None
+
+
+def manifest_of(engine: Engine, job: Job, container: Any) -> bytes:
+    """Return the manifest that a job's volume holds."""
+    with engine.opened_folder(container, f"{RESULTS}/{job.manifest_name}") as archive:
+        member = archive.extractfile(archive.next() or job.manifest_name)
+        return member.read() if member else b""
+
+
+def slug(text: str) -> str:
+    """Return a text as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text.removeprefix("ssh://")).strip("-.")[-60:]
+
+
+def _fetch(engine: Engine, job: Job, manifest: bytes, say: Say, on_start: Callable[[Any], None]) -> None:
+    """Download pinned weights that are missing: the only step with a network, and with the token."""
+    command = ["fetch", f"{RESULTS}/{job.manifest_name}", *job.arguments]
+    check = _create(engine, job, [*command, "--check"], manifest, {"NETWORK": "none", "OFFLINE": "1"})
+    if _wait_quietly(engine, _start(engine, check, on_start)) != _EXIT_MISSING:
+        return
+    say("fetching weights")
+    values = {"NETWORK": "bridge", "OFFLINE": "0", "TOKEN_NAME": _TOKEN if os.environ.get(_TOKEN) else ""}
+    code = finish_container(engine, _start(engine, _create(engine, job, command, manifest, values), on_start), say)
+    if code.exit_code:
+        raise EnvironmentProblem(f"{engine.name}: the weights cannot be fetched: {code.message}")
+
+
+def _wait_quietly(engine: Engine, container: Any) -> int:
+    engine.follow(container.id, lambda _line: None)
+    code = int(engine.client.containers.get(container.id).attrs["State"]["ExitCode"])
+    engine.remove(container)
+    return code
+
+
+def _create(engine: Engine, job: Job, command: list[str], manifest: bytes | None, changes: dict[str, str]) -> Any:
+    uid = engine.user_ids.partition(":")[0]
+    values = {
+        "USER_IDS": engine.user_ids,
+        "RESULTS": job.volume,
+        "CACHE": f"sdbench-cache-{uid}",
+        "STATE": f"sdbench-state-{uid}",
+        "LOCKS": LOCK_FOLDER,
+        "HOST_FACTS": engine.describe_host(job.image),
+        "JOB": job.label,
+        "LAUNCH": job.launch_id,
+        "GPUS": job.gpus,
+        "CPUS": job.cpus,
+        "MEMORY": job.memory,
+        **changes,
+    }
+    container = engine.create(job.image, command, values)
+    if manifest is not None:
+        try:
+            engine.put_file(container, RESULTS, job.manifest_name, manifest)
+        except BaseException:
+            engine.remove(container)
+            raise
+    return container
+
+
+def _start(engine: Engine, container: Any, on_start: Callable[[Any], None]) -> Any:
+    from docker.errors import DockerException
+
+    on_start(container)
+    try:
+        container.start()
+    except DockerException as error:
+        # A container that never started is left behind by the engine.
+        engine.remove(container)
+        raise as_problem(f"{engine.name}: the container cannot start", error) from None
+    return container
+
+
+class _EventReader:
+    """Reads what ``sdbench run --json`` prints: JSON events to words, other lines as they are."""
+
+    def __init__(self, say: Say) -> None:
+        self.ended: JobEnd | None = None
+        self.last_line = ""
+        self._say = say
+
+    def read(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            if line.strip():
+                self.last_line = line.strip().removeprefix("sdbench: ")
+            return
+        if event.get("kind") == "written" and event.get("ended") in ("complete", "paused", "interrupted"):
+            self.ended = event["ended"]
+        elif event.get("kind") in ("waiting", "resumed", "launch", "ended"):
+            self._say(f"{event['kind']:8} {event.get('text', '')}")

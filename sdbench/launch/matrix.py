@@ -1,0 +1,212 @@
+"""All jobs of a launch: hosts side by side, the images of one host in turns, so that drift falls on none alone."""
+
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sdbench.errors import EnvironmentProblem, SdbenchError
+from sdbench.launch.engine import JOB_LABEL, LAUNCH_LABEL, Engine, LostConnection
+from sdbench.launch.jobs import Finished, Job, collect, finish_container, manifest_of, read_job, run_container, slug
+
+EXIT_ENVIRONMENT = 3
+EXIT_INTERRUPTED = 130
+_JOIN_S = 0.2
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """What to launch: a manifest on images of hosts (None is this one), and where the records go."""
+
+    manifest: Path
+    images: tuple[str, ...]
+    hosts: tuple[str | None, ...]
+    arguments: tuple[str, ...]
+    gpus: str
+    cpus: str
+    memory: str
+    out: Path
+
+
+@dataclass
+class HostRun:
+    """The jobs of one host, and what has come of them."""
+
+    engine: Engine
+    jobs: list[Job]
+    manifest: bytes
+    out: Path
+    say: Say
+    several: bool
+    folders: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    exit_codes: list[int] = field(default_factory=list)
+    running: Any = None
+    stopped: bool = False
+
+    def to_the_end(self) -> None:
+        """Run the jobs in turns, forth and back, until each has ended; collect what each has left."""
+        try:
+            self._take_turns()
+        except LostConnection as problem:
+            self._note(problem)
+            return
+        except SdbenchError as problem:
+            self._note(problem)
+        self._collect_all()
+
+    def continue_from(self, container: Any) -> None:
+        """Follow a container that an earlier launch left, then go on as that launch would have."""
+        job = next(job for job in self.jobs if job == read_job(container))
+        self.running = container
+        try:
+            if container.status == "created":
+                self.engine.remove(container)
+            else:
+                finished = finish_container(self.engine, container, partial(self._say, job))
+                self._note_end(job, finished)
+                if finished.end != "paused":
+                    self.jobs.remove(job)
+                    self._collect(job)
+        except LostConnection as problem:
+            self._note(problem)
+            return
+        self.to_the_end()
+
+    def stop(self) -> None:
+        """Ask what runs to seal what it has; nothing new is started."""
+        self.stopped = True
+        if self.running is not None:
+            # It has ended by itself, or the engine is gone, and then the thread that follows it says so.
+            with suppress(Exception):
+                self.running.kill(signal="SIGTERM")
+
+    def _take_turns(self) -> None:
+        for job in self.jobs:
+            self.engine.create_volume(job.volume, {LAUNCH_LABEL: job.launch_id, JOB_LABEL: job.label})
+        waiting = list(self.jobs)
+        while waiting and not self.stopped:
+            paused = []
+            for job in waiting:
+                if self.stopped:
+                    break
+                finished = run_container(self.engine, job, self.manifest, partial(self._say, job), self._started)
+                self._note_end(job, finished)
+                if finished.end == "paused":
+                    paused.append(job)
+            # Forth and back: what drifts with time falls on the first and the last alike.
+            waiting = paused[::-1]
+
+    def _started(self, container: Any) -> None:
+        self.running = container
+
+    def _note_end(self, job: Job, finished: Finished) -> None:
+        if finished.end != "paused":
+            self.exit_codes.append(finished.exit_code)
+        if finished.message:
+            self.problems.append(f"{self.engine.name}, {job.image}: {finished.message}")
+
+    def _collect_all(self) -> None:
+        for job in self.jobs:
+            self._collect(job)
+
+    def _collect(self, job: Job) -> None:
+        suffix = f"-{slug(self.engine.host or '')}-{slug(job.image)}".replace("--", "-") if self.several else ""
+        try:
+            self.folders += collect(self.engine, job, self.out, suffix)
+        except SdbenchError as problem:
+            self._note(problem)
+
+    def _note(self, problem: SdbenchError) -> None:
+        self.problems.append(str(problem))
+        self.exit_codes.append(EXIT_ENVIRONMENT)
+
+    def _say(self, job: Job, text: str) -> None:
+        self.say(f"{self.engine.name} {job.image}: {text}" if self.several else text)
+
+
+def prepare(spec: LaunchSpec, say: Say) -> list[HostRun]:
+    """Return the runs of all hosts, with the images that they need.
+
+    Raises:
+        EnvironmentProblem: a host does not answer, or an image can be neither built nor pulled.
+    """
+    launch_id = secrets.token_hex(6)
+    several = len(spec.images) * len(spec.hosts) > 1
+    runs = []
+    for host in spec.hosts:
+        engine = Engine(host)
+        images = [engine.find_image(name, say) for name in spec.images]
+        engine.prepare_locks(images[0])
+        jobs = [
+            Job(
+                launch_id=launch_id,
+                number=number,
+                image=image,
+                manifest_name=spec.manifest.name,
+                arguments=spec.arguments,
+                gpus=spec.gpus,
+                cpus=spec.cpus,
+                memory=spec.memory,
+                rounds=1 if len(images) > 1 else None,
+            )
+            for number, image in enumerate(images)
+        ]
+        runs.append(HostRun(engine, jobs, spec.manifest.read_bytes(), spec.out, say, several))
+    return runs
+
+
+def run_all(runs: Sequence[HostRun], work: Callable[[HostRun], None] = HostRun.to_the_end) -> int:
+    """Run all hosts side by side and return the exit code; an interrupt lets each seal what it has."""
+    threads = [threading.Thread(target=work, args=(run,), daemon=True) for run in runs]
+    interrupted = False
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        try:
+            for thread in threads:
+                thread.join(_JOIN_S)
+        except KeyboardInterrupt:
+            interrupted = True
+            for run in runs:
+                run.stop()
+    if interrupted:
+        return EXIT_INTERRUPTED
+    return max((code for run in runs for code in run.exit_codes), default=0)
+
+
+def attach_all(hosts: Sequence[str | None], out: Path, say: Say) -> tuple[list[HostRun], int]:
+    """Find the containers of earlier launches by their label, follow each to its end and collect; return the exit code.
+
+    Raises:
+        EnvironmentProblem: a host does not answer, or no container of a launch is there.
+    """
+    found: list[tuple[HostRun, Any]] = []
+    for host in hosts:
+        engine = Engine(host)
+        for container in engine.client.containers.list(all=True, filters={"label": LAUNCH_LABEL}):
+            job = read_job(container)
+            if job is None:
+                continue
+            jobs = [job.model_copy(update={"number": n, "image": i}) for n, i in _images_of(engine, job)]
+            manifest = manifest_of(engine, job, container)
+            found.append((HostRun(engine, jobs, manifest, out, say, len(jobs) > 1 or len(hosts) > 1), container))
+    if not found:
+        raise EnvironmentProblem(f"no container of a launch on {', '.join(host or 'this host' for host in hosts)}")
+    runs = [run for run, _ in found]
+    containers = {id(run): container for run, container in found}
+    return runs, run_all(runs, lambda run: run.continue_from(containers[id(run)]))
+
+
+def _images_of(engine: Engine, job: Job) -> list[tuple[int, str]]:
+    """The number and image of each of a launch's jobs on an engine, from the labels of their volumes."""
+    volumes = engine.client.volumes.list(filters={"label": f"{LAUNCH_LABEL}={job.launch_id}"})
+    labels = [volume.attrs.get("Labels") or {} for volume in volumes]
+    jobs = [Job.model_validate_json(label[JOB_LABEL]) for label in labels if JOB_LABEL in label]
+    return sorted({(other.number, other.image) for other in jobs} | {(job.number, job.image)})
