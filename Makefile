@@ -13,7 +13,7 @@ export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_UR
 WHEELS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels sbom test check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels sbom test test-docker check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -44,6 +44,9 @@ sbom: dev-environment ## write CycloneDX software bills of materials of both ima
 
 test: dev-environment ## run all tests that need no GPU, container engine or browser
 	@$(VENV_BIN)/python -m pytest
+
+test-docker: dev-environment ## run the tests that need a container engine; they build sdbench:cpu
+	@$(VENV_BIN)/python -m pytest -m docker tests/launch
 
 check: format-check lint types imports test ## everything a change must pass
 

@@ -122,8 +122,8 @@ find_image
 read_host_facts
 choose_user
 
-fetch_weights "/input/$(basename "$manifest")"
+fetch_weights "/input/$(basename "$manifest")" "$@"
 code=0
 run_container run "/input/$(basename "$manifest")" --out results "$@" || code=$?
-if [ "$OUT" != results ]; then say "what is called results here is $OUT"; fi
+if [ "$OUT" != results ] && [ "$code" != 2 ]; then say "what is called results here is $OUT"; fi
 exit "$code"

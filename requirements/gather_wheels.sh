@@ -4,14 +4,20 @@
 set -eu
 cd "$(dirname "$0")"
 kind=${1:-cpu}
+# Wheels for an older C library than the image's run there too.
+platforms='--platform linux_x86_64 --platform manylinux1_x86_64 --platform manylinux2010_x86_64 --platform manylinux2014_x86_64'
+glibc=28
+while [ "$glibc" -ge 5 ]; do
+    platforms="$platforms --platform manylinux_2_${glibc}_x86_64"
+    glibc=$((glibc - 1))
+done
+
 pip_download() {
+    # shellcheck disable=SC2086 # the platforms are words of their own.
     "${PYTHON:-../.venv/bin/python}" -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
-        --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_24_x86_64 \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_12_x86_64 \
-        --platform manylinux2010_x86_64 --platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 \
-        --platform linux_x86_64 --dest wheels "$@"
+        --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none $platforms --dest wheels "$@"
 }
+
 mkdir -p wheels
 for lock in build "$kind" report container; do
     echo "gathering the packages of $lock.txt" >&2

@@ -88,7 +88,7 @@ run_key() {
         pwd
         echo "$build"
         cd requirements
-        cat build.txt cpu.txt cuda.txt report.txt
+        cat build.txt cpu.txt cuda.txt report.txt launch.txt
     ) | cksum
 }
 
@@ -111,7 +111,7 @@ make_environment() {
     quietly install -r requirements/build.txt
     lock=requirements/$build.txt
     if [ "$build" = cpu ]; then install_torch_cpu; fi
-    quietly install -r "$lock" -r requirements/report.txt
+    quietly install -r "$lock" -r requirements/report.txt -r requirements/launch.txt
     compile_byte_code
 }
 

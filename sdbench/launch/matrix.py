@@ -1,8 +1,8 @@
 """All jobs of a launch: hosts side by side, the images of one host in turns, so that drift falls on none alone."""
 
 import secrets
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ from sdbench.launch.jobs import Finished, Job, collect, finish_container, manife
 
 EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 130
-_JOIN_S = 0.2
+_WAIT_S = 0.2
 
 Say = Callable[[str], None]
 
@@ -164,18 +164,19 @@ def prepare(spec: LaunchSpec, say: Say) -> list[HostRun]:
 
 def run_all(runs: Sequence[HostRun], work: Callable[[HostRun], None] = HostRun.to_the_end) -> int:
     """Run all hosts side by side and return the exit code; an interrupt lets each seal what it has."""
-    threads = [threading.Thread(target=work, args=(run,), daemon=True) for run in runs]
     interrupted = False
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        try:
-            for thread in threads:
-                thread.join(_JOIN_S)
-        except KeyboardInterrupt:
-            interrupted = True
-            for run in runs:
-                run.stop()
+    with ThreadPoolExecutor(max_workers=max(1, len(runs))) as pool:
+        # Not Thread.join: in Python 3.11 one that is interrupted takes the thread for dead.
+        waiting = {pool.submit(work, run) for run in runs}
+        while waiting:
+            try:
+                done, waiting = wait(waiting, timeout=_WAIT_S)
+                for future in done:
+                    future.result()
+            except KeyboardInterrupt:
+                interrupted = True
+                for run in runs:
+                    run.stop()
     if interrupted:
         return EXIT_INTERRUPTED
     return max((code for run in runs for code in run.exit_codes), default=0)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sdbench.probes.privacy import Redactor
-from sdbench.probes.software import read_environment, read_libcuda, read_own_commit, read_software
+from sdbench.probes.software import find_libcudas, read_environment, read_libcuda, read_own_commit, read_software
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.fingerprint import Software
 from tests.probes.replay import BARE_METAL, plant, replay_nvml
@@ -156,3 +156,15 @@ def test_a_commit_that_is_none_stays_unknown(tmp_path: Path) -> None:
 
     assert isinstance(commit, Unknown)
     assert isinstance(dirty, Unknown)
+
+
+def test_every_libcuda_that_could_be_loaded_is_found(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "usr/lib/x86_64-linux-gnu/libcuda.so.570.86.15": "",
+            "usr/lib/x86_64-linux-gnu/libcuda.so.1": "",
+            "usr/local/cuda-13.0/compat/libcuda.so.580.65.06": "",
+        },
+    )
+    assert find_libcudas(tmp_path) == Known(value=("570.86.15", "580.65.06"))

@@ -28,7 +28,7 @@ class Checkout:
         self.python = folder / "python"
         self.python.write_text(INTERPRETER)
         self.python.chmod(0o755)
-        shutil.copytree(ROOT / "requirements", self.root / "requirements")
+        shutil.copytree(ROOT / "requirements", self.root / "requirements", ignore=shutil.ignore_patterns("wheels"))
         shutil.copy(ROOT / "pyproject.toml", self.root)
         (self.root / "sdbench").mkdir()
         shutil.copy(ROOT / "sdbench/__init__.py", self.root / "sdbench")

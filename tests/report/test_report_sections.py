@@ -194,7 +194,7 @@ def test_telemetry_is_summed_up_per_series() -> None:
 
 
 def test_interrupted_run_is_announced() -> None:
-    assert "Interrupted" in (build_view((make_record(ended="interrupted"),)).notice or "")
+    assert "Not finished" in (build_view((make_record(ended="interrupted"),)).notice or "")
     assert build_view((make_record(),)).notice is None
 
 

@@ -9,7 +9,8 @@ from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.runner import run as run_module
 from sdbench.runner.events import RunEvent
 from sdbench.runner.run import run
-from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut
+from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut, launches_of
+from sdbench.schema.record import Result
 from sdbench.store.bundle import load_record, load_telemetry, verify_files
 from sdbench.store.journal import read_journal
 from sdbench.store.lock import hold_device
@@ -242,3 +243,17 @@ def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(
 def test_runner_does_not_import_the_worker() -> None:
     source = Path(run_module.__file__).parent
     assert not [path for path in source.glob("*.py") if "sdbench.worker import" in path.read_text()]
+
+
+def test_run_pauses_after_its_rounds_and_the_same_run_continues(tmp_path: Path) -> None:
+    first = run(make_spec(tmp_path, "good", "good too", rounds=1), ignore)
+    assert first.record.ended == "paused"
+    assert [launch_count(result) for result in first.record.results] == [1, 1]
+    second = run(make_spec(tmp_path, "good", "good too", rounds=1), ignore)
+    assert second.folder == first.folder
+    assert [launch_count(result) for result in second.record.results] == [2, 2]
+    assert second.record.ended == "complete"
+
+
+def launch_count(result: Result) -> int:
+    return len(launches_of(result.outcome))

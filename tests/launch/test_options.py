@@ -1,0 +1,130 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.launch.options import fill_flags, make_create_options, read_data_lines
+from sdbench.launch.problems import as_problem, explain
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTAINERS = ROOT / "containers"
+VALUES = {
+    "NETWORK": "none",
+    "USER_IDS": "1000:1000",
+    "RESULTS": "/home/ann/results",
+    "CACHE": "sdbench-cache",
+    "LOCKS": "/tmp/sdbench-locks",
+    "GPUS": "device=0,1",
+    "MEMORY": "2g",
+    "CPUS": "0-3",
+    "JOB": '{"a":"b=c"}',
+    "TOKEN_NAME": "HF_TOKEN",
+}
+
+
+def test_flag_without_a_value_is_left_out() -> None:
+    assert fill_flags({"A": "1"}, ["--x=${A}", "--y=${B}", "--z"]) == ("--x=1", "--z")
+
+
+def test_container_is_hardened_by_default() -> None:
+    options = make_create_options(fill_flags({"NETWORK": "none", "USER_IDS": "1000:1000"}), {})
+    assert options["network_mode"] == "none"
+    assert options["read_only"] is True
+    assert options["cap_drop"] == ["ALL"]
+    assert options["security_opt"] == ["no-new-privileges"]
+    assert options["user"] == "1000:1000"
+    assert options["ipc_mode"] == "private"
+    assert set(options["tmpfs"]) == {"/tmp"}
+
+
+def test_every_flag_of_the_shared_set_is_known_to_the_sdk() -> None:
+    options = make_create_options(fill_flags(dict.fromkeys(places(), "1")), {})
+    assert options["device_requests"]
+    assert len(options["volumes"]) == 5
+
+
+def test_values_arrive_whole() -> None:
+    options: dict[str, Any] = make_create_options(fill_flags(VALUES), {"HF_TOKEN": "canary"})
+    assert options["labels"] == {"sdbench.job": '{"a":"b=c"}'}
+    assert options["environment"] == ["HF_TOKEN=canary"]
+    assert options["mem_limit"] == "2g"
+    (request,) = options["device_requests"]
+    assert request["DeviceIDs"] == ["0", "1"]
+
+
+def test_unknown_flag_is_refused() -> None:
+    with pytest.raises(ValueError, match="privileged"):
+        make_create_options(["--privileged"], {})
+
+
+def places() -> set[str]:
+    return set(re.findall(r"\$\{([A-Z_]+)\}", "\n".join(read_data_lines("container.flags"))))
+
+
+def test_script_and_sdk_set_every_place_of_the_shared_set() -> None:
+    script = (CONTAINERS / "bench.sh").read_text(encoding="utf-8")
+    sdk = "".join((ROOT / "sdbench" / "launch" / name).read_text(encoding="utf-8") for name in ("jobs.py", "matrix.py"))
+    labels_of_the_launcher = {"JOB", "LAUNCH"}
+    folder_of_the_script = {"MANIFESTS"}
+    for place in places() - labels_of_the_launcher:
+        assert re.search(rf"\b{place}\b", script + (ROOT / "Makefile").read_text(encoding="utf-8")), place
+    for place in places() - folder_of_the_script:
+        assert f'"{place}"' in sdk, place
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            "group",
+        ),
+        (
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            "start it",
+        ),
+        (
+            'could not select device driver "" with capabilities: [[gpu]]',
+            "install the NVIDIA container toolkit",
+        ),
+        (
+            "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver",
+            "driver is too old",
+        ),
+        ("nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", "shows none"),
+        ("write /var/lib/docker/tmp/x: no space left on device", "disk is full"),
+        ("manifest for example/sdbench:none not found: manifest unknown", "no such image"),
+        ("ssh: Could not resolve hostname box: Name or service not known", "ssh host cannot be reached"),
+        ("dial tcp: lookup registry.example: no such host", "registry cannot be reached"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "lock file"),
+        ("ERROR: No matching distribution found for torch==2.13.0+cpu", "make wheels"),
+    ],
+)
+def test_error_of_docker_is_explained_with_a_remedy(said: str, meaning: str) -> None:
+    explained = explain(f"some line\n{said}\nanother line")
+    assert explained is not None
+    assert meaning in explained
+    assert said[-40:] in explained
+
+
+def test_error_that_the_table_does_not_know_is_shown() -> None:
+    assert explain("something new") is None
+    assert str(as_problem("it failed", "something\n new")) == "it failed: something new"
+
+
+def test_the_two_dockerfiles_differ_in_what_names_their_kind_alone() -> None:
+    cpu, cuda = ((ROOT / f"Dockerfile.{kind}").read_text(encoding="utf-8").splitlines() for kind in ("cpu", "cuda"))
+    only_cpu, only_cuda = set(cpu) - set(cuda), set(cuda) - set(cpu)
+    assert all(re.search(r"\bcpu\b|a CPU|PIP_EXTRA_INDEX_URL", line) for line in only_cpu), only_cpu
+    assert all(re.search(r"cuda\b|NVIDIA|PIP_EXTRA_INDEX_URL", line) for line in only_cuda), only_cuda
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_dockerfile_is_portable_pinned_and_runs_as_nobody_in_particular(kind: str) -> None:
+    text = (ROOT / f"Dockerfile.{kind}").read_text(encoding="utf-8")
+    assert re.search(r"^ARG BASE_IMAGE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
+    for unportable in ("# syntax=", "<<", "--mount", "VOLUME", "ADD "):
+        assert unportable not in text
+    assert not re.search(r"TOKEN|SECRET", text)
