@@ -63,7 +63,7 @@ def test_set_up_installs_torch_first_and_the_project_last(checkout: Checkout) ->
     assert locks == [
         "-r requirements/build.txt",
         "-r .venv/torch.txt",
-        "-r requirements/cpu.txt -r requirements/report.txt",
+        "-r requirements/cpu.txt -r requirements/report.txt -r requirements/launch.txt",
     ]
     assert project.endswith("-e .")
     assert tools == "-r requirements/dev.txt"
@@ -144,13 +144,13 @@ def test_torch_out_of_reach_falls_back_to_the_cpu_index_then_to_the_cuda_build(c
     _, configured, index, everything, _ = checkout.installs()
     assert configured == "-r .venv/torch.txt"
     assert "--extra-index-url https://download.pytorch.org/whl/cpu" in index
-    assert everything == "-r requirements/cuda.txt -r requirements/report.txt"
+    assert everything == "-r requirements/cuda.txt -r requirements/report.txt -r requirements/launch.txt"
     assert "CUDA build" in done.stderr
 
 
 def test_cuda_build_is_taken_where_asked_for(checkout: Checkout) -> None:
     assert checkout.set_up(TORCH_BUILD="cuda").returncode == 0
-    assert "-r requirements/cuda.txt -r requirements/report.txt" in checkout.installs()
+    assert "-r requirements/cuda.txt -r requirements/report.txt -r requirements/launch.txt" in checkout.installs()
     assert not (checkout.root / ".venv/torch.txt").exists()
 
 
