@@ -43,8 +43,10 @@ def docker(*arguments: str) -> str:
 
 
 def leftovers() -> tuple[str, str]:
-    """The containers, and the volumes that belong to one launch."""
-    return docker("ps", "--all", "--quiet"), docker("volume", "ls", "--quiet", "--filter", "label=sdbench.launch")
+    """The containers of the image, and the volumes that belong to one launch."""
+    return docker("ps", "--all", "--quiet", "--filter", "ancestor=sdbench:cpu"), docker(
+        "volume", "ls", "--quiet", "--filter", "label=sdbench.launch"
+    )
 
 
 def bench(out: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
