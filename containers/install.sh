@@ -58,6 +58,8 @@ install_application() {
     "$TOOLS/bin/python" -m pip --python /opt/sdbench/bin/python \
         install --no-deps --no-index --no-compile --target /opt/application /dist/*.whl
     rm -rf /opt/application/bin /opt/application/sdbench-*.dist-info/direct_url.json
+    # It hashed the wheel, which holds the times of its build.
+    sed -i '/direct_url.json/d' /opt/application/sdbench-*.dist-info/RECORD
     compile_byte_code /opt/application
 }
 
