@@ -47,8 +47,12 @@ class Engine:
         self.client = self._connect()
 
     def _connect(self) -> Any:
-        import docker
-
+        try:
+            import docker
+        except ImportError:
+            raise EnvironmentProblem(
+                "sdbench launch needs the package docker: pip install 'sdbench[launch]', or use make bench-cpu"
+            ) from None
         try:
             client = (
                 docker.DockerClient(base_url=self.host, timeout=_API_TIMEOUT_S)

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,17 +137,38 @@ def _keep(folder: Path, out: Path, suffix: str) -> Path:
 
 def read_job(container: Any) -> Job | None:
     """Return the job that a container belongs to, or None where its label is none of ours."""
+    return read_job_label(container.labels)
+
+
+def read_job_label(labels: Mapping[str, str]) -> Job | None:
+    """Return the job that labels name, or None where they name none of ours."""
     try:
-        return Job.model_validate_json(container.labels.get(JOB_LABEL, ""))
+        return Job.model_validate_json(labels.get(JOB_LABEL, ""))
     except ValidationError:
         return None
 
 
-def manifest_of(engine: Engine, job: Job, container: Any) -> bytes:
-    """Return the manifest that a job's volume holds."""
-    with engine.opened_folder(container, f"{RESULTS}/{job.manifest_name}") as archive:
-        member = archive.extractfile(archive.next() or job.manifest_name)
-        return member.read() if member else b""
+def manifest_of(engine: Engine, job: Job) -> bytes:
+    """Return the manifest that a job's volume holds; empty if the launch ended before it wrote it."""
+    return _read_volume(engine, job).get(f"results/{job.manifest_name}", b"")
+
+
+def has_ended(engine: Engine, job: Job) -> bool:
+    """Return whether a job's volume holds a run that has nothing left to measure."""
+    records = (content for name, content in _read_volume(engine, job).items() if name.endswith(f"/{RECORD_NAME}"))
+    return any(json.loads(content).get("ended") == "complete" for content in records)
+
+
+def _read_volume(engine: Engine, job: Job) -> dict[str, bytes]:
+    """The records and the manifest in a job's volume by their names."""
+    container = _create(engine, job, ["--version"], None, {"NETWORK": "none"})
+    try:
+        with engine.opened_folder(container, RESULTS) as archive:
+            wanted = [member for member in archive if member.name.endswith((RECORD_NAME, job.manifest_name))]
+            files = ((member.name, archive.extractfile(member)) for member in wanted)
+            return {name: file.read() for name, file in files if file is not None}
+    finally:
+        engine.remove(container)
 
 
 def slug(text: str) -> str:

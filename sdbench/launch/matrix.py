@@ -11,7 +11,18 @@ from typing import Any
 
 from sdbench.errors import EnvironmentProblem, SdbenchError
 from sdbench.launch.engine import JOB_LABEL, LAUNCH_LABEL, Engine, LostConnection
-from sdbench.launch.jobs import Finished, Job, collect, finish_container, manifest_of, read_job, run_container, slug
+from sdbench.launch.jobs import (
+    Finished,
+    Job,
+    collect,
+    finish_container,
+    has_ended,
+    manifest_of,
+    read_job,
+    read_job_label,
+    run_container,
+    slug,
+)
 
 EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 130
@@ -61,20 +72,22 @@ class HostRun:
             self._note(problem)
         self._collect_all()
 
-    def continue_from(self, container: Any) -> None:
-        """Follow a container that an earlier launch left, then go on as that launch would have."""
-        job = next(job for job in self.jobs if job == read_job(container))
+    def continue_from(self, container: Any | None) -> None:
+        """Follow the container that an earlier launch left, if any, then go on as that launch would have."""
         self.running = container
         try:
-            if container.status == "created":
-                self.engine.remove(container)
-            else:
+            if container is not None and container.status != "created" and container.attrs["Config"]["Cmd"][0] == "run":
+                job = next(job for job in self.jobs if job == read_job(container))
                 finished = finish_container(self.engine, container, partial(self._say, job))
                 self._note_end(job, finished)
-                if finished.end != "paused":
-                    self.jobs.remove(job)
-                    self._collect(job)
-        except LostConnection as problem:
+            elif container is not None:
+                # It was to fetch weights, or never started: the next one does it again.
+                self.engine.remove(container)
+            ended = [job for job in self.jobs if has_ended(self.engine, job)]
+            for job in ended:
+                self.jobs.remove(job)
+                self._collect(job)
+        except SdbenchError as problem:
             self._note(problem)
             return
         self.to_the_end()
@@ -183,31 +196,34 @@ def run_all(runs: Sequence[HostRun], work: Callable[[HostRun], None] = HostRun.t
 
 
 def attach_all(hosts: Sequence[str | None], out: Path, say: Say) -> tuple[list[HostRun], int]:
-    """Find the containers of earlier launches by their label, follow each to its end and collect; return the exit code.
+    """Find what earlier launches left by its labels, follow it to its end and collect; return the exit code.
+
+    The volumes say which jobs a launch had; a container is there only if one was started and not yet removed.
 
     Raises:
-        EnvironmentProblem: a host does not answer, or no container of a launch is there.
+        EnvironmentProblem: a host does not answer, or nothing of a launch is there.
     """
-    found: list[tuple[HostRun, Any]] = []
+    found: list[tuple[HostRun, Any | None]] = []
     for host in hosts:
         engine = Engine(host)
-        for container in engine.client.containers.list(all=True, filters={"label": LAUNCH_LABEL}):
-            job = read_job(container)
-            if job is None:
-                continue
-            jobs = [job.model_copy(update={"number": n, "image": i}) for n, i in _images_of(engine, job)]
-            manifest = manifest_of(engine, job, container)
-            found.append((HostRun(engine, jobs, manifest, out, say, len(jobs) > 1 or len(hosts) > 1), container))
+        containers = engine.client.containers.list(all=True, filters={"label": LAUNCH_LABEL})
+        running = {job.launch_id: container for container in containers if (job := read_job(container))}
+        for launch_id, jobs in _jobs_of_volumes(engine).items():
+            manifest = manifest_of(engine, jobs[0])
+            several = len(jobs) > 1 or len(hosts) > 1
+            found.append((HostRun(engine, jobs, manifest, out, say, several), running.get(launch_id)))
     if not found:
-        raise EnvironmentProblem(f"no container of a launch on {', '.join(host or 'this host' for host in hosts)}")
+        raise EnvironmentProblem(f"nothing of a launch is on {', '.join(host or 'this host' for host in hosts)}")
     runs = [run for run, _ in found]
-    containers = {id(run): container for run, container in found}
-    return runs, run_all(runs, lambda run: run.continue_from(containers[id(run)]))
+    left = {id(run): container for run, container in found}
+    return runs, run_all(runs, lambda run: run.continue_from(left[id(run)]))
 
 
-def _images_of(engine: Engine, job: Job) -> list[tuple[int, str]]:
-    """The number and image of each of a launch's jobs on an engine, from the labels of their volumes."""
-    volumes = engine.client.volumes.list(filters={"label": f"{LAUNCH_LABEL}={job.launch_id}"})
-    labels = [volume.attrs.get("Labels") or {} for volume in volumes]
-    jobs = [Job.model_validate_json(label[JOB_LABEL]) for label in labels if JOB_LABEL in label]
-    return sorted({(other.number, other.image) for other in jobs} | {(job.number, job.image)})
+def _jobs_of_volumes(engine: Engine) -> dict[str, list[Job]]:
+    """The jobs of each launch on an engine in order, from the labels of their volumes."""
+    volumes = engine.client.volumes.list(filters={"label": LAUNCH_LABEL})
+    jobs = [job for volume in volumes if (job := read_job_label(volume.attrs.get("Labels") or {}))]
+    launches: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.number):
+        launches.setdefault(job.launch_id, []).append(job)
+    return launches

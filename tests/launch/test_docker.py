@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore::ResourceWa
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "manifests" / "smoke.yaml"
-DOCKER = os.environ.get("DOCKER", "docker")
+# make hands it on empty where nobody set it.
+DOCKER = os.environ.get("DOCKER") or "docker"
 CANARY = "hf_canary" + "0123456789" * 2
 HARDENED = (
     "ReadonlyRootfs",
