@@ -7,6 +7,7 @@ from sdbench.cli.report import write_report_of
 from sdbench.errors import SdbenchError, UserError
 from sdbench.launch.matrix import HostRun, LaunchSpec, attach_all, prepare, run_all
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.store.bundle import load_record
 
 REPORT_NAME = "report.html"
@@ -20,11 +21,12 @@ def execute(options: argparse.Namespace) -> int:
         EnvironmentProblem: a host does not answer, or an image cannot be had.
     """
     hosts = tuple(options.host) or (None,)
-    if options.attach:
-        runs, code = attach_all(hosts, options.out, _say)
-    else:
-        runs = prepare(_spec(options, hosts), _say)
-        code = run_all(runs)
+    with terminate_as_interrupt():
+        if options.attach:
+            runs, code = attach_all(hosts, options.out, _say)
+        else:
+            runs = prepare(_spec(options, hosts), _say)
+            code = run_all(runs)
     _report(runs)
     return code
 
