@@ -45,7 +45,9 @@ def _result_to_v2(result: dict[str, Any]) -> dict[str, Any]:
 
 def _to_v3(record: dict[str, Any]) -> dict[str, Any]:
     """Version 3 knows the container's image and engine, and every libcuda that could be loaded."""
-    unknown = {"status": "unknown", "reason": "not read before record version 3"}
+    imported = record["origin"] == "imported"
+    reason = "not recorded by the source" if imported else "not read before record version 3"
+    unknown = {"status": "unknown", "reason": reason}
     fingerprint = dict(record["fingerprint"])
     fingerprint["software"] = fingerprint["software"] | dict.fromkeys(
         ("gpu_libcuda_found", "image_id", "container_engine"), unknown
