@@ -8,9 +8,11 @@ Student's t on these (Kalibera & Jones 2013, section 5, with the launch as the h
 
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from statistics import fmean, median, stdev, variance
+from statistics import fmean, median, stdev
 
 from sdbench.schema.base import Model
+from sdbench.stats.ratios import welch_ratio
+from sdbench.stats.student import t_quantile
 
 MIN_VALUES_FOR_INTERVAL = 2
 
@@ -62,8 +64,7 @@ def estimate_values(values: Sequence[float], confidence: float) -> Estimate:
 def estimate_ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float) -> Estimate:
     """Return the ratio of the geometric means of positive values, one per launch, with its interval.
 
-    The interval is Welch's on the logs: the two sides have variances of their own, and the degrees of freedom are
-    Welch's and Satterthwaite's (Welch 1947). A side with one launch gives none.
+    The interval is Welch's on the logs. A side with one launch gives none.
 
     Raises:
         ValueError: a side has no value, or one that is not positive.
@@ -71,27 +72,16 @@ def estimate_ratio(numerator: Sequence[float], denominator: Sequence[float], con
     top, bottom = (estimate_values(values, confidence) for values in (numerator, denominator))
     ratio = top.value / bottom.value
     count = top.launch_count + bottom.launch_count
-    half = _welch_half_width([log(v) for v in numerator], [log(v) for v in denominator], confidence)
+    found = welch_ratio(numerator, denominator)
+    low, high = (None, None) if found is None else found.interval(confidence)
     return Estimate(
         value=ratio,
-        low=None if half is None else ratio * exp(-half),
-        high=None if half is None else ratio * exp(half),
-        relative_half_width=None if half is None else exp(half) - 1,
+        low=low,
+        high=high,
+        relative_half_width=None if high is None else high / ratio - 1,
         launch_count=count,
         sample_count=count,
     )
-
-
-def _welch_half_width(first: list[float], second: list[float], confidence: float) -> float | None:
-    if min(len(first), len(second)) < MIN_VALUES_FOR_INTERVAL:
-        return None
-    squares = [variance(values) / len(values) for values in (first, second)]
-    if sum(squares) == 0:
-        return 0.0
-    freedom = sum(squares) ** 2 / sum(
-        square**2 / (len(values) - 1) for square, values in zip(squares, (first, second), strict=True)
-    )
-    return _t_quantile(freedom, confidence) * sqrt(sum(squares))
 
 
 def relative_half_width(samples: Sequence[float], confidence: float) -> float | None:
@@ -113,7 +103,7 @@ def _estimate_from_logs(log_values: list[float], confidence: float, sample_count
             launch_count=count,
             sample_count=sample_count,
         )
-    half = _t_quantile(count - 1, confidence) * stdev(log_values) / sqrt(count)
+    half = t_quantile(count - 1, confidence) * stdev(log_values) / sqrt(count)
     return Estimate(
         value=exp(center),
         low=exp(center - half),
@@ -122,10 +112,3 @@ def _estimate_from_logs(log_values: list[float], confidence: float, sample_count
         launch_count=count,
         sample_count=sample_count,
     )
-
-
-def _t_quantile(degrees_of_freedom: float, confidence: float) -> float:
-    # Imported here: scipy costs 0.8 s of CPU, which `--help`, `plan` and `validate` must not pay.
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, 0.5 + confidence / 2))
