@@ -18,12 +18,16 @@ compile_byte_code() {
     python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$1" >/dev/null 2>&1 || true
 }
 
-# What no measurement imports: headers and tools to build against torch, the packages' own tests and samples, and the
-# networks other than those that diffusers' Stable Diffusion imports; all others only come when asked for by name.
+# What no measurement imports: headers and tools to build against torch, the packages' own tests and samples, sympy's
+# physics, and the networks other than those that diffusers' Stable Diffusion imports; all others only come when asked
+# for by name.
 drop_what_is_never_imported() {
     cd /opt/sdbench/lib/python3.11/site-packages
     rm -rf torch/include torch/share torch/test torch/lib/*test*.so torch/lib/libbackend_with_compiler.so \
-        nvidia/*/include onnx/backend/test onnxruntime/transformers skimage/data/*.png
+        nvidia/*/include onnx/backend/test onnxruntime/transformers skimage/data/*.png \
+        setuptools pkg_resources _distutils_hack distutils-precedence.pth setuptools-*.dist-info \
+        sympy/physics diffusers/modular_pipelines
+    find torch/testing/_internal -mindepth 1 -maxdepth 1 ! -name __init__.py ! -name distributed -exec rm -rf {} +
     find torch/bin -type f ! -name torch_shm_manager -delete
     find transformers/models -mindepth 1 -maxdepth 1 -type d ! -name auto ! -name clip ! -name encoder_decoder \
         ! -name dinov2_with_registers ! -name siglip ! -name vit_mae -exec rm -rf {} +
