@@ -127,6 +127,7 @@ def make_software(device: str = "cpu", **changes: Any) -> Software:
 def make_state(**changes: Any) -> State:
     """Return a quiet machine's state."""
     given: dict[str, Any] = {
+        "boot_hmac": Known(value="0123456789abcdef" * 2),
         "load_average_1min": Known(value=0.12),
         "memory_available_bytes": Known(value=12 * GIB),
         "foreign_gpu_process_count": NO_GPU,

@@ -9,12 +9,14 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from sdbench.compare.trust import check_trust
 from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
 from sdbench.schema.outcome import (
     AnyOutcome,
     Check,
+    Conditions,
     Energy,
     Failed,
     ImageResult,
@@ -105,6 +107,22 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
     return WorkerEnvironment(**{**given, **changes})
 
 
+def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
+    """Return what went on beside a launch on a quiet machine, with fields changed by name."""
+    on_cuda = device.startswith("cuda")
+    given: dict[str, Any] = {
+        "throttle_shares": Known(value=()),
+        "clock_spread_ratio": Known(value=0.01),
+        "others_cpu_ratio": Known(value=0.005),
+        "load1_mean": Known(value=1.9),
+        "steal_ratio": Known(value=0.0),
+        "cpu_pressure_ratio": Known(value=0.02),
+        "memory_pressure_ratio": Known(value=0.0),
+        "foreign_gpu_process_count": Known(value=0) if on_cuda else Unknown(reason="the device is the CPU"),
+    }
+    return Conditions(**{**given, **changes})
+
+
 def make_launch(
     index: int = 0, latency_s: float = 0.25, device: str = "cpu", *, steps: int = 4, call_count: int = 5, **changes: Any
 ) -> Launch:
@@ -117,6 +135,7 @@ def make_launch(
     )
     given: dict[str, Any] = {
         "index": index,
+        "turn": None,
         "batch": 1,
         "started_utc": f"2026-01-15T10:{index:02d}:00Z",
         "wall_s": round(8.0 + latency_s * (call_count + 4), 6),
@@ -143,6 +162,7 @@ def make_launch(
         "study": None,
         "environment": make_environment(device, unet_calls=steps + 1),
         "throttled": Known(value=False),
+        "conditions": make_conditions(device),
         "warnings": (),
     }
     return Launch(**{**given, **changes})
@@ -208,7 +228,8 @@ def make_planned(*, groups: tuple[str, ...] = ("precision-and-batch",), **option
 
 def make_result(outcome: AnyOutcome | None = None, **options: Any) -> Result:
     """Return an outcome (by default a success) of an experiment on the tiny architecture, with ``options`` changed."""
-    return Result(planned=make_planned(**options), outcome=outcome or make_succeeded())
+    outcome = outcome or make_succeeded()
+    return Result(planned=make_planned(**options), outcome=outcome, trust=check_trust(outcome))
 
 
 def make_results(device: str = "cpu") -> tuple[Result, ...]:
@@ -287,6 +308,7 @@ def make_record(**changes: Any) -> Record:
         "ended": "complete",
         "wall_s": Known(value=252.0),
         "request": make_request(),
+        "session": None,
         "manifest": make_manifest(),
         "device": device,
         "fingerprint": make_fingerprint(device),

@@ -3,4 +3,5 @@
 BACKENDS: dict[str, str] = {
     "pytorch": "sdbench.backends.pytorch",
     "onnxruntime": "sdbench.backends.onnxruntime",
+    "virtual": "sdbench.backends.virtual",
 }

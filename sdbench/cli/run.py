@@ -11,8 +11,9 @@ from sdbench.cli.selection import Selection, select
 from sdbench.cli.summary import print_summary
 from sdbench.errors import SdbenchError
 from sdbench.report.prices import Prices, make_prices
+from sdbench.runner.active import RunSpec
 from sdbench.runner.interrupts import terminate_as_interrupt
-from sdbench.runner.run import RunResult, RunSpec, run
+from sdbench.runner.run import RunResult, run
 from sdbench.schema.record import Record
 
 REPORT_NAME = "report.html"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from sdbench.runner.run import describe_end
+from sdbench.runner.judge import describe_end
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, Succeeded, counted_launches, find_precision_study, find_search
 from sdbench.schema.record import Record, Result

@@ -32,6 +32,8 @@ _FILL_S_PER_PARAMETER = 6e-9
 _ACTIVATION_VALUES_PER_PIXEL = 2300
 # A call of `tiny` is bound by the launch of its kernels, not by FLOPs.
 _CALL_OVERHEAD_S = 0.02
+# No libraries are imported and nobody waits: an interpreter, pydantic and pillow.
+_VIRTUAL_LAUNCH_S = 0.5
 # The estimate is rough: only what is clearly too large is not tried.
 SKIP_RATIO = 1.5
 # torch's kernels of these names exist for CUDA only.
@@ -55,6 +57,8 @@ class Estimate(Model):
 def estimate(planned: PlannedExperiment, device: DeviceKind, cpu_count: int) -> Estimate:
     """Return the rough cost of an experiment on a device; good to a factor of three, replaced by what is measured."""
     experiment = planned.experiment
+    if experiment.backend == "virtual":
+        return Estimate(call_s=0.0, launch_s=_VIRTUAL_LAUNCH_S, memory_bytes=0)
     parameter_count = load_architecture(experiment.architecture).parameter_count
     guidance = 2 if experiment.guidance_scale > 1 else 1
     unet_calls = experiment.steps + (experiment.scheduler == "pndm" and experiment.steps > 1)

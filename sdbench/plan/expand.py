@@ -89,6 +89,11 @@ def expand(loaded: LoadedManifest, settings: Settings, only: Sequence[str] = ())
         protocol = _protocol(loaded, index, settings)
         for experiment in kept:
             _add(planned, experiment, group.id, protocol)
+    virtual = {item.experiment.backend == "virtual" for item in planned.values()}
+    if len(virtual) > 1:
+        raise ManifestError(
+            f"{loaded.document.name}: virtual and real experiments do not mix in one record; make two manifests of it"
+        )
     return _keep_only(tuple(planned.values()), manifest, only)
 
 

@@ -23,9 +23,10 @@ def collect_fingerprint(
     environ = os.environ if environ is None else environ
     nvml = open_nvml() if nvml is None else nvml
     redactor = Redactor(root, environ)
+    salt = load_salt(environ)
     return seal_fingerprint(
-        hardware=read_hardware(nvml, load_salt(environ), root),
+        hardware=read_hardware(nvml, salt, root),
         configuration=read_configuration(nvml, environ, root),
         software=read_software(nvml, redactor, environ, root),
-        state=read_state(device, nvml, root),
+        state=read_state(device, nvml, salt, root),
     )

@@ -7,6 +7,7 @@ from sdbench.probes.devices import Device
 from sdbench.probes.files import ROOT, list_names, read_int, read_kib, read_text
 from sdbench.probes.gpu import count_foreign_processes
 from sdbench.probes.nvml import Nvml
+from sdbench.probes.privacy import hash_uuid
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.fingerprint import State
 
@@ -17,15 +18,23 @@ _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 _CPU_ZONES = ("x86_pkg_temp", "cpu-thermal", "cpu_thermal", "soc-thermal")
 
 
-def read_state(device: Device, nvml: Nvml | Unknown, root: Path = ROOT) -> State:
-    """Return load, free memory, clock, temperature and who else is on the GPU."""
+def read_state(device: Device, nvml: Nvml | Unknown, salt: Reading[bytes], root: Path = ROOT) -> State:
+    """Return the boot, load, free memory, clock, temperature and who else is on the GPU."""
     return State(
+        boot_hmac=_boot_hmac(salt, root),
         load_average_1min=read_load(root),
         memory_available_bytes=read_kib(read_text(root, "proc/meminfo"), "MemAvailable", "proc/meminfo"),
         foreign_gpu_process_count=_foreign_count(device, nvml, root),
         cpu_clock_mhz=_cpu_clock_mhz(root),
         temperature_c=_temperature_c(device, nvml, root),
     )
+
+
+def _boot_hmac(salt: Reading[bytes], root: Path) -> Reading[str]:
+    text = read_text(root, "proc/sys/kernel/random/boot_id")
+    if isinstance(text, Unknown):
+        return text
+    return hash_uuid(Known(value=text.value.strip()), salt)
 
 
 def read_load(root: Path = ROOT) -> Reading[float]:

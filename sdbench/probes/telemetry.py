@@ -11,17 +11,17 @@ from typing import Protocol
 from sdbench.probes.devices import Device
 from sdbench.probes.files import ROOT
 from sdbench.probes.nvml import POWER_LIMIT, Nvml, open_nvml
-from sdbench.probes.telemetry_columns import Column, ReadingFailed
+from sdbench.probes.telemetry_columns import Column, ReadingFailed, read_mean, read_spread
 from sdbench.probes.telemetry_gpu import GpuProbe
 from sdbench.probes.telemetry_host import HostProbe
-from sdbench.schema.base import Reading, Unknown
-from sdbench.schema.outcome import Notice, Series
+from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.outcome import Conditions, Notice, Series
 
 # One per cent is the size of the smallest difference a comparison resolves.
-_STEAL_MAX_RATIO = 0.01
-_MEMORY_PRESSURE_MAX_RATIO = 0.01
+STEAL_MAX_RATIO = 0.01
+MEMORY_PRESSURE_MAX_RATIO = 0.01
 # Others that keep a twentieth of the machine busy share caches, memory and boost with the worker.
-_OTHERS_MAX_RATIO = 0.05
+OTHERS_MAX_RATIO = 0.05
 
 
 class Clock(Protocol):
@@ -79,6 +79,28 @@ class Telemetry:
             return self._host.throttled()
         return self._gpu if isinstance(self._gpu, Unknown) else self._gpu.throttled()
 
+    def conditions(self) -> Conditions:
+        """Return what went on beside the launch, summed up."""
+        gpu = self._gpu
+        on_cpu = Unknown(reason="the device is the CPU")
+        others = self._host.others_cpu_count()
+        unread = Unknown(reason="the CPU time of worker and machine could not be read")
+        if isinstance(gpu, GpuProbe):
+            throttle_shares, foreign, clock = gpu.throttle_conditions(), gpu.foreign_count(), gpu.sm_clock
+        else:
+            throttle_shares, foreign = self._host.throttle_conditions(), gpu or on_cpu
+            clock = self._host_column("cpu_clock_mhz")
+        return Conditions(
+            throttle_shares=gpu if isinstance(gpu, Unknown) else throttle_shares,
+            clock_spread_ratio=gpu if isinstance(gpu, Unknown) else read_spread(clock),
+            others_cpu_ratio=unread if others is None else Known(value=others / self._cpu_count),
+            load1_mean=read_mean(self._host_column("load1")),
+            steal_ratio=read_mean(self._host_column("steal_ratio")),
+            cpu_pressure_ratio=read_mean(self._host_column("cpu_pressure_ratio")),
+            memory_pressure_ratio=read_mean(self._host_column("memory_pressure_ratio")),
+            foreign_gpu_process_count=foreign,
+        )
+
     def notices(self) -> tuple[Notice, ...]:
         """Return what disturbed the measurement, with what to do about it."""
         gpu = self._gpu_notices(self._gpu) if isinstance(self._gpu, GpuProbe) else []
@@ -121,7 +143,7 @@ class Telemetry:
     def _host_notices(self) -> list[Notice]:
         notices = []
         steal = self._mean("steal_ratio")
-        if steal > _STEAL_MAX_RATIO:
+        if steal > STEAL_MAX_RATIO:
             notices.append(
                 Notice(
                     code="steal",
@@ -130,7 +152,7 @@ class Telemetry:
                 )
             )
         others = self._host.others_cpu_count()
-        if others is not None and others > _OTHERS_MAX_RATIO * self._cpu_count:
+        if others is not None and others > OTHERS_MAX_RATIO * self._cpu_count:
             notices.append(
                 Notice(
                     code="other-load",
@@ -139,7 +161,7 @@ class Telemetry:
                 )
             )
         pressure = self._mean("memory_pressure_ratio")
-        if pressure > _MEMORY_PRESSURE_MAX_RATIO:
+        if pressure > MEMORY_PRESSURE_MAX_RATIO:
             notices.append(
                 Notice(
                     code="memory-pressure",
@@ -151,8 +173,11 @@ class Telemetry:
 
     def _mean(self, name: str) -> float:
         """Return the mean of a host column; 0 where it is unknown, so that it warns of nothing."""
-        samples = next(column.samples() for column in self._host.columns if column.name == name)
-        return sum(samples) / len(samples) if samples else 0.0
+        mean = read_mean(self._host_column(name))
+        return mean.value if isinstance(mean, Known) else 0.0
+
+    def _host_column(self, name: str) -> Column:
+        return next(column for column in self._host.columns if column.name == name)
 
 
 def open_telemetry(

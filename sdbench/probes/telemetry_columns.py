@@ -3,13 +3,16 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median, quantiles
 
 from sdbench.probes.files import explain_os_error
-from sdbench.schema.base import Unknown
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.outcome import Series
 
 # Long enough for the lines that are read; the kernel makes the whole text of some of these files at each read.
 _READ_BYTES = 512
+_SAMPLES_FOR_SPREAD = 10
+_NO_SAMPLE = Unknown(reason="too few samples were taken")
 
 
 class ReadingFailed(Exception):
@@ -83,6 +86,21 @@ class Column:
     def series(self) -> Series:
         """Return the column as a stored series."""
         return Series(name=self.name, unit=self.unit, samples=self.samples())
+
+
+def read_mean(column: Column) -> Reading[float]:
+    """Return the mean of a column's samples."""
+    samples = column.samples()
+    return Known[float](value=fmean(samples)) if samples else (column.failure or _NO_SAMPLE)
+
+
+def read_spread(column: Column) -> Reading[float]:
+    """Return the distance of the 10th and 90th percentile of a column over its median; it needs ten samples."""
+    samples = column.samples()
+    if len(samples) < _SAMPLES_FOR_SPREAD or median(samples) <= 0:
+        return column.failure or _NO_SAMPLE
+    deciles = quantiles(samples, n=10)
+    return Known[float](value=(deciles[-1] - deciles[0]) / median(samples))
 
 
 ReadFloat = Callable[[], float]

@@ -10,6 +10,7 @@ from sdbench.probes.gpu import count_foreign_processes
 from sdbench.probes.nvml import CLOCK_MEMORY, CLOCK_SM, POWER_LIMIT, THROTTLE_REASONS, Nvml
 from sdbench.probes.telemetry_columns import Column, ReadFloat, ReadingFailed
 from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.outcome import ThrottleShare
 
 # Listing processes is NVML's dearest query here; others come and go in seconds. Between listings the count is repeated.
 _PROCESSES_EVERY = 10
@@ -26,8 +27,9 @@ class GpuProbe:
             "processes",
             _now_and_then(lambda: count_foreign_processes(nvml, index, own_pids, root)),
         )
+        self.sm_clock = Column("gpu_sm_clock_mhz", "MHz", lambda: value_of(nvml.clock_mhz(index, CLOCK_SM)))
         self.columns = (
-            Column("gpu_sm_clock_mhz", "MHz", lambda: value_of(nvml.clock_mhz(index, CLOCK_SM))),
+            self.sm_clock,
             Column("gpu_memory_clock_mhz", "MHz", lambda: value_of(nvml.clock_mhz(index, CLOCK_MEMORY))),
             Column("gpu_power_w", "W", lambda: value_of(nvml.power_w(index))),
             Column("gpu_temperature_c", "degC", lambda: value_of(nvml.temperature_c(index))),
@@ -57,6 +59,18 @@ class GpuProbe:
         masks = Counter(int(mask) for mask in self._throttle.samples())
         shares = {name: sum(n for mask, n in masks.items() if mask & bit) for bit, name in THROTTLE_REASONS.items()}
         return {name: count / masks.total() for name, count in shares.items() if count}
+
+    def throttle_conditions(self) -> Reading[tuple[ThrottleShare, ...]]:
+        """Return every throttling reason that was seen, the power limit with them, and its share of the samples."""
+        if not self._throttle.samples():
+            return self._throttle.failure or Unknown(reason="no sample was taken")
+        return Known(value=tuple(ThrottleShare(reason=name, ratio=r) for name, r in self.throttle_shares().items()))
+
+    def foreign_count(self) -> Reading[int]:
+        """Return the most processes of others seen on the GPU at once."""
+        if not self._foreign.samples():
+            return self._foreign.failure or Unknown(reason="no sample was taken")
+        return Known(value=self.foreign_process_count_max())
 
     def foreign_process_count_max(self) -> int:
         """Return the most processes of others seen on the GPU at once; 0 where that is unknown."""

@@ -7,6 +7,7 @@ from sdbench.probes.files import list_names, read_int
 from sdbench.probes.state import find_temperature_file, list_clock_files
 from sdbench.probes.telemetry_columns import KernelFile, Opener, ReadFloat, ReadingFailed, open_column
 from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.outcome import ThrottleShare
 
 # Reading one CPU's clock may interrupt that CPU; four show the package's clock.
 _CLOCKS_READ_MAX = 4
@@ -58,6 +59,13 @@ class HostProbe:
         if isinstance(self._throttle_start, Unknown):
             return self._throttle_start
         return end if isinstance(end, Unknown) else Known(value=end.value > self._throttle_start.value)
+
+    def throttle_conditions(self) -> Reading[tuple[ThrottleShare, ...]]:
+        """Return whether heat slowed the processor: the kernel counts events, not how long they lasted."""
+        throttled = self.throttled()
+        if isinstance(throttled, Unknown):
+            return throttled
+        return Known(value=(ThrottleShare(reason="CPU heat", ratio=1.0),) if throttled.value else ())
 
     def others_cpu_count(self) -> float | None:
         """Return how many CPUs were busy on average with anything but the worker; None if that was not read."""

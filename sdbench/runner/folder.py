@@ -19,7 +19,7 @@ from sdbench.store.files import sync_folder, write_whole
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
 
 if TYPE_CHECKING:
-    from sdbench.runner.run import RunSpec
+    from sdbench.runner.active import RunSpec
 
 BadEnd = OutOfMemory | Failed | TimedOut
 _BAD_END: TypeAdapter[BadEnd] = TypeAdapter(BadEnd)

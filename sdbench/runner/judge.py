@@ -1,11 +1,12 @@
 """How a worker ended, as a launch or as the outcome it gives its experiment."""
 
 import signal
+from dataclasses import dataclass
 
 from sdbench.probes.privacy import Redactor
 from sdbench.runner.process import WorkerEnd
 from sdbench.schema.base import Reading
-from sdbench.schema.outcome import Failed, Launch, Notice, OutOfMemory, TimedOut
+from sdbench.schema.outcome import Conditions, Failed, Launch, Notice, OutOfMemory, Published, Skipped, TimedOut
 
 BadEnd = OutOfMemory | Failed | TimedOut
 
@@ -73,14 +74,19 @@ def _judge_death(end: WorkerEnd, tail: str) -> BadEnd:
     )
 
 
-def build_launch(
-    end: WorkerEnd,
-    index: int,
-    started_utc: str,
-    throttled: Reading[bool],
-    notices: tuple[Notice, ...],
-    redactor: Redactor,
-) -> Launch:
+@dataclass(frozen=True)
+class Surroundings:
+    """What the supervisor knows of a launch: which it was, when, and what telemetry saw beside it."""
+
+    index: int
+    turn: int | None
+    started_utc: str
+    throttled: Reading[bool]
+    conditions: Conditions
+    notices: tuple[Notice, ...]
+
+
+def build_launch(end: WorkerEnd, around: Surroundings, redactor: Redactor) -> Launch:
     """Return the launch of a worker that ended well.
 
     Raises:
@@ -92,12 +98,13 @@ def build_launch(
         raise ValueError(msg)
     warnings = tuple(
         Notice(code=notice.code, message=redactor.redact(notice.message), remedy=notice.remedy)
-        for notice in (*found.warnings, *notices)
+        for notice in (*found.warnings, *around.notices)
     )
     return Launch(
-        index=index,
+        index=around.index,
+        turn=around.turn,
         batch=found.batch,
-        started_utc=started_utc,
+        started_utc=around.started_utc,
         wall_s=end.wall_s,
         import_s=found.import_s,
         load_s=found.load_s,
@@ -113,7 +120,8 @@ def build_launch(
         exports=found.exports,
         study=found.study,
         environment=found.environment,
-        throttled=throttled,
+        throttled=around.throttled,
+        conditions=around.conditions,
         warnings=warnings,
     )
 
@@ -121,3 +129,21 @@ def build_launch(
 def with_partial(end: BadEnd, launches: tuple[Launch, ...]) -> BadEnd:
     """Return a bad end that keeps the launches which ended well before it."""
     return type(end).model_validate({**dict(end), "partial": launches})
+
+
+def describe_end(end: BadEnd | Skipped | Published) -> str:
+    """Return one line for people about an experiment that gave no figure."""
+    match end.kind:
+        case "out_of_memory":
+            return f"out of {end.where} memory during {end.stage!r}"
+        case "timed_out":
+            return (
+                f"no end within {end.limit_s:g} s (at {end.stage!r}); "
+                "raise protocol.launch_timeout_s if it only needs longer"
+            )
+        case "skipped":
+            return f"skipped: {end.reason}"
+        case "published":
+            return f"published: {end.latency_s:g} s"
+        case _:
+            return f"failed during {end.stage!r}: {end.error_type}: {' '.join(end.message.split())[:200]}"

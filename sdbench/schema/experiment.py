@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sdbench.schema.base import Count, Model, PositiveInt, sha256_of
+from sdbench.schema.base import Count, Model, PositiveFloat, PositiveInt, sha256_of
 
 Architecture = Literal["tiny", "sd-v1-4"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -18,6 +18,7 @@ ID_DIGITS = 16
 # Latents are an eighth of the image, and the UNets halve them up to three times: other sizes fail inside the UNet.
 SIZE_STEP_PX = 8
 
+Share = Annotated[float, Field(ge=0, le=1, strict=False)]
 ImageSize = Annotated[int, Field(ge=SIZE_STEP_PX, le=8192, multiple_of=SIZE_STEP_PX)]
 
 
@@ -33,6 +34,18 @@ _OPTIONS_OF = {
     "backend=onnxruntime": ("graph_optimization",),
     "workload=largest-batch": ("batch_max", "memory_limit_bytes"),
     "workload=precision": ("sweep_min", "sweep_max", "sweep_every"),
+    "backend=virtual": (
+        "virtual_latency_s",
+        "virtual_call_noise",
+        "virtual_launch_noise",
+        "virtual_correlation",
+        "virtual_drift",
+        "virtual_mode_gap",
+        "virtual_throttle",
+        "virtual_stall",
+        "virtual_fault",
+        "virtual_fault_launch",
+    ),
 }
 
 
@@ -76,6 +89,16 @@ class Experiment(Model):
     sweep_min: Annotated[int, Field(ge=1, le=1000)] = 10
     sweep_max: Annotated[int, Field(ge=1, le=1000)] = 100
     sweep_every: Annotated[int, Field(ge=1, le=1000)] = 5
+    virtual_latency_s: PositiveFloat = 1.0
+    virtual_call_noise: Share = 0.005
+    virtual_launch_noise: Share = 0.01
+    virtual_correlation: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    virtual_drift: Annotated[float, Field(ge=-0.1, le=0.1, strict=False)] = 0.0
+    virtual_mode_gap: Share = 0.0
+    virtual_throttle: Share = 0.0
+    virtual_stall: Share = 0.0
+    virtual_fault: Literal["none", "crash", "out-of-memory", "hang", "not-finite"] = "none"
+    virtual_fault_launch: Count = 0
 
     @model_validator(mode="after")
     def _options_fit_each_other(self) -> "Experiment":
@@ -86,6 +109,9 @@ class Experiment(Model):
             if ignored and getattr(self, key) != value:
                 msg = f"{ignored[0]} says something only with {key}: {value}; leave it out"
                 raise ValueError(msg)
+        if self.backend == "virtual" and self.workload != "latency":
+            msg = f"backend: virtual measures latency only, not workload: {self.workload}"
+            raise ValueError(msg)
         if self.workload == "largest-batch" and self.batch != 1:
             msg = "the workload largest-batch looks for the batch; leave batch out"
             raise ValueError(msg)

@@ -127,7 +127,12 @@ class Software(Model):
 
 
 class State(Model):
-    """What the machine was doing before the run: never hashed. The time series is the bundle's telemetry file."""
+    """What the machine was doing before the run: never hashed. The time series is the bundle's telemetry file.
+
+    ``boot_hmac`` tells one boot from another, and names neither: an HMAC salted on this host.
+    """
+
+    boot_hmac: Reading[str]
 
     load_average_1min: Reading[float]
     memory_available_bytes: Reading[int]

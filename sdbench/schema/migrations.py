@@ -17,6 +17,17 @@ _KNOWN_SINCE_V2 = {
     "software": ("python", "packages", "environment", "sdbench_version"),
 }
 
+_CONDITIONS_OF_V4 = (
+    "throttle_shares",
+    "clock_spread_ratio",
+    "others_cpu_ratio",
+    "load1_mean",
+    "steal_ratio",
+    "cpu_pressure_ratio",
+    "memory_pressure_ratio",
+    "foreign_gpu_process_count",
+)
+
 
 def _to_v2(record: dict[str, Any]) -> dict[str, Any]:
     """Version 2 has imported records, studies and exports; the fingerprint's hashes follow its new shape."""
@@ -45,9 +56,7 @@ def _result_to_v2(result: dict[str, Any]) -> dict[str, Any]:
 
 def _to_v3(record: dict[str, Any]) -> dict[str, Any]:
     """Version 3 knows the container's image and engine, and every libcuda that could be loaded."""
-    imported = record["origin"] == "imported"
-    reason = "not recorded by the source" if imported else "not read before record version 3"
-    unknown = {"status": "unknown", "reason": reason}
+    unknown = {"status": "unknown", "reason": _reason(record, 3)}
     fingerprint = dict(record["fingerprint"])
     fingerprint["software"] = fingerprint["software"] | dict.fromkeys(
         ("gpu_libcuda_found", "image_id", "container_engine"), unknown
@@ -56,8 +65,36 @@ def _to_v3(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"schema": "sdbench/record/v3", "fingerprint": fingerprint}
 
 
+def _to_v4(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 knows what went on beside each launch, how far results can be trusted, sessions and boots."""
+    unknown = {"status": "unknown", "reason": _reason(record, 4)}
+    fingerprint = dict(record["fingerprint"])
+    fingerprint["state"] = {"boot_hmac": unknown} | fingerprint["state"]
+    return record | {
+        "schema": "sdbench/record/v4",
+        "session": None,
+        "fingerprint": fingerprint,
+        "results": [_result_to_v4(result, unknown) for result in record["results"]],
+    }
+
+
+def _result_to_v4(result: dict[str, Any], unknown: dict[str, str]) -> dict[str, Any]:
+    outcome = dict(result["outcome"])
+    for name in ("launches", "partial"):
+        if name in outcome:
+            conditions = dict.fromkeys(_CONDITIONS_OF_V4, unknown)
+            outcome[name] = [launch | {"turn": None, "conditions": conditions} for launch in outcome[name]]
+    return result | {"outcome": outcome, "trust": []}
+
+
+def _reason(record: dict[str, Any], version: int) -> str:
+    return (
+        "not recorded by the source" if record["origin"] == "imported" else f"not read before record version {version}"
+    )
+
+
 # A step is added here with a golden file in tests/golden.
-RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3}
+RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3, 3: _to_v4}
 
 _SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
 CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])

@@ -83,6 +83,30 @@ class ImageResult(Model):
     path: str | None
 
 
+TrustName = Literal[
+    "throttled",
+    "clocks",
+    "other load",
+    "foreign GPU processes",
+    "warm-up",
+    "launches",
+    "modes",
+    "drift",
+    "finite",
+    "output",
+]
+
+
+class TrustCheck(Model):
+    """One reason to doubt a figure, looked into: what was found, beside the threshold and where that comes from."""
+
+    name: TrustName
+    verdict: Literal["good", "doubtful", "unknown"]
+    evidence: str
+    threshold: str
+    source: str
+
+
 class Notice(Model):
     """A warning as data: what was seen, and what to do."""
 
@@ -108,13 +132,40 @@ class WorkerEnvironment(Model):
     cpu_capability: str
 
 
+class ThrottleShare(Model):
+    """A reason for which the hardware slowed itself, and in which share of the telemetry's samples it was seen."""
+
+    reason: str
+    ratio: FiniteFloat
+
+
+class Conditions(Model):
+    """What went on beside a launch: its telemetry summed up over the launch's life.
+
+    ``clock_spread_ratio`` is the distance of the 10th and 90th percentile of the device's clock over its median;
+    ``others_cpu_ratio`` the share of the machine's CPUs that others kept busy; ``load1_mean`` counts tasks, with the
+    worker's own.
+    """
+
+    throttle_shares: Reading[tuple[ThrottleShare, ...]]
+    clock_spread_ratio: Reading[float]
+    others_cpu_ratio: Reading[float]
+    load1_mean: Reading[float]
+    steal_ratio: Reading[float]
+    cpu_pressure_ratio: Reading[float]
+    memory_pressure_ratio: Reading[float]
+    foreign_gpu_process_count: Reading[int]
+
+
 class Launch(Model):
     """One fresh process: load, first call and steady state apart. ``batch`` is how many images a timed call made.
 
-    A launch that searched or compared holds its ``study`` and no latency series.
+    A launch that searched or compared holds its ``study`` and no latency series. ``turn`` is its place in the sequence
+    of a session whose two sides took turns, None in a plain run.
     """
 
     index: Count
+    turn: Count | None
     batch: PositiveInt
     started_utc: str
     wall_s: FiniteFloat
@@ -133,6 +184,7 @@ class Launch(Model):
     study: Study | None
     environment: WorkerEnvironment
     throttled: Reading[bool]
+    conditions: Conditions
     warnings: tuple[Notice, ...]
 
     def find_series(self, name: str) -> Series | None:

@@ -8,9 +8,9 @@ from sdbench.schema.base import Count, Known, Model, Reading, Sha256, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
-from sdbench.schema.outcome import Notice, Outcome, launches_of
+from sdbench.schema.outcome import Notice, Outcome, TrustCheck, launches_of
 
-RECORD_SCHEMA = "sdbench/record/v3"
+RECORD_SCHEMA = "sdbench/record/v4"
 
 
 class Request(Model):
@@ -36,10 +36,19 @@ class PlannedExperiment(Model):
 
 
 class Result(Model):
-    """A planned experiment and its outcome."""
+    """A planned experiment, its outcome, and how far that can be trusted: no check where nothing was timed."""
 
     planned: PlannedExperiment
     outcome: Outcome
+    trust: tuple[TrustCheck, ...]
+
+
+class Session(Model):
+    """Two sides that took turns in one session: which one a record is, and the seed of the order."""
+
+    session_id: str
+    side: Literal["a", "b"]
+    seed: Count
 
 
 class BundledFile(Model):
@@ -54,17 +63,18 @@ class Record(Model):
     """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest.
 
     An imported record holds what somebody else published: its outcomes are ``Published``, and what the source did not
-    record is unknown.
+    record is unknown. A virtual one was made by the virtual backend: its figures are of no machine.
     """
 
-    schema_: Literal["sdbench/record/v3"] = Field(alias="schema")
-    origin: Literal["measured", "imported"]
+    schema_: Literal["sdbench/record/v4"] = Field(alias="schema")
+    origin: Literal["measured", "imported", "virtual"]
     run_id: str
     created_utc: str
     ended_utc: str
     ended: Literal["complete", "interrupted", "paused"]
     wall_s: Reading[float]
     request: Request
+    session: Session | None
     manifest: Manifest
     device: str
     fingerprint: Fingerprint

@@ -83,6 +83,7 @@ def make_unsealed(rows: Sequence[LambdaRow], source: ImportSource) -> dict[str, 
         {
             "schema": RECORD_SCHEMA,
             "origin": "imported",
+            "session": None,
             "run_id": f"{_slug(Path(source.name).stem)}-{_slug(device)}-{sha256_of([device, content])[:8]}",
             "created_utc": source.created_utc,
             "ended_utc": source.created_utc,
@@ -145,7 +146,7 @@ def _make_result(row: LambdaRow) -> Result:
             message=FAILURE_MESSAGE,
             partial=(),
         )
-        return Result(planned=planned, outcome=full)
+        return Result(planned=planned, outcome=full, trust=())
     outcome = Published(
         latency_s=row.latency_s,
         memory_bytes=_memory_reading(row),
@@ -153,7 +154,7 @@ def _make_result(row: LambdaRow) -> Result:
         method=METHOD,
         caveats=_caveats(row),
     )
-    return Result(planned=planned, outcome=outcome)
+    return Result(planned=planned, outcome=outcome, trust=())
 
 
 def _memory_reading(row: LambdaRow) -> Reading[int]:

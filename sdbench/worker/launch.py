@@ -15,7 +15,7 @@ from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import MemoryFigures
 from sdbench.schema.study import BatchProbe
 from sdbench.schema.wire import Measurement, Picture, WorkerRequest
-from sdbench.worker.clock import MonotonicClock
+from sdbench.worker.clock import open_clock
 from sdbench.worker.events import EventWriter
 from sdbench.workloads import WORKLOADS
 from sdbench.workloads.base import Workload
@@ -65,7 +65,7 @@ class WorkerSession:
         self.experiment = request.experiment
         self.protocol = request.protocol
         self.known_probes: tuple[BatchProbe, ...] = request.known_probes
-        self.clock = MonotonicClock()
+        self.clock = open_clock(request.experiment.backend)
         self.load_s = 0.0
         self._request = request
         self._device = choose_device(request.device)

@@ -138,8 +138,8 @@ def test_an_arm_processor_is_described_by_its_own_lines(tmp_path: Path) -> None:
 def test_state_speaks_of_the_device_that_is_measured(tmp_path: Path) -> None:
     root = plant(tmp_path, BARE_METAL)
 
-    cpu = read_state(CPU_DEVICE, ABSENT, root)
-    gpu = read_state(GPU_DEVICE, gpu_of("foreign-process"), root)
+    cpu = read_state(CPU_DEVICE, ABSENT, NO_SALT, root)
+    gpu = read_state(GPU_DEVICE, gpu_of("foreign-process"), NO_SALT, root)
 
     assert cpu.temperature_c == Known(value=56.5)
     assert cpu.cpu_clock_mhz == Known(value=2500.0)

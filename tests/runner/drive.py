@@ -1,5 +1,6 @@
 """Runs two fake experiments, the second of which hangs while the FIFO is there; one event per line on stdout."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ def say(event: RunEvent) -> None:
 
 
 if __name__ == "__main__":
+    # A shell's background job ignores it, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     out, fifo = Path(sys.argv[1]), sys.argv[2]
     with terminate_as_interrupt():
         result = run(make_spec(out, "good", f"hang:{fifo}"), say)

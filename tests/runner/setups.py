@@ -7,7 +7,7 @@ from typing import Any
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.manifest_file import LoadedManifest, check_manifest
 from sdbench.probes.devices import Device
-from sdbench.runner.run import RunSpec
+from sdbench.runner.active import RunSpec
 from sdbench.schema.base import Known
 from sdbench.schema.document import parse_yaml
 from sdbench.schema.record import Request
