@@ -6,6 +6,7 @@ from math import isfinite
 from sdbench.errors import UserError
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h)?")
+_RATIO = re.compile(r"(?P<number>\d{1,10}(?:\.\d{1,20})?)\s*(?P<percent>%)?")
 _SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTE_STEP = 1024.0
 
@@ -20,6 +21,19 @@ def parse_duration_s(text: str) -> float:
     if match is None or float(match["number"]) <= 0:
         raise UserError(f"{text!r} is not a positive duration; write for example 90s, 20m or 1.5h")
     return float(match["number"]) * _SECONDS_PER_UNIT[match["unit"]]
+
+
+def parse_ratio(text: str, name: str) -> float:
+    """Return the ratio (0.02) written as ``2%`` or ``0.02``, above 0 and below 1; ``name`` is for the message.
+
+    Raises:
+        UserError: the text is none.
+    """
+    match = _RATIO.fullmatch(text.strip())
+    ratio = float(match["number"]) / (100.0 if match["percent"] else 1.0) if match else 0.0
+    if not 0 < ratio < 1:
+        raise UserError(f"{name} {text!r} is no share; write for example 2% or 0.02")
+    return ratio
 
 
 def format_duration(duration_s: float) -> str:

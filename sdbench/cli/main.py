@@ -24,6 +24,9 @@ EPILOG = """exit codes:
   2    your input is wrong: one line says what and where
   3    this machine lacks something: one line says what and the remedy
   4    the run ended, but some experiment failed or timed out; its record is complete
+  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12)
+  11   compare, ab: inconclusive somewhere
+  12   compare, ab: something cannot be compared
   130  interrupted; what was finished is sealed, and the same command continues
 """
 
@@ -36,6 +39,9 @@ COMMANDS: dict[str, str] = {
     "fetch": "sdbench.cli.fetch",
     "launch": "sdbench.cli.launch",
     "report": "sdbench.cli.report",
+    "compare": "sdbench.cli.compare",
+    "ab": "sdbench.cli.ab",
+    "diff": "sdbench.cli.diff",
     "claims": "sdbench.cli.claims",
     "import": "sdbench.cli.import_",
     "export": "sdbench.cli.export",
@@ -104,6 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
     _add_prices(report)
+    _add_compare(commands)
+    _add_ab(commands)
     _add_claims(commands)
     _add_import(commands)
     _add_export(commands)
@@ -167,6 +175,55 @@ def _add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="'OPTIONS'",
         help="options of sdbench run, for example '--budget 20m --only latency'",
     )
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser("compare", help="candidate against baseline: faster, slower, same, with an interval")
+    for side in ("baseline", "candidate"):
+        compare.add_argument(side, type=Path, metavar=side.upper(), help="run, or folder with a run per session")
+    _add_judging(compare)
+    compare.add_argument(
+        "--store",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="runs to learn from how sessions of this machine vary (default: %(default)s)",
+    )
+    compare.add_argument("--force", action="store_true", help="read records that were changed; the result is marked")
+    diff = commands.add_parser("diff", help="what differs between the fingerprints of two runs")
+    for side in ("baseline", "candidate"):
+        diff.add_argument(side, type=Path, metavar="RUN")
+    diff.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--margin", default="2%", metavar="SHARE", help="what is too small to matter (default: 2%%)")
+    parser.add_argument(
+        "--fail-on",
+        metavar="VERDICTS",
+        help="which verdicts make an exit code: slower, more (memory or energy), inconclusive, incomparable "
+        "(default: all but more); '' for none",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_ab(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ab = commands.add_parser("ab", help="measure two settings in turns, until it is clear which is faster")
+    _add_selection(ab)
+    for side in ("a", "b"):
+        ab.add_argument(
+            f"--{side}",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"an option of side {side}, or env.NAME=VALUE; may be repeated",
+        )
+    ab.add_argument("--seed", type=int, metavar="N", help="of the order of the turns (default: drawn and recorded)")
+    ab.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
+    )
+    ab.add_argument("--quiet", action="store_true", help="no progress")
+    _add_judging(ab)
 
 
 def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from math import exp, log
 from statistics import median
 
+from sdbench.compare.verdicts import UNITS_MIN
 from sdbench.probes.telemetry import MEMORY_PRESSURE_MAX_RATIO, OTHERS_MAX_RATIO, STEAL_MAX_RATIO
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.outcome import (
@@ -26,9 +27,6 @@ from sdbench.stats.shape import VALUES_FOR_DRIFT, VALUES_FOR_MODES, find_drift, 
 # Half the usual margin of 2 %: what moves a figure less cannot turn a verdict.
 _EFFECT_MIN = 0.01
 _CLOCK_SPREAD_MAX = 0.05
-# Fewer launches a side, and the rank test cannot reach 0.01 by a wide margin; two modes of one system then look like
-# two systems: at 5 a side in 0.2 % of comparisons, at 6 in 0.05 %.
-LAUNCHES_MIN = 6
 _DRIFT_P = 0.01
 _CALLS_FOR_WARM_UP = 3
 
@@ -149,7 +147,7 @@ def _launches(outcome: Succeeded) -> TrustCheck:
     p_value = smallest_rank_test_p(count, count)
     evidence = f"{count} launch{'es' * (count != 1)}: no rank test against as many gives p below {p_value:.2g}"
     source = "exact distribution of Mann and Whitney's U; two modes taken for two systems in 0.05 % at 6 a side"
-    return _check("launches", count >= LAUNCHES_MIN, evidence, f"at least {LAUNCHES_MIN}", source)
+    return _check("launches", count >= UNITS_MIN, evidence, f"at least {UNITS_MIN}", source)
 
 
 def _modes(outcome: Succeeded) -> TrustCheck:

@@ -96,14 +96,14 @@ def virtual_conditions(machine: VirtualMachine, experiment: Experiment) -> Condi
     unknown = Unknown(reason="the machine is virtual")
     quiet = Known[float](value=0.0)
     return Conditions(
-        throttle_shares=Known(value=shares),
+        throttle_shares=Known[tuple[ThrottleShare, ...]](value=shares),
         clock_spread_ratio=quiet,
         others_cpu_ratio=quiet,
         load1_mean=unknown,
         steal_ratio=quiet,
         cpu_pressure_ratio=quiet,
         memory_pressure_ratio=quiet,
-        foreign_gpu_process_count=Known(value=0),
+        foreign_gpu_process_count=Known[int](value=0),
     )
 
 
@@ -111,7 +111,7 @@ def pretend(fingerprint: Fingerprint, machine: VirtualMachine) -> Fingerprint:
     """Return a fingerprint with the driver that the virtual machine claims to have, if it claims one."""
     if machine.driver is None:
         return fingerprint
-    driver = Known(value=machine.driver)
+    driver = Known[str](value=machine.driver)
     software = fingerprint.software.model_copy(update={"gpu_kernel_driver": driver, "gpu_libcuda": driver})
     return seal_fingerprint(fingerprint.hardware, fingerprint.configuration, software, fingerprint.state)
 

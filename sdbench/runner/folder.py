@@ -158,7 +158,7 @@ def _may_continue(folder: Path) -> bool:
 
 
 def _make_folder(spec: "RunSpec") -> Path:
-    stem = Path(spec.request.manifest_name).stem
+    stem = Path(spec.request.manifest_name).stem + (f"-{spec.session.side}" if spec.session else "")
     spec.out.mkdir(parents=True, exist_ok=True)
     base = f"{stem}-{_timestamp('%Y%m%dT%H%M%SZ')}"
     for number in range(100):

@@ -103,7 +103,7 @@ def ratio_with_variance(
 def units_to_resolve(ratio: LogRatio, units: int, margin: float, alpha: float) -> int | None:
     """Return how many units (pairs, or launches a side) would resolve the ratio if it stays as it is now.
 
-    Resolved is: the interval of confidence 1 - ``alpha`` lies beyond the margin, or that of 1 - 2 ``alpha`` within it.
+    Resolved is: the interval of confidence 1 - ``alpha`` lies beyond the margin, or within it.
     None where 10,000 would not do, because the ratio lies at the margin.
     """
     deviation = ratio.standard_error * sqrt(units)
@@ -111,7 +111,7 @@ def units_to_resolve(ratio: LogRatio, units: int, margin: float, alpha: float) -
 
     def resolves(count: int) -> bool:
         guess = LogRatio(ratio.log_value, deviation / sqrt(count), freedom_ratio * max(1, count - 1))
-        return guess.p_beyond(margin) <= alpha or guess.p_within(margin) <= alpha
+        return guess.p_beyond(margin) <= alpha or guess.p_within(margin) <= alpha / 2
 
     low, high = units, _UNITS_SEARCHED
     if not resolves(high):
@@ -122,13 +122,18 @@ def units_to_resolve(ratio: LogRatio, units: int, margin: float, alpha: float) -
     return low
 
 
-def geometric_mean_ratio(ratios: Sequence[LogRatio]) -> LogRatio | None:
-    """Return the geometric mean of independent ratios, with degrees of freedom by Welch and Satterthwaite.
+def geometric_mean_ratio(ratios: Sequence[LogRatio], *, correlated: bool = False) -> LogRatio | None:
+    """Return the geometric mean of ratios; None where there is none.
 
-    None where there is no ratio.
+    Independent ratios have degrees of freedom by Welch and Satterthwaite. Of ``correlated`` ones the worst is assumed:
+    that all err the same way, so that their mean errs as much as they do.
     """
     if not ratios:
         return None
+    if correlated:
+        error = fmean(ratio.standard_error for ratio in ratios)
+        freedom = min(ratio.degrees_of_freedom for ratio in ratios)
+        return LogRatio(fmean(ratio.log_value for ratio in ratios), error, freedom)
     squares = [ratio.standard_error**2 for ratio in ratios]
     freedom = inf
     if sum(squares) > 0:

@@ -1,0 +1,112 @@
+"""``sdbench ab``: two settings measured now, in turns, until it is clear which is faster."""
+
+import argparse
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sdbench.cli.comparison import exit_code, parse_failures, print_comparison
+from sdbench.cli.progress import open_listener
+from sdbench.cli.run import EXIT_INTERRUPTED, REPORT_NAME, cache_folder
+from sdbench.cli.selection import Selection, select
+from sdbench.compare.comparison import compare_records
+from sdbench.errors import UserError
+from sdbench.probes.virtual import VARIABLE
+from sdbench.report.prices import make_prices
+from sdbench.runner.active import RunSpec
+from sdbench.runner.alternate import AlternateSpec, alternate
+from sdbench.runner.interrupts import terminate_as_interrupt
+from sdbench.units import parse_ratio
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SEED_BITS = 32
+
+
+@dataclass(frozen=True)
+class _SideSettings:
+    """What one side sets: options of the experiments, and environment variables of its workers."""
+
+    settings: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Measure both sides, print b against a, and return the comparison's exit code."""
+    margin = parse_ratio(options.margin, "--margin")
+    failures = parse_failures(options.fail_on)
+    seed = secrets.randbits(_SEED_BITS) if options.seed is None else options.seed
+    sides = [_parse_side(name, assignments) for name, assignments in (("a", options.a), ("b", options.b))]
+    selections = [_select(options, side) for side in sides]
+    counts = [len(selection.planned) for selection in selections]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"side a has {counts[0]} experiments and side b {counts[1]}; "
+            "choose the same ones with --only, or set an option that the manifest does not vary"
+        )
+    specs = [_spec(selection, side, seed, options) for selection, side in zip(selections, sides, strict=True)]
+    spec = AlternateSpec((specs[0], specs[1]), margin, seed, selections[0].budget_s)
+    with terminate_as_interrupt(), open_listener(options) as listener:
+        a, b = alternate(spec, listener)
+    from sdbench.cli.report import write_report_of
+
+    runs = [(a.record, a.folder), (b.record, b.folder)]
+    report = write_report_of(runs, b.folder / REPORT_NAME, make_prices(None, None))
+    comparison = compare_records([a.record], [b.record], margin)
+    if options.json:
+        print(json.dumps({"kind": "compared", "a": str(a.folder), "b": str(b.folder)} | comparison.to_json_dict()))
+    else:
+        print_comparison(comparison)
+        print(f"\nrecord a  {a.folder / 'record.json'}\nrecord b  {b.folder / 'record.json'}\nreport    {report}")
+    return EXIT_INTERRUPTED if a.record.ended == "interrupted" else exit_code(comparison, failures)
+
+
+def _parse_side(name: str, assignments: Sequence[str]) -> _SideSettings:
+    """Split ``env.NAME=value`` from options.
+
+    Raises:
+        UserError: a variable's name is none.
+    """
+    settings, environment = [], {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if key == "image":
+            raise UserError(f"--{name} {assignment!r}: images take turns with sdbench launch --image ONE --image OTHER")
+        if not key.startswith("env."):
+            settings.append(assignment)
+            continue
+        variable = key.removeprefix("env.")
+        if not equals or not _VARIABLE_NAME.fullmatch(variable):
+            raise UserError(f"--{name} {assignment!r}: write env.NAME=value, for example env.OMP_NUM_THREADS=1")
+        environment[variable] = value
+    return _SideSettings(tuple(settings), environment)
+
+
+def _select(options: argparse.Namespace, side: _SideSettings) -> Selection:
+    """Return what a side measures; its settings win over ``--set``."""
+    own = {setting.partition("=")[0] for setting in side.settings}
+    kept = [setting for setting in options.settings if setting.partition("=")[0] not in own]
+    return select(argparse.Namespace(**{**vars(options), "settings": [*kept, *side.settings]}))
+
+
+def _spec(selection: Selection, side: _SideSettings, seed: int, options: argparse.Namespace) -> RunSpec:
+    environment = dict(side.environment)
+    if any(item.experiment.backend == "virtual" for item in selection.planned):
+        # One virtual machine for both sides, unless one of them asks for another.
+        given = environment.get(VARIABLE, "")
+        environment[VARIABLE] = given if "seed=" in given else f"seed={seed} {given}".strip()
+    return RunSpec(
+        manifest=selection.loaded.manifest,
+        manifest_text=selection.loaded.text,
+        request=selection.request,
+        planned=selection.planned,
+        skipped=selection.skipped,
+        estimated_launch_s={key: cost.launch_s for key, cost in selection.estimates.items()},
+        device=selection.device,
+        out=options.out,
+        cache_folder=cache_folder(),
+        budget_s=selection.budget_s,
+        fresh=True,
+        environment=environment,
+    )

@@ -1,0 +1,197 @@
+"""Two sets of records of the same experiments, compared: a verdict for each experiment and for the suite."""
+
+from collections.abc import Sequence
+from math import log
+from statistics import median
+from typing import Literal
+
+from sdbench.compare.comparability import Measured
+from sdbench.compare.differences import Difference, attribute, count_unknown_on_both, find_differences
+from sdbench.compare.evidence import Pair, Sessions, weigh
+from sdbench.compare.judging import judge_metric, judge_suite
+from sdbench.compare.trust import doubts
+from sdbench.compare.verdicts import ALPHA, ComparedMetric, Judgement, Verdict, worst
+from sdbench.schema.base import Model
+from sdbench.schema.outcome import Succeeded, TrustCheck, counted_launches
+from sdbench.schema.record import Record, Result
+from sdbench.stats.hierarchy import advise
+from sdbench.units import format_duration
+
+SideName = Literal["baseline", "candidate"]
+METRICS: tuple[ComparedMetric, ...] = ("latency_s", "memory_bytes", "energy_j")
+
+
+class Doubt(Model):
+    """A check of a result that found a reason to doubt it, and on which side."""
+
+    side: SideName
+    check: TrustCheck
+
+
+class ExperimentComparison(Model):
+    """One experiment on both sides: a judgement per metric, the doubts, and where the next minute is best spent."""
+
+    experiment_id: str
+    label: str
+    judgements: tuple[Judgement, ...]
+    doubts: tuple[Doubt, ...]
+    advice: str
+
+
+class Unmatched(Model):
+    """An experiment that only one side has."""
+
+    side: SideName
+    label: str
+
+
+class Side(Model):
+    """The records of one side; a run per session. ``forced`` marks one whose seal does not match."""
+
+    run_ids: tuple[str, ...]
+    title: str
+    device_name: str
+    origin: str
+    created_utc: str
+    forced: bool
+
+
+class Comparison(Model):
+    """Candidate against baseline: the verdict of the whole is of the latencies, over all experiments."""
+
+    schema_: Literal["sdbench/comparison/v1"] = "sdbench/comparison/v1"
+    baseline: Side
+    candidate: Side
+    margin: float
+    alpha: float
+    verdict: Verdict
+    suite: Judgement
+    experiments: tuple[ExperimentComparison, ...]
+    unmatched: tuple[Unmatched, ...]
+    differences: tuple[Difference, ...]
+    attribution: str
+
+
+def compare_records(
+    baseline: Sequence[Record],
+    candidate: Sequence[Record],
+    margin: float,
+    *,
+    known: Sequence[Record] = (),
+    forced: tuple[bool, bool] = (False, False),
+) -> Comparison:
+    """Return candidate against baseline on the experiments that both have.
+
+    Args:
+        baseline: a record per session, of one machine and set-up.
+        candidate: the same of the other side.
+        margin: which ratio is too small to matter, 0.02 for 2 %.
+        known: other records, from which the variance between sessions of one and the same set-up is learned.
+        forced: whether the baseline and the candidate were read although their seals do not match.
+    """
+    pairs, unmatched = _join(baseline, candidate)
+    every = {record.run_id: record for record in (*known, *baseline, *candidate)}
+    differences = find_differences(baseline[0].fingerprint, candidate[0].fingerprint)
+    by_boot = any(item.field == "software.gpu_kernel_driver" for item in differences)
+    sessions = Sessions(every.values(), by_boot=by_boot)
+    by_metric = {metric: [weigh(pair, metric, sessions) for pair in pairs] for metric in METRICS}
+    judged = zip(*(judge_metric(found, margin) for found in by_metric.values()), strict=True)
+    experiments = tuple(
+        ExperimentComparison(
+            experiment_id=pair.baseline[0][1].planned.experiment_id,
+            label=_label(pair),
+            judgements=judgements,
+            doubts=_doubts(pair),
+            advice=_advice(pair),
+        )
+        for pair, judgements in zip(pairs, judged, strict=True)
+    )
+    unknown_count = count_unknown_on_both(baseline[0].fingerprint, candidate[0].fingerprint)
+    return Comparison(
+        baseline=_side(baseline, forced=forced[0]),
+        candidate=_side(candidate, forced=forced[1]),
+        margin=margin,
+        alpha=ALPHA,
+        verdict=worst([item.judgements[0].verdict for item in experiments]),
+        suite=judge_suite(by_metric["latency_s"], margin),
+        experiments=experiments,
+        unmatched=unmatched,
+        differences=differences,
+        attribution=attribute(differences, unknown_count),
+    )
+
+
+def _join(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[list[Pair], tuple[Unmatched, ...]]:
+    """Pairs by the experiment's id; in a session of two sides by place, because the sides differ in an option."""
+    first, second = baseline[0], candidate[0]
+    if first.session and second.session and first.session.session_id == second.session.session_id:
+        places = zip(first.results, second.results, strict=True)
+        return [Pair(((first, a),), ((second, b),)) for a, b in places], ()
+    sides = [_by_id(records) for records in (baseline, candidate)]
+    pairs = [Pair(tuple(sides[0][key]), tuple(sides[1][key])) for key in sides[0] if key in sides[1]]
+    return pairs, (*_alone("baseline", sides[0], sides[1]), *_alone("candidate", sides[1], sides[0]))
+
+
+def _alone(side: SideName, own: dict[str, list[Measured]], other: dict[str, list[Measured]]) -> tuple[Unmatched, ...]:
+    return tuple(Unmatched(side=side, label=own[key][0][1].planned.label) for key in own if key not in other)
+
+
+def _by_id(records: Sequence[Record]) -> dict[str, list[Measured]]:
+    found: dict[str, list[Measured]] = {}
+    for record in records:
+        for result in record.results:
+            found.setdefault(result.planned.experiment_id, []).append((record, result))
+    return found
+
+
+def _doubts(pair: Pair) -> tuple[Doubt, ...]:
+    sides: tuple[tuple[SideName, tuple[Measured, ...]], ...] = (
+        ("baseline", pair.baseline),
+        ("candidate", pair.candidate),
+    )
+    return tuple(
+        Doubt(side=side, check=check) for side, items in sides for _, result in items for check in doubts(result.trust)
+    )
+
+
+def _advice(pair: Pair) -> str:
+    """Where the next minute is best spent, from the side with more launches."""
+    _, result = max((*pair.baseline, *pair.candidate), key=lambda item: len(_steady(item[1])))
+    calls = _steady(result)
+    if not calls or not isinstance(result.outcome, Succeeded):
+        return ""
+    call_s = median(median(launch) for launch in calls)
+    overhead_s = max(1e-3, median(launch.wall_s for launch in result.outcome.launches) - call_s * len(calls[0]))
+    advice = advise([[log(call) for call in launch] for launch in calls], call_s, overhead_s)
+    if advice is None:
+        return ""
+    return (
+        f"calls vary by {advice.call_deviation:.2%}, launches by {advice.launch_deviation:.2%}; a launch costs "
+        f"{format_duration(overhead_s)}, a call {format_duration(call_s)}: best {advice.calls_per_launch} "
+        f"calls a launch, so the next minute goes to more {advice.spend_on}"
+    )
+
+
+def _steady(result: Result) -> list[tuple[float, ...]]:
+    launches = counted_launches(result.outcome.launches) if isinstance(result.outcome, Succeeded) else ()
+    found = (launch.find_series("latency") for launch in launches)
+    return [series.steady for series in found if series and min(series.steady, default=0) > 0]
+
+
+def _label(pair: Pair) -> str:
+    first, second = pair.baseline[0][1].planned, pair.candidate[0][1].planned
+    if first.experiment_id == second.experiment_id:
+        return first.label
+    return f"{first.label} / {second.label}"
+
+
+def _side(records: Sequence[Record], *, forced: bool) -> Side:
+    first = records[0]
+    return Side(
+        run_ids=tuple(record.run_id for record in records),
+        title=first.manifest.title,
+        device_name=first.device_name,
+        origin=first.origin,
+        created_utc=first.created_utc,
+        forced=forced,
+    )

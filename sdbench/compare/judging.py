@@ -1,0 +1,77 @@
+"""From evidence to judgements: metric by metric over all experiments of a suite."""
+
+from collections.abc import Sequence
+
+from sdbench.compare.evidence import Evidence
+from sdbench.compare.verdicts import (
+    ALPHA,
+    UNIDENTIFIED,
+    Judgement,
+    Verdict,
+    decide,
+    explain_inconclusive,
+    units_missing,
+)
+from sdbench.stats.multiplicity import benjamini_hochberg, holm
+from sdbench.stats.ratios import geometric_mean_ratio
+
+# p as it is, Holm's, and Benjamini and Hochberg's.
+PValues = tuple[float, float, float]
+
+
+def judge_metric(found: Sequence[Evidence], margin: float) -> tuple[Judgement, ...]:
+    """Return a judgement per experiment; a suite of them raises no more false alarms than a single one."""
+    tested = [(index, item.ratio) for index, item in enumerate(found) if item.ratio is not None and not item.caps]
+    p_values = [ratio.p_beyond(margin) for _, ratio in tested]
+    three = zip(p_values, holm(p_values), benjamini_hochberg(p_values), strict=True)
+    by_index = {index: values for (index, _), values in zip(tested, three, strict=True)}
+    return tuple(judge(item, by_index.get(index), margin) for index, item in enumerate(found))
+
+
+def judge_suite(found: Sequence[Evidence], margin: float) -> Judgement:
+    """Return the judgement on the geometric mean over the experiments that have a ratio."""
+    usable = [item for item in found if item.ratio is not None]
+    if not usable:
+        why = "no experiment can be judged" if found else "the two have no experiment in common"
+        return judge(Evidence("latency_s", incomparable=(why,)), None, margin)
+    # What happens to a session happens to all its experiments.
+    correlated = any(item.level == "session" for item in usable)
+    ratio = geometric_mean_ratio([item.ratio for item in usable if item.ratio], correlated=correlated)
+    caps = tuple(dict.fromkeys(UNIDENTIFIED if UNIDENTIFIED in cap else cap for item in usable for cap in item.caps))
+    units = min(item.units[0] for item in usable), min(item.units[1] for item in usable)
+    whole = Evidence("latency_s", ratio, usable[0].level, units, sum(item.unit_s for item in usable), caps)
+    p_value = None if ratio is None or caps else ratio.p_beyond(margin)
+    return judge(whole, None if p_value is None else (p_value, p_value, p_value), margin)
+
+
+def judge(item: Evidence, p_values: PValues | None, margin: float) -> Judgement:
+    """Return the judgement on one piece of evidence; ``p_values`` are None where no verdict may be given."""
+    verdict: Verdict = "inconclusive"
+    reasons = item.caps
+    if item.incomparable:
+        verdict, reasons = "incomparable", item.incomparable
+    elif item.ratio is None and not reasons:
+        reasons = ("one unit a side has no interval",)
+    elif item.ratio is not None and p_values is not None:
+        verdict = decide(item.ratio, margin, p_values[1])
+        reasons = (explain_inconclusive(item.ratio, margin),) if verdict == "inconclusive" else ()
+    missing = None
+    if verdict == "inconclusive" and not any(UNIDENTIFIED in reason for reason in reasons):
+        missing = units_missing(item.ratio, min(item.units), margin)
+    low, high = item.ratio.interval(1 - ALPHA) if item.ratio else (None, None)
+    own, adjusted, discovery = p_values or (None, None, None)
+    return Judgement(
+        metric=item.metric,
+        verdict=verdict,
+        ratio=item.ratio.value if item.ratio else None,
+        low=low,
+        high=high,
+        level=item.level,
+        units=item.units,
+        p_value=own,
+        adjusted_p_value=adjusted,
+        false_discovery_p_value=discovery,
+        reasons=reasons,
+        more_units=missing,
+        more_s=None if missing is None else missing * item.unit_s,
+    )

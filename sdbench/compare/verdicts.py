@@ -1,0 +1,80 @@
+"""The verdict on a ratio: faster, slower, same, inconclusive or incomparable, with its interval and its reasons."""
+
+from collections.abc import Sequence
+from math import log, log1p
+from typing import Literal
+
+from sdbench.compare.units import Level
+from sdbench.schema.base import Model
+from sdbench.stats.ratios import LogRatio, units_to_resolve
+
+Verdict = Literal["faster", "slower", "same", "inconclusive", "incomparable"]
+ComparedMetric = Literal["latency_s", "memory_bytes", "energy_j"]
+
+MARGIN = 0.02
+# Each look at the data may err so often; an interval of 1 - ALPHA is shown.
+ALPHA = 0.01
+# With fewer units a side two equally frequent modes of one system look too often like two systems, because all units of
+# one side happen to be in one mode and all of the other in the other: 0.2 % of comparisons at 5 a side, 0.05 % at 6.
+UNITS_MIN = 6
+
+UNIDENTIFIED = "session variance unidentified: one session a side does not tell a change from the time of day"
+
+
+class Judgement(Model):
+    """A metric of the candidate over the baseline's (below 1 is faster, or less), and what it shows.
+
+    ``units`` counts the independent values of baseline and candidate at ``level``; ``more_units`` is how many more of
+    them a side would resolve the question if the ratio stays as it is, and ``more_s`` about how long (s) that takes.
+    ``adjusted_p_value`` is Holm's over the suite, ``false_discovery_p_value`` Benjamini and Hochberg's.
+    """
+
+    metric: ComparedMetric
+    verdict: Verdict
+    ratio: float | None
+    low: float | None
+    high: float | None
+    level: Level | None
+    units: tuple[int, int]
+    p_value: float | None
+    adjusted_p_value: float | None
+    false_discovery_p_value: float | None
+    reasons: tuple[str, ...]
+    more_units: int | None
+    more_s: float | None
+
+
+def decide(ratio: LogRatio, margin: float, p_value: float) -> Verdict:
+    """Return the verdict on a ratio; ``p_value`` is its own, or the one adjusted for the suite.
+
+    Faster and slower: the interval of 1 - ALPHA lies wholly beyond the margin. Same: it lies wholly within, which is two
+    one-sided tests at half of ALPHA each.
+    """
+    if p_value <= ALPHA:
+        return "slower" if ratio.log_value > 0 else "faster"
+    if ratio.p_within(margin) <= ALPHA / 2:
+        return "same"
+    return "inconclusive"
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on a whole: one slower experiment makes a regression, one inconclusive one leaves it open."""
+    order: tuple[Verdict, ...] = ("slower", "inconclusive", "faster", "same")
+    return next((verdict for verdict in order if verdict in verdicts), "incomparable")
+
+
+def units_missing(ratio: LogRatio | None, units: int, margin: float) -> int | None:
+    """Return how many more units a side would probably resolve a ratio; None where no reasonable number would."""
+    if ratio is None:
+        return max(1, UNITS_MIN - units)
+    needed = units_to_resolve(ratio, units, margin, ALPHA)
+    return None if needed is None else max(needed, UNITS_MIN) - units
+
+
+def explain_inconclusive(ratio: LogRatio, margin: float) -> str:
+    """Return why a ratio resolves nothing yet."""
+    low, high = (log(end) for end in ratio.interval(1 - ALPHA))
+    edge = log1p(margin)
+    if low < -edge and high > edge:
+        return "the interval covers faster and slower: too noisy, or too few units"
+    return "the interval crosses the margin"
