@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "report": "sdbench.cli.report",
     "compare": "sdbench.cli.compare",
     "ab": "sdbench.cli.ab",
+    "trend": "sdbench.cli.trend",
     "diff": "sdbench.cli.diff",
     "claims": "sdbench.cli.claims",
     "import": "sdbench.cli.import_",
@@ -190,6 +191,11 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="runs to learn from how sessions of this machine vary (default: %(default)s)",
     )
     compare.add_argument("--force", action="store_true", help="read records that were changed; the result is marked")
+    trend = commands.add_parser("trend", help="one machine over the versions of its driver, torch, image, ...")
+    trend.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run, or folder of runs")
+    trend.add_argument("--by", default="driver", metavar="FIELD", help="driver, torch, cuda, image, or any field of diff")
+    trend.add_argument("--margin", default="2%", metavar="SHARE", help="what is too small to matter (default: 2%%)")
+    trend.add_argument("--json", action="store_true", help="print JSON")
     diff = commands.add_parser("diff", help="what differs between the fingerprints of two runs")
     for side in ("baseline", "candidate"):
         diff.add_argument(side, type=Path, metavar="RUN")

@@ -60,6 +60,17 @@ def find_differences(baseline: Fingerprint, candidate: Fingerprint) -> tuple[Dif
     return tuple(sorted(found, key=lambda item: (_rank(item.field), not item.is_known, item.field)))
 
 
+def flatten(fingerprint: Fingerprint) -> dict[str, Any]:
+    """Return every value of a fingerprint by its dotted name; packages and variables go by their names."""
+    leaves = (_leaves(part, getattr(fingerprint, part).to_json_dict()) for part in PARTS)
+    return {name: value for part in leaves for name, value in part}
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value of ``flatten`` could not be read."""
+    return isinstance(value, _Missing)
+
+
 def count_unknown_on_both(baseline: Fingerprint, candidate: Fingerprint) -> int:
     """Return how many fields of hardware, configuration and software are unknown on both sides: no evidence at all."""
     return sum(
