@@ -27,7 +27,6 @@ drop_what_is_never_imported() {
         nvidia/*/include onnx/backend/test onnxruntime/transformers skimage/data/*.png \
         setuptools pkg_resources _distutils_hack distutils-precedence.pth setuptools-*.dist-info \
         sympy/physics diffusers/modular_pipelines
-    rm -rf torch/testing/_internal/common_* torch/testing/_internal/opinfo torch/testing/_internal/generated
     find torch/bin -type f ! -name torch_shm_manager -delete
     find transformers/models -mindepth 1 -maxdepth 1 -type d ! -name auto ! -name clip ! -name encoder_decoder \
         ! -name dinov2_with_registers ! -name siglip ! -name vit_mae -exec rm -rf {} +
