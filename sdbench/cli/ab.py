@@ -37,16 +37,7 @@ def execute(options: argparse.Namespace) -> int:
     margin = parse_ratio(options.margin, "--margin")
     failures = parse_failures(options.fail_on)
     seed = secrets.randbits(_SEED_BITS) if options.seed is None else options.seed
-    sides = [_parse_side(name, assignments) for name, assignments in (("a", options.a), ("b", options.b))]
-    selections = [_select(options, side) for side in sides]
-    counts = [len(selection.planned) for selection in selections]
-    if counts[0] != counts[1]:
-        raise UserError(
-            f"side a has {counts[0]} experiments and side b {counts[1]}; "
-            "choose the same ones with --only, or set an option that the manifest does not vary"
-        )
-    specs = [_spec(selection, side, seed, options) for selection, side in zip(selections, sides, strict=True)]
-    spec = AlternateSpec((specs[0], specs[1]), margin, seed, selections[0].budget_s)
+    spec = ab_spec(options, margin, seed)
     with terminate_as_interrupt(), open_listener(options) as listener:
         a, b = alternate(spec, listener)
     from sdbench.cli.report import write_report_of
@@ -60,6 +51,24 @@ def execute(options: argparse.Namespace) -> int:
         print_comparison(comparison)
         print(f"\nrecord a  {a.folder / 'record.json'}\nrecord b  {b.folder / 'record.json'}\nreport    {report}")
     return EXIT_INTERRUPTED if a.record.ended == "interrupted" else exit_code(comparison, failures)
+
+
+def ab_spec(options: argparse.Namespace, margin: float, seed: int) -> AlternateSpec:
+    """Return what ``ab`` is to measure.
+
+    Raises:
+        UserError: a setting is wrong, or the sides have different numbers of experiments.
+    """
+    sides = [_parse_side(name, assignments) for name, assignments in (("a", options.a), ("b", options.b))]
+    selections = [_select(options, side) for side in sides]
+    counts = [len(selection.planned) for selection in selections]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"side a has {counts[0]} experiments and side b {counts[1]}; "
+            "choose the same ones with --only, or set an option that the manifest does not vary"
+        )
+    specs = [_spec(selection, side, seed, options) for selection, side in zip(selections, sides, strict=True)]
+    return AlternateSpec((specs[0], specs[1]), margin, seed, selections[0].budget_s)
 
 
 def _parse_side(name: str, assignments: Sequence[str]) -> _SideSettings:

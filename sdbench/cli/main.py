@@ -18,6 +18,8 @@ EXIT_EXPERIMENT_FAILED = 4
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 MAX_COUNT = 10_000
+# Fewer tell nothing about rates of 0.1 %; more need more memory than they tell.
+TRIALS_MIN, TRIALS_MAX = 1_000, 200_000
 
 EPILOG = """exit codes:
   0    all well
@@ -42,6 +44,7 @@ COMMANDS: dict[str, str] = {
     "compare": "sdbench.cli.compare",
     "ab": "sdbench.cli.ab",
     "trend": "sdbench.cli.trend",
+    "selfcheck": "sdbench.cli.selfcheck",
     "diff": "sdbench.cli.diff",
     "claims": "sdbench.cli.claims",
     "import": "sdbench.cli.import_",
@@ -193,9 +196,18 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("--force", action="store_true", help="read records that were changed; the result is marked")
     trend = commands.add_parser("trend", help="one machine over the versions of its driver, torch, image, ...")
     trend.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run, or folder of runs")
-    trend.add_argument("--by", default="driver", metavar="FIELD", help="driver, torch, cuda, image, or any field of diff")
+    trend.add_argument(
+        "--by", default="driver", metavar="FIELD", help="driver, torch, cuda, image, or any field of diff"
+    )
     trend.add_argument("--margin", default="2%", metavar="SHARE", help="what is too small to matter (default: 2%%)")
     trend.add_argument("--json", action="store_true", help="print JSON")
+    selfcheck = commands.add_parser("selfcheck", help="how far sdbench itself can be trusted on this machine, now")
+    selfcheck.add_argument("--budget", default="5m", metavar="TIME", help="about how long (default: %(default)s)")
+    selfcheck.add_argument("--trials", type=_read_trials, default=20_000, metavar="N", help="simulated per noise model")
+    selfcheck.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    selfcheck.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there instead of printing it")
+    selfcheck.add_argument("--quiet", action="store_true", help="no progress")
+    selfcheck.add_argument("--json", action="store_true", help="JSON instead of the page")
     diff = commands.add_parser("diff", help="what differs between the fingerprints of two runs")
     for side in ("baseline", "candidate"):
         diff.add_argument(side, type=Path, metavar="RUN")
@@ -279,6 +291,12 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
 def _read_count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number from 1")
+    return int(text)
+
+
+def _read_trials(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not TRIALS_MIN <= int(text) <= TRIALS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between {TRIALS_MIN:,} and {TRIALS_MAX:,}")
     return int(text)
 
 

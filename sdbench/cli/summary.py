@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
+from sdbench.compare.trust import doubts
 from sdbench.runner.judge import describe_end
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, Succeeded, counted_launches, find_precision_study, find_search
@@ -32,6 +33,11 @@ def print_summary(record: Record) -> None:
             bad.append(f"{result.planned.label}: {describe_end(result.outcome)}")
     console.print()
     console.print(table)
+    bad += [
+        f"doubt: {result.planned.label}: {check.name}: {check.evidence}"
+        for result in record.results
+        for check in doubts(result.trust)
+    ]
     for line in bad:
         console.print(line, markup=False, soft_wrap=True)
     console.print()

@@ -90,10 +90,11 @@ def compare_records(
         forced: whether the baseline and the candidate were read although their seals do not match.
     """
     pairs, unmatched = _join(baseline, candidate)
-    every = {record.run_id: record for record in (*known, *baseline, *candidate)}
+    own = {record.run_id for record in candidate}
+    others = {record.run_id: record for record in (*known, *baseline) if record.run_id not in own}
     differences = find_differences(baseline[0].fingerprint, candidate[0].fingerprint)
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in differences)
-    sessions = Sessions(every.values(), by_boot=by_boot)
+    sessions = Sessions(others.values(), candidate, by_boot=by_boot)
     by_metric = {metric: [weigh(pair, metric, sessions) for pair in pairs] for metric in METRICS}
     judged = zip(*(judge_metric(found, margin) for found in by_metric.values()), strict=True)
     experiments = tuple(

@@ -54,10 +54,14 @@ class Evidence:
 class Sessions:
     """What the records at hand tell of how one set-up varies from session to session."""
 
-    def __init__(self, records: Iterable[Record], *, by_boot: bool) -> None:
-        """Sort the records; ``by_boot`` counts all runs of a boot as one session, because drivers change with boots."""
+    def __init__(self, *sides: Iterable[Record], by_boot: bool) -> None:
+        """Group the records of each side; ``by_boot`` counts all runs of a boot as one session.
+
+        What differs between the sides is the question: it must not pass for the noise, even where both are alike in
+        all that was read.
+        """
         self.by_boot = by_boot
-        self._groups = [group for group in group_repeated(tuple(records)).values() if len(group) > 1]
+        self._groups = [group for side in sides for group in group_repeated(tuple(side)).values() if len(group) > 1]
         self._learned: dict[tuple[ComparedMetric, frozenset[str]], SessionVariance | None] = {}
 
     def variance(self, metric: ComparedMetric, pair: Pair) -> SessionVariance | None:

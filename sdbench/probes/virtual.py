@@ -61,8 +61,13 @@ def read_virtual_machine(environ: Mapping[str, str]) -> VirtualMachine:
     except ValueError:
         machine = None
     known = {"seed", "factor", "driver", "position"}
-    wrong = words.keys() - known or machine is None or not 0 < machine.factor < inf
-    if machine is None or wrong or (driver is not None and not _DRIVER.fullmatch(driver)):
+    if (
+        machine is None
+        or words.keys() - known
+        or machine.seed < 0
+        or not 0 < machine.factor < inf
+        or (driver is not None and not _DRIVER.fullmatch(driver))
+    ):
         raise UserError(f"{VARIABLE}={environ[VARIABLE]!r}: write seed=7 factor=1.02 driver=580.65.06, each if wanted")
     return machine
 
@@ -77,7 +82,7 @@ def read_pace(machine: VirtualMachine, experiment: Experiment) -> float:
         draw = Random(f"{machine.seed} launch {at}").gauss(0, 1)  # noqa: S311 - noise, no secret
         started = at > 0 and correlation
         noise = correlation * noise + sqrt(1 - correlation**2) * draw if started else draw
-    slow = _draw(machine, "mode") < 1 / 2
+    slow = float(_draw(machine, "mode") < 1 / 2)
     pace = (1 + experiment.virtual_launch_noise * noise) * (1 + experiment.virtual_drift * position)
     pace *= 1 + experiment.virtual_mode_gap * slow
     pace *= THROTTLED_FACTOR if is_throttled(machine, experiment) else 1.0

@@ -11,6 +11,7 @@ from sdbench.schema.outcome import (
     Published,
     Series,
     Succeeded,
+    TrustCheck,
     counted_launches,
     find_precision_study,
     find_search,
@@ -58,6 +59,7 @@ class Point:
     outcome: AnyOutcome
     counted: tuple[Launch, ...]
     estimate: Estimate | None
+    trust: tuple[TrustCheck, ...]
 
     @property
     def experiment(self) -> Experiment:
@@ -183,7 +185,7 @@ def _make_point(machine: Machine, label: str, result: Result) -> Point:
         estimate = _published_estimate(result.outcome)
     if search := find_search(launches_of(result.outcome)):
         label = f"{label}: {search.largest_batch}"
-    return Point(machine, label, result.planned, result.outcome, counted, estimate)
+    return Point(machine, label, result.planned, result.outcome, counted, estimate, result.trust)
 
 
 def _published_estimate(outcome: Published) -> Estimate:

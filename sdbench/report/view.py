@@ -87,4 +87,10 @@ def _subtitle(source: Source) -> str:
 
 def _notice(source: Source) -> str | None:
     cut = [machine.name for machine in source.machines if machine.record.ended != "complete"]
-    return f"Not finished: the record of {', '.join(cut)} holds what was done by then." if cut else None
+    virtual = [machine.name for machine in source.machines if machine.record.origin == "virtual"]
+    sentences = []
+    if virtual:
+        sentences.append(f"Virtual: the figures of {', '.join(virtual)} are drawn from a noise model, of no machine.")
+    if cut:
+        sentences.append(f"Not finished: the record of {', '.join(cut)} holds what was done by then.")
+    return " ".join(sentences) or None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sdbench.compare.evidence import read_latency_s
 from sdbench.compare.units import Timed, pair_blocks, time_launches
-from sdbench.compare.verdicts import UNITS_MIN, decide
+from sdbench.compare.verdicts import BLOCKS_MAX, UNITS_MIN, decide
 from sdbench.runner.active import ActiveRun, RunSpec, fingerprint_of
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import open_run_folder
@@ -19,9 +19,6 @@ from sdbench.schema.record import Session
 from sdbench.stats.ratios import LogRatio, paired_ratio
 from sdbench.store.lock import hold_device
 
-# What is not resolved by then is worth another design, not more of the same: 2 % against a margin of 1 % is found in
-# 95 of 100 sessions by then, where blocks vary by 1 %.
-BLOCKS_MAX = 20
 _OTHER_SIDE = Skipped(reason="the other side did not run", remedy="see why in the other side's record")
 _SIDES: tuple[Literal["a", "b"], Literal["a", "b"]] = ("a", "b")
 # The sides' places in a block, ABBA and BAAB.

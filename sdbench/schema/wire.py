@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, TypeAdapter
 
-from sdbench.schema.base import Model, PositiveInt
+from sdbench.schema.base import Count, Model, PositiveInt
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import (
@@ -108,6 +108,20 @@ class FailureEvent(Model):
     error_type: str
     message: str
     out_of_memory: Literal["device", "host"] | None
+
+
+class Overhead(Model):
+    """What the measuring loop costs: the ratio of CPU times to a bare loop with its interval, and by itself.
+
+    ``own_s`` is a turn of the loop (s) around a pipeline that does nothing, ``call_s`` a bare call.
+    """
+
+    ratio: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    pair_count: Count
+    own_s: FiniteFloat
+    call_s: FiniteFloat
 
 
 WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent

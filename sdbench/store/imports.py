@@ -78,7 +78,8 @@ def make_unsealed(rows: Sequence[LambdaRow], source: ImportSource) -> dict[str, 
     """Return the record of one device's rows as JSON types, without its files and seal."""
     device = rows[0].device
     results = tuple(_make_result(row) for row in rows)
-    content = [result.model_dump(mode="json") for result in results]
+    # Without defaults, so that a later option or field gives the same rows the same name.
+    content = [result.model_dump(mode="json", exclude_defaults=True) for result in results]
     draft = Record.model_validate(
         {
             "schema": RECORD_SCHEMA,

@@ -53,9 +53,9 @@ def _measure_unet() -> list[Figure]:
 
 
 def _measure_overhead() -> list[Figure]:
-    from tests.benchmarks.overhead import measure_overhead
+    from tests.benchmarks.overhead import measure_loop
 
-    return measure_overhead()
+    return measure_loop()
 
 
 def _share(record: Path | None) -> list[Figure]:

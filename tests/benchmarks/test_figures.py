@@ -6,20 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.figures import Figure, at_most, format_table
-from tests.benchmarks.overhead import judge, median_interval
+from tests.benchmarks.overhead import judge
 from tests.benchmarks.share import find_newest_record, read_share
 from tests.records import make_launch, make_record, make_result, make_succeeded
-
-
-@pytest.mark.parametrize(("count", "ranks"), [(6, (1, 6)), (10, (2, 9)), (20, (6, 15))])
-def test_median_interval_is_the_exact_one_by_order_statistics(count: int, ranks: tuple[int, int]) -> None:
-    values = [float(rank) for rank in range(count, 0, -1)]
-    assert median_interval(values, 0.95) == ranks
-
-
-def test_five_values_have_no_median_interval() -> None:
-    with pytest.raises(ValueError, match="5 values are too few"):
-        median_interval([1.0] * 5, 0.95)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ SECTIONS = {
     "projection": "sdbench.report.sections.projection",
     "samples": "sdbench.report.sections.samples",
     "checks": "sdbench.report.sections.checks",
+    "doubts": "sdbench.report.sections.doubts",
     "images": "sdbench.report.sections.images",
     "results": "sdbench.report.sections.results",
     "unmeasured": "sdbench.report.sections.unmeasured",

@@ -1,0 +1,213 @@
+"""One machine over the versions of something: where its figures changed, with intervals.
+
+Below ten versions each is held against the one before. From ten on the series itself shows how much sessions vary, and
+change points divide it into levels; then each level is held against the one before.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from math import exp
+from statistics import fmean, variance
+
+from sdbench.compare.comparability import Measured, reasons_against
+from sdbench.compare.differences import flatten, is_missing
+from sdbench.compare.evidence import Evidence, Pair, Sessions, read_latency_s, weigh
+from sdbench.compare.judging import judge_metric
+from sdbench.compare.units import sample
+from sdbench.compare.verdicts import Judgement
+from sdbench.errors import UserError
+from sdbench.schema.base import Model
+from sdbench.schema.record import Record
+from sdbench.stats.change_points import find_change_points
+from sdbench.stats.ratios import LogRatio
+
+VERSIONS_FOR_CHANGE_POINTS = 10
+# What people call a field.
+_ALIASES = {
+    "driver": "software.gpu_kernel_driver",
+    "nvidia_driver": "software.gpu_kernel_driver",
+    "cuda": "software.torch_cuda",
+    "image": "software.image_id",
+    "sdbench": "software.sdbench_commit",
+}
+
+
+class VersionPoint(Model):
+    """A version's latency (s): the geometric mean over its sessions."""
+
+    version: str
+    latency_s: float
+    session_count: int
+
+
+class Step(Model):
+    """From one version, or level of versions, to the next."""
+
+    before: str
+    after: str
+    judgement: Judgement
+
+
+class ExperimentTrend(Model):
+    """One experiment over the versions, and where it was held against itself."""
+
+    experiment_id: str
+    label: str
+    points: tuple[VersionPoint, ...]
+    method: str
+    steps: tuple[Step, ...]
+
+
+class Trend(Model):
+    """Every experiment of one machine over the versions of ``by``; ``also`` names what else changed with it."""
+
+    by: str
+    device_name: str
+    origin: str
+    margin: float
+    versions: tuple[str, ...]
+    experiments: tuple[ExperimentTrend, ...]
+    also: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Neighbouring versions that belong together, with the log of each one's latency."""
+
+    versions: tuple[str, ...]
+    logs: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return self.versions[0] if len(self.versions) == 1 else f"{self.versions[0]} to {self.versions[-1]}"
+
+
+def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
+    """Return how the latencies of one machine changed over the versions of a fingerprint field.
+
+    Raises:
+        UserError: the runs are not of one machine, the field is unknown, or it has fewer than two versions.
+    """
+    _refuse_several_machines(records)
+    field, by_version = _sort_by_version(records, by)
+    experiments: dict[str, dict[str, list[Measured]]] = {}
+    for version, of_version in by_version.items():
+        for record in of_version:
+            for result in record.results:
+                kept = experiments.setdefault(result.planned.experiment_id, {})
+                kept.setdefault(version, []).append((record, result))
+    sessions = Sessions(records, by_boot=False)
+    found = (_follow(key, versions, sessions, margin) for key, versions in experiments.items())
+    return Trend(
+        by=field,
+        device_name=records[0].device_name,
+        origin=records[0].origin,
+        margin=margin,
+        versions=tuple(by_version),
+        experiments=tuple(trend for trend in found if trend is not None),
+        also=_find_companions(records, field),
+    )
+
+
+def _follow(
+    experiment_id: str, versions: dict[str, list[Measured]], sessions: Sessions, margin: float
+) -> ExperimentTrend | None:
+    """The trend of one experiment; None where fewer than two versions measured it."""
+    measured = {
+        version: [sampled for item in items if (sampled := sample(*item, read_latency_s)).values]
+        for version, items in versions.items()
+        if not reasons_against(items, items)
+    }
+    measured = {version: found for version, found in measured.items() if found}
+    if len(measured) < 2:  # noqa: PLR2004 - a step has two ends
+        return None
+    logs = {version: fmean(item.mean_log for item in found) for version, found in measured.items()}
+    points = tuple(
+        VersionPoint(version=version, latency_s=exp(value), session_count=len(measured[version]))
+        for version, value in logs.items()
+    )
+    if len(measured) < VERSIONS_FOR_CHANGE_POINTS:
+        method = "each version against the one before"
+        names = list(measured)
+        found = [
+            (a, b, weigh(Pair(tuple(versions[a]), tuple(versions[b])), "latency_s", sessions))
+            for a, b in pairwise(names)
+        ]
+    else:
+        method = "change points, each level against the one before"
+        found = list(_weigh_levels(logs))
+    judgements = judge_metric([evidence for _, _, evidence in found], margin)
+    label = next(iter(versions.values()))[0][1].planned.label
+    steps = tuple(
+        Step(before=before, after=after, judgement=judgement)
+        for (before, after, _), judgement in zip(found, judgements, strict=True)
+    )
+    return ExperimentTrend(experiment_id=experiment_id, label=label, points=points, method=method, steps=steps)
+
+
+def _weigh_levels(logs: dict[str, float]) -> Iterator[tuple[str, str, Evidence]]:
+    """Levels between change points, with the variance between the versions within them."""
+    versions, values = list(logs), list(logs.values())
+    edges = [0, *find_change_points(values), len(values)]
+    levels = [_Level(tuple(versions[start:end]), tuple(values[start:end])) for start, end in pairwise(edges)]
+    freedom = len(values) - len(levels)
+    squares = sum(variance(level.logs) * (len(level.logs) - 1) for level in levels if len(level.logs) > 1)
+    for before, after in pairwise(levels):
+        ratio = None
+        if freedom > 0:
+            error = (squares / freedom * (1 / len(before.logs) + 1 / len(after.logs))) ** 0.5
+            ratio = LogRatio(fmean(after.logs) - fmean(before.logs), error, freedom)
+        units = len(before.logs), len(after.logs)
+        yield before.name, after.name, Evidence("latency_s", ratio, "session", units)
+
+
+def _refuse_several_machines(records: Sequence[Record]) -> None:
+    machines = {(record.origin, record.fingerprint.hardware_sha256, record.device) for record in records}
+    if len(machines) > 1:
+        raise UserError(f"these are runs of {len(machines)} machines or devices; name the runs of one")
+    if any(record.origin == "imported" for record in records):
+        raise UserError("published figures have no samples to follow; name measured runs")
+
+
+def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str, list[Record]]]:
+    """The field that ``by`` means, and the records by its versions, the lowest first."""
+    leaves = [flatten(record.fingerprint) for record in records]
+    names = sorted({name for leaf in leaves for name in leaf})
+    field = _ALIASES.get(by.removeprefix("software."), by)
+    if field not in names and f"software.packages.{by}" in names:
+        field = f"software.packages.{by}"
+    if field not in names:
+        close = get_close_matches(by, [*names, *_ALIASES], n=3, cutoff=0.4)
+        raise UserError(
+            f"--by {by!r} is no field of these fingerprints; did you mean {' or '.join(close) or 'driver'}?"
+        )
+    sorted_records: dict[str, list[Record]] = {}
+    for record, leaf in zip(records, leaves, strict=True):
+        value = leaf.get(field)
+        if value is not None and not is_missing(value):
+            sorted_records.setdefault(str(value), []).append(record)
+    if len(sorted_records) < 2:  # noqa: PLR2004 - one version has no trend
+        seen = ", ".join(sorted_records) or "none that is known"
+        raise UserError(
+            f"--by {field}: these runs have {len(sorted_records)} version ({seen}); name runs of two or more"
+        )
+    return field, {version: sorted_records[version] for version in sorted(sorted_records, key=_version_key)}
+
+
+def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
+    """Numbers as numbers, so that 9.1 comes before 10.0."""
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.findall(r"\d+|[^\d.]+", version))
+
+
+def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
+    """The other fields of configuration and software that are not the same in all runs."""
+    leaves = [flatten(record.fingerprint) for record in records]
+    kept = [name for name in leaves[0] if name.startswith(("configuration.", "software.")) and name != field]
+    return tuple(
+        name
+        for name in kept
+        if len({str(leaf.get(name)) for leaf in leaves}) > 1 and not any(is_missing(leaf.get(name)) for leaf in leaves)
+    )

@@ -1,0 +1,292 @@
+"""Verdicts on made-up records: what is a unit, what caps a verdict, what makes two runs incomparable."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sdbench.compare.comparison import Comparison, compare_records
+from sdbench.schema.base import Known
+from sdbench.schema.outcome import Launch, Published, Succeeded
+from sdbench.schema.record import Record, Result, Session
+from tests.fingerprints import make_fingerprint
+from tests.records import (
+    make_conditions,
+    make_failed,
+    make_launch,
+    make_record,
+    make_result,
+    make_skipped,
+    make_succeeded,
+)
+
+# Launches that vary by about 1 %, with a mean of 1 exactly.
+NOISE = (0.99, 1.01, 0.985, 1.015, 0.995, 1.005, 1.0, 1.0)
+DAY = "2026-01-{day:02d}T10:{minute:02d}:00Z"
+
+
+def make_launches(latency_s: float, *, day: int, noise: Sequence[float] = NOISE, **changes: Any) -> tuple[Launch, ...]:
+    return tuple(
+        make_launch(index, latency_s * factor, started_utc=DAY.format(day=day, minute=index), **changes)
+        for index, factor in enumerate(noise)
+    )
+
+
+def run_of(latency_s: float, *, day: int = 1, driver: str | None = None, options: Any = None, **changes: Any) -> Record:
+    outcome = Succeeded(launches=make_launches(latency_s, day=day, **changes), stop_reason="most allowed")
+    return record_of(make_result(outcome, **(options or {})), day=day, driver=driver)
+
+
+def record_of(*results: Result, day: int = 1, driver: str | None = None, **changes: Any) -> Record:
+    device = changes.pop("device", "cuda:0")
+    fingerprint = make_fingerprint(device)
+    if driver is not None:
+        software = fingerprint.software.model_copy(update={"gpu_kernel_driver": Known[str](value=driver)})
+        state = fingerprint.state.model_copy(update={"boot_hmac": Known[str](value=f"{day:032d}")})
+        fingerprint = fingerprint.model_copy(
+            update={"software": software, "state": state, "software_sha256": f"{abs(hash(driver)):064x}"[:64]}
+        )
+    return make_record(run_id=f"run-{day}", results=results, fingerprint=fingerprint, device=device, **changes)
+
+
+def latency_of(comparison: Comparison, index: int = 0) -> Any:
+    return comparison.experiments[index].judgements[0]
+
+
+def turns_of(latency_s: float, side: int, blocks: int, *, noise: float = 0.003) -> tuple[Launch, ...]:
+    """Two launches a block for a side of ABBA, with a small wobble from block to block."""
+    places = [(block * 4 + place) for block in range(blocks) for place in ((0, 3), (1, 2))[side]]
+    return tuple(
+        make_launch(index, latency_s * (1 + noise * math.sin(turn)), turn=turn) for index, turn in enumerate(places)
+    )
+
+
+def session_of(latency_s: float, side: int, blocks: int = 6, **options: Any) -> Record:
+    name = "ab"[side]
+    outcome = Succeeded(launches=turns_of(latency_s, side, blocks), stop_reason="precise enough")
+    return make_record(
+        run_id=f"run-{name}",
+        results=(make_result(outcome, **options),),
+        session=Session.model_validate({"session_id": "one", "side": name, "seed": 1}),
+    )
+
+
+def test_one_session_a_side_caps_the_verdict_however_large_the_ratio() -> None:
+    found = compare_records([run_of(1.0, day=1, driver="1")], [run_of(1.4, day=2, driver="2")], 0.02)
+    judgement = latency_of(found)
+    assert judgement.verdict == found.verdict == "inconclusive"
+    assert judgement.ratio == pytest.approx(1.4, rel=1e-3)
+    assert "session variance unidentified" in judgement.reasons[0]
+    # Two sessions that vary by d differ by sqrt(2) d.
+    assert f"{math.log(1.4) / math.sqrt(2):.1%}" in judgement.reasons[0]
+    assert judgement.more_units is None
+
+
+def test_repeated_sessions_identify_the_variance_and_give_a_verdict() -> None:
+    baseline = [run_of(1.0 * pace, day=day, driver="1") for day, pace in enumerate((1.0, 1.004, 0.996), start=1)]
+    candidate = [run_of(1.1 * pace, day=day, driver="2") for day, pace in enumerate((1.0, 1.004, 0.996), start=4)]
+    judgement = latency_of(compare_records(baseline, candidate, 0.02))
+    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "session", (3, 3))
+    assert judgement.low > 1.02
+    swapped = latency_of(compare_records(candidate, baseline, 0.02))
+    assert swapped.verdict == "faster"
+    assert swapped.ratio == pytest.approx(1 / judgement.ratio)
+
+
+def test_session_variance_is_learned_from_other_runs_of_the_same_machine() -> None:
+    sides = [run_of(1.0, day=1, driver="1")], [run_of(1.1, day=2, driver="2")]
+    known = [run_of(pace, day=day, driver="0") for day, pace in enumerate((1.0, 1.004, 0.996, 1.002, 0.998), start=3)]
+    assert latency_of(compare_records(*sides, 0.02, known=known)).verdict == "slower"
+    wild = [run_of(pace, day=day, driver="0") for day, pace in enumerate((1.0, 1.2, 0.8, 1.1, 0.9), start=3)]
+    assert latency_of(compare_records(*sides, 0.02, known=wild)).verdict == "inconclusive"
+
+
+def test_runs_of_one_boot_are_one_session_when_drivers_differ() -> None:
+    same_boot = [run_of(1.0, day=1, driver="1"), run_of(1.001, day=1, driver="1")]
+    same_boot[1] = same_boot[1].model_copy(update={"run_id": "run-again"})
+    other = [run_of(1.1, day=2, driver="2"), run_of(1.1, day=2, driver="2").model_copy(update={"run_id": "run-too"})]
+    assert "unidentified" in latency_of(compare_records(same_boot, other, 0.02)).reasons[0]
+
+
+def test_sides_that_took_turns_are_judged_by_blocks() -> None:
+    found = compare_records([session_of(1.0, 0)], [session_of(1.1, 1)], 0.02)
+    judgement = latency_of(found)
+    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (6, 6))
+    assert judgement.ratio == pytest.approx(1.1, rel=5e-3)
+    assert latency_of(compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)).verdict == "same"
+
+
+def test_sides_of_a_session_join_by_place_though_their_options_differ() -> None:
+    found = compare_records([session_of(1.0, 0, threads=1)], [session_of(1.1, 1, threads=2)], 0.02)
+    assert found.unmatched == ()
+    assert "1 threads" in found.experiments[0].label
+    assert "2 threads" in found.experiments[0].label
+
+
+def test_too_few_blocks_are_inconclusive_and_say_how_many_are_missing() -> None:
+    judgement = latency_of(compare_records([session_of(1.0, 0, 3)], [session_of(1.1, 1, 3)], 0.02))
+    assert judgement.verdict == "inconclusive"
+    assert judgement.reasons == ("3 of at least 6 blocks a side",)
+    assert judgement.more_units == 3
+    assert judgement.more_s > 0
+
+
+def test_a_block_with_a_throttled_launch_does_not_count() -> None:
+    a, b = session_of(1.0, 0, 7), session_of(1.1, 1, 7)
+    outcome = a.results[0].outcome
+    assert isinstance(outcome, Succeeded)
+    first = outcome.launches[0].model_copy(update={"throttled": Known[bool](value=True)})
+    slowed = Succeeded(launches=(first, *outcome.launches[1:]), stop_reason="most allowed")
+    a = a.model_copy(update={"results": (a.results[0].model_copy(update={"outcome": slowed}),)})
+    assert latency_of(compare_records([a], [b], 0.02)).units == (6, 6)
+
+
+def test_runs_whose_launches_alternate_in_time_are_judged_by_launches() -> None:
+    launches = [make_launches(latency_s, day=1) for latency_s in (1.0, 1.1)]
+    shifted = tuple(
+        launch.model_copy(update={"started_utc": launch.started_utc.replace(":00Z", ":30Z")}) for launch in launches[1]
+    )
+    sides = [
+        record_of(make_result(Succeeded(launches=each, stop_reason="most allowed")), day=day)
+        for day, each in enumerate((launches[0], shifted), start=1)
+    ]
+    judgement = latency_of(compare_records([sides[0]], [sides[1]], 0.02))
+    assert (judgement.verdict, judgement.level) == ("slower", "launch")
+
+
+def test_one_launch_a_side_is_inconclusive_and_says_why() -> None:
+    judgement = latency_of(compare_records([run_of(1, noise=(1,))], [run_of(1, day=2, noise=(1,))], 0.02))
+    assert judgement.verdict == "inconclusive"
+    assert "one launch has no interval" in judgement.reasons[0]
+    assert judgement.low is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (make_failed(), "candidate: failed"),
+        (make_skipped(), "candidate: skipped, "),
+        (
+            Published(
+                latency_s=1.0,
+                memory_bytes=Known[int](value=1),
+                memory_meaning="any",
+                method="any",
+                caveats=(),
+            ),
+            "candidate: published without samples: shown, not judged",
+        ),
+    ],
+)
+def test_what_was_not_measured_is_incomparable(outcome: Any, reason: str) -> None:
+    found = compare_records([record_of(make_result(make_succeeded()))], [record_of(make_result(outcome), day=2)], 0.02)
+    assert found.verdict == "incomparable"
+    assert latency_of(found).reasons[0].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"environment": {"weights_digest": "other"}}, "other weights"),
+        ({"environment": {"unet_calls": 9}}, "UNet calls"),
+        ({"batch": 2}, "batches of 1 and 2"),
+        ({"images": "not finite"}, "candidate: finite: 0 of 8 images finite"),
+        ({"foreign": 2}, "candidate: foreign GPU processes: at most 2 at once"),
+    ],
+)
+def test_other_work_or_a_failed_gate_is_incomparable(changes: dict[str, Any], reason: str) -> None:
+    plain = make_launch()
+    fields: dict[str, Any] = dict(changes)
+    if "environment" in fields:
+        fields["environment"] = plain.environment.model_copy(update=fields["environment"])
+    if "images" in fields:
+        fields["images"] = tuple(image.model_copy(update={"finite": False}) for image in plain.images)
+    if "foreign" in fields:
+        count = Known[int](value=fields.pop("foreign"))
+        fields["conditions"] = make_conditions("cuda:0", foreign_gpu_process_count=count)
+    found = compare_records([run_of(1.0)], [run_of(1.0, day=2, **fields)], 0.02)
+    assert found.verdict == "incomparable"
+    assert any(reason in text for text in latency_of(found).reasons)
+
+
+def test_virtual_and_real_runs_never_mix() -> None:
+    virtual = run_of(1.0, day=2).model_copy(update={"origin": "virtual"})
+    found = compare_records([run_of(1.0)], [virtual], 0.02)
+    assert latency_of(found).reasons == ("one side is virtual: its figures are of no machine",)
+
+
+def test_experiments_that_only_one_side_has_are_listed() -> None:
+    both, mine, yours = (make_result(make_succeeded(), batch=batch) for batch in (1, 2, 4))
+    found = compare_records([record_of(both, mine)], [record_of(both, yours, day=2)], 0.02)
+    assert [(item.side, item.label.split(" batch ")[1][0]) for item in found.unmatched] == [
+        ("baseline", "2"),
+        ("candidate", "4"),
+    ]
+    assert len(found.experiments) == 1
+
+
+def test_nothing_in_common_is_incomparable() -> None:
+    sides = [record_of(make_result(make_succeeded(), batch=batch), day=batch) for batch in (1, 2)]
+    found = compare_records([sides[0]], [sides[1]], 0.02)
+    assert found.verdict == "incomparable"
+    assert found.suite.reasons == ("the two have no experiment in common",)
+
+
+def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
+    def session(side: int, count: int) -> Record:
+        # A change that a single experiment shows just so.
+        results = [
+            make_result(
+                Succeeded(
+                    launches=turns_of((1.0, 1.0254)[side], side, 6, noise=0.003 + 0.00001 * n), stop_reason="budget"
+                ),
+                batch=1,
+                seed=n,
+            )
+            for n in range(count)
+        ]
+        return make_record(
+            run_id=f"run-{side}",
+            results=tuple(results),
+            session=Session.model_validate({"session_id": "one", "side": "ab"[side], "seed": 1}),
+        )
+
+    alone = latency_of(compare_records([session(0, 1)], [session(1, 1)], 0.02))
+    in_suite = latency_of(compare_records([session(0, 20)], [session(1, 20)], 0.02))
+    assert in_suite.p_value == pytest.approx(alone.p_value)
+    assert in_suite.adjusted_p_value > 10 * in_suite.p_value
+    assert in_suite.adjusted_p_value >= in_suite.false_discovery_p_value >= in_suite.p_value
+
+
+def test_memory_and_energy_are_compared_too() -> None:
+    found = compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)
+    latency, memory, energy = found.experiments[0].judgements
+    assert memory.verdict == "same"
+    assert energy.verdict == "incomparable"
+    assert energy.reasons == ("energy was not measured on both sides",)
+    assert latency.metric == "latency_s"
+
+
+def test_only_the_driver_is_named_when_only_it_differs() -> None:
+    found = compare_records([run_of(1.0, driver="570.1")], [run_of(1.0, day=2, driver="580.2")], 0.02)
+    assert found.attribution.startswith("only the driver differs (570.1 and 580.2)")
+    assert found.differences[0].field == "software.gpu_kernel_driver"
+
+
+def test_the_driver_is_not_blamed_when_more_differs() -> None:
+    candidate = run_of(1.0, day=2, driver="580.2")
+    configuration = candidate.fingerprint.configuration.model_copy(update={"affinity_cpu_count": Known[int](value=3)})
+    fingerprint = candidate.fingerprint.model_copy(update={"configuration": configuration})
+    changed = candidate.model_copy(update={"fingerprint": fingerprint})
+    found = compare_records([run_of(1.0, driver="570.1")], [changed], 0.02)
+    text = "the driver cannot be blamed: 1 more fields differ (configuration.affinity_cpu_count)"
+    assert found.attribution.startswith(text)
+
+
+def test_doubts_stand_beside_the_verdict() -> None:
+    busy = make_conditions("cuda:0", others_cpu_ratio=Known[float](value=0.5))
+    found = compare_records([run_of(1.0)], [run_of(1.0, day=2, conditions=busy)], 0.02)
+    (doubt,) = found.experiments[0].doubts
+    assert (doubt.side, doubt.check.name) == ("candidate", "other load")
+    assert "CPUs kept busy by others 50.0%" in doubt.check.evidence

@@ -1,0 +1,71 @@
+from collections.abc import Sequence
+
+import pytest
+
+from sdbench.compare.trends import find_trend
+from sdbench.errors import UserError
+from sdbench.schema.record import Record
+from tests.compare.test_comparison import record_of, run_of
+from tests.records import make_result, make_succeeded
+
+PACES = (1.0, 1.003, 0.997, 1.002)
+
+
+def sessions_of(latency_s: float, driver: str, first_day: int, count: int = 3) -> list[Record]:
+    days = range(first_day, first_day + count)
+    return [run_of(latency_s * pace, day=day, driver=driver) for day, pace in zip(days, PACES, strict=False)]
+
+
+def verdicts(records: Sequence[Record], margin: float = 0.02) -> list[tuple[str, str, str]]:
+    (experiment,) = find_trend(records, "driver", margin).experiments
+    return [(step.before, step.after, step.judgement.verdict) for step in experiment.steps]
+
+
+def test_few_versions_are_held_each_against_the_one_before() -> None:
+    records = [*sessions_of(1.0, "9.1", 1), *sessions_of(1.1, "10.0", 4), *sessions_of(1.1, "10.2", 7)]
+    assert verdicts(records) == [("9.1", "10.0", "slower"), ("10.0", "10.2", "same")]
+
+
+def test_the_order_of_the_runs_does_not_matter() -> None:
+    records = [*sessions_of(1.0, "9.1", 1), *sessions_of(1.1, "10.0", 4)]
+    assert verdicts(records[::-1]) == verdicts(records)
+
+
+def test_one_session_a_version_leaves_few_versions_open() -> None:
+    records = [run_of(1.0, day=1, driver="1"), run_of(1.1, day=2, driver="2")]
+    assert verdicts(records) == [("1", "2", "inconclusive")]
+
+
+def test_ten_versions_show_their_own_variance_and_the_planted_changes() -> None:
+    records = [
+        run_of(level * PACES[number % 4], day=number + 1, driver=f"{500 + number}.1")
+        for number, level in enumerate([1.0] * 5 + [1.08] * 4 + [0.95] * 4)
+    ]
+    assert verdicts(records) == [
+        ("500.1 to 504.1", "505.1 to 508.1", "slower"),
+        ("505.1 to 508.1", "509.1 to 512.1", "faster"),
+    ]
+
+
+def test_level_series_has_no_step() -> None:
+    records = [run_of(PACES[number % 4], day=number + 1, driver=str(500 + number)) for number in range(12)]
+    assert verdicts(records) == []
+
+
+def test_what_changed_with_the_driver_is_named() -> None:
+    records = [run_of(1.0, day=1, driver="1"), run_of(1.0, day=2, driver="2")]
+    assert find_trend(records, "nvidia_driver", 0.02).also == ()
+    assert find_trend(records, "software.gpu_kernel_driver", 0.02).versions == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("records", "by", "message"),
+    [
+        ([run_of(1.0, driver="1")], "driver", "have 1 version"),
+        ([run_of(1.0, driver="1")], "drivr", "did you mean driver"),
+        ([run_of(1.0), record_of(make_result(make_succeeded()), device="cpu")], "driver", "2 machines"),
+    ],
+)
+def test_a_trend_needs_one_machine_and_two_versions(records: list[Record], by: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_trend(records, by, 0.02)
