@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import fmean, median
+from statistics import median
 
 from sdbench.compare.comparability import Measured, reasons_against
 from sdbench.compare.units import (
@@ -23,6 +23,7 @@ from sdbench.compare.verdicts import UNIDENTIFIED, UNITS_MIN, ComparedMetric
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch
 from sdbench.schema.record import Record
+from sdbench.stats.moments import mean
 from sdbench.stats.ratios import LogRatio, paired_ratio, ratio_with_variance, welch_ratio
 
 
@@ -96,7 +97,7 @@ def weigh(pair: Pair, metric: ComparedMetric, sessions: Sessions) -> Evidence:
     if not first or not second:
         return Evidence(metric, incomparable=(f"{_NAMES[metric]} was not measured on both sides",))
     level = find_level(first, second)
-    launch_s = fmean(launch.wall_s for item in (*first, *second) for launch in item.launches)
+    launch_s = mean(launch.wall_s for item in (*first, *second) for launch in item.launches)
     if level == "block":
         bottom, top = pair_blocks(first[0].timed, second[0].timed)
         ratio, cost_s = paired_ratio(top, bottom), TURNS_PER_BLOCK * launch_s

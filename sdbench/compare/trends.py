@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from math import exp
-from statistics import fmean, variance
 
 from sdbench.compare.comparability import Measured, reasons_against
 from sdbench.compare.differences import flatten, is_missing
@@ -22,6 +21,7 @@ from sdbench.errors import UserError
 from sdbench.schema.base import Model
 from sdbench.schema.record import Record
 from sdbench.stats.change_points import find_change_points
+from sdbench.stats.moments import mean, variance
 from sdbench.stats.ratios import LogRatio
 
 VERSIONS_FOR_CHANGE_POINTS = 10
@@ -124,7 +124,7 @@ def _follow(
     measured = {version: found for version, found in measured.items() if found}
     if len(measured) < 2:  # noqa: PLR2004 - a step has two ends
         return None
-    logs = {version: fmean(item.mean_log for item in found) for version, found in measured.items()}
+    logs = {version: mean(item.mean_log for item in found) for version, found in measured.items()}
     points = tuple(
         VersionPoint(version=version, latency_s=exp(value), session_count=len(measured[version]))
         for version, value in logs.items()
@@ -159,7 +159,7 @@ def _weigh_levels(logs: dict[str, float]) -> Iterator[tuple[str, str, Evidence]]
         ratio = None
         if freedom > 0:
             error = (squares / freedom * (1 / len(before.logs) + 1 / len(after.logs))) ** 0.5
-            ratio = LogRatio(fmean(after.logs) - fmean(before.logs), error, freedom)
+            ratio = LogRatio(mean(after.logs) - mean(before.logs), error, freedom)
         units = len(before.logs), len(after.logs)
         yield before.name, after.name, Evidence("latency_s", ratio, "session", units)
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import exp, log
-from statistics import fmean
 from typing import Literal
 
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, Succeeded, counted_launches
 from sdbench.schema.record import Record, Result
+from sdbench.stats.moments import mean
 
 Level = Literal["block", "launch", "session"]
 # ABBA or BAAB: what drifts along a line falls on both sides alike.
@@ -48,7 +48,7 @@ class Sampled:
     @property
     def mean_log(self) -> float:
         """The mean of the launches' logs."""
-        return fmean(log(value) for value in self.values)
+        return mean(log(value) for value in self.values)
 
 
 def sample(record: Record, result: Result, read: ReadLaunch) -> Sampled:
@@ -95,7 +95,7 @@ def pair_blocks(baseline: Sequence[Timed], candidate: Sequence[Timed]) -> tuple[
     sides = [_by_block(side) for side in (baseline, candidate)]
     both = TURNS_PER_BLOCK // 2
     complete = sorted(block for block in sides[0] if all(len(side.get(block, ())) == both for side in sides))
-    first, second = (tuple(exp(fmean(map(log, side[block]))) for block in complete) for side in sides)
+    first, second = (tuple(exp(mean(map(log, side[block]))) for block in complete) for side in sides)
     return first, second
 
 
@@ -113,7 +113,7 @@ def session_values(side: Sequence[Sampled], *, by_boot: bool) -> tuple[float, ..
     for item in side:
         if item.values:
             sessions.setdefault(session_key(item.record, by_boot=by_boot), []).append(item.mean_log)
-    return tuple(exp(fmean(logs)) for logs in sessions.values())
+    return tuple(exp(mean(logs)) for logs in sessions.values())
 
 
 def session_key(record: Record, *, by_boot: bool) -> str:
@@ -141,7 +141,7 @@ def learn_session_variance(groups: Iterable[Sequence[float]]) -> SessionVariance
     for values in groups:
         if len(values) > 1:
             logs = [log(value) for value in values]
-            center = fmean(logs)
+            center = mean(logs)
             squares += sum((value - center) ** 2 for value in logs)
             freedom += len(values) - 1
     return SessionVariance(squares / freedom, freedom) if freedom else None

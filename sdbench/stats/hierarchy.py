@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil, sqrt
-from statistics import fmean, variance
 from typing import Literal
 
+from sdbench.stats.moments import mean, variance
 from sdbench.stats.student import t_quantile
 
 # A tree of numbers, every branch of a level equally long: launches of calls, or sessions of launches of calls.
@@ -49,8 +49,8 @@ def decompose(data: Nested) -> Hierarchy:
     for count in branch_counts:
         groups = [values[start : start + count] for start in range(0, len(values), count)]
         counts.append(count)
-        variances.append(fmean(variance(group) for group in groups))
-        values = [fmean(group) for group in groups]
+        variances.append(mean(variance(group) for group in groups))
+        values = [mean(group) for group in groups]
     lower = zip(variances, counts, strict=True)
     t2 = [variances[0], *(upper - s2 / n for upper, (s2, n) in zip(variances[1:], lower, strict=False))]
     return Hierarchy(values[0], tuple(variances), tuple(t2), tuple(counts))

@@ -8,9 +8,10 @@ Student's t on these (Kalibera & Jones 2013, section 5, with the launch as the h
 
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from statistics import fmean, median, stdev
+from statistics import median
 
 from sdbench.schema.base import Model
+from sdbench.stats.moments import deviation, mean
 from sdbench.stats.ratios import welch_ratio
 from sdbench.stats.student import t_quantile
 
@@ -93,7 +94,7 @@ def relative_half_width(samples: Sequence[float], confidence: float) -> float | 
 
 def _estimate_from_logs(log_values: list[float], confidence: float, sample_count: int) -> Estimate:
     count = len(log_values)
-    center = fmean(log_values)
+    center = mean(log_values)
     if count < MIN_VALUES_FOR_INTERVAL:
         return Estimate(
             value=exp(center),
@@ -103,7 +104,7 @@ def _estimate_from_logs(log_values: list[float], confidence: float, sample_count
             launch_count=count,
             sample_count=sample_count,
         )
-    half = t_quantile(count - 1, confidence) * stdev(log_values) / sqrt(count)
+    half = t_quantile(count - 1, confidence) * deviation(log_values) / sqrt(count)
     return Estimate(
         value=exp(center),
         low=exp(center - half),

@@ -7,8 +7,8 @@ same in both directions. Values are one per unit: a launch, a block of alternati
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, log1p, sqrt
-from statistics import fmean, stdev, variance
 
+from sdbench.stats.moments import deviation, mean, variance
 from sdbench.stats.student import t_quantile, t_upper_tail
 
 UNITS_MIN = 2
@@ -76,7 +76,7 @@ def welch_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> LogRat
         freedom = sum(squares) ** 2 / sum(
             square**2 / (len(values) - 1) for square, values in zip(squares, logs, strict=True)
         )
-    return LogRatio(fmean(logs[0]) - fmean(logs[1]), sqrt(sum(squares)), freedom)
+    return LogRatio(mean(logs[0]) - mean(logs[1]), sqrt(sum(squares)), freedom)
 
 
 def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> LogRatio | None:
@@ -88,7 +88,7 @@ def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> LogRa
     differences = [a - b for a, b in zip(_logs(candidate), _logs(baseline), strict=True)]
     if len(differences) < UNITS_MIN:
         return None
-    return LogRatio(fmean(differences), stdev(differences) / sqrt(len(differences)), len(differences) - 1)
+    return LogRatio(mean(differences), deviation(differences) / sqrt(len(differences)), len(differences) - 1)
 
 
 def ratio_with_variance(
@@ -97,7 +97,7 @@ def ratio_with_variance(
     """Return the ratio where the variance of a unit's log is known from elsewhere, with ``degrees_of_freedom``."""
     logs = _logs(candidate), _logs(baseline)
     error = sqrt(unit_variance * sum(1 / len(values) for values in logs))
-    return LogRatio(fmean(logs[0]) - fmean(logs[1]), error, degrees_of_freedom)
+    return LogRatio(mean(logs[0]) - mean(logs[1]), error, degrees_of_freedom)
 
 
 def units_to_resolve(ratio: LogRatio, units: int, margin: float, alpha: float) -> int | None:
@@ -131,9 +131,9 @@ def geometric_mean_ratio(ratios: Sequence[LogRatio], *, correlated: bool = False
     if not ratios:
         return None
     if correlated:
-        error = fmean(ratio.standard_error for ratio in ratios)
+        error = mean(ratio.standard_error for ratio in ratios)
         freedom = min(ratio.degrees_of_freedom for ratio in ratios)
-        return LogRatio(fmean(ratio.log_value for ratio in ratios), error, freedom)
+        return LogRatio(mean(ratio.log_value for ratio in ratios), error, freedom)
     squares = [ratio.standard_error**2 for ratio in ratios]
     freedom = inf
     if sum(squares) > 0:
@@ -141,7 +141,7 @@ def geometric_mean_ratio(ratios: Sequence[LogRatio], *, correlated: bool = False
             square**2 / ratio.degrees_of_freedom for square, ratio in zip(squares, ratios, strict=True)
         )
     count = len(ratios)
-    return LogRatio(fmean(ratio.log_value for ratio in ratios), sqrt(sum(squares)) / count, freedom)
+    return LogRatio(mean(ratio.log_value for ratio in ratios), sqrt(sum(squares)) / count, freedom)
 
 
 def _logs(values: Sequence[float]) -> list[float]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import sqrt
-from statistics import fmean
 
+from sdbench.stats.moments import mean
 from sdbench.stats.student import t_upper_tail
 
 # The share of variance that the best split of normal values explains is exceeded in 1 % of draws; simulated, 20,000
@@ -34,7 +34,7 @@ class Modes:
 def find_modes(values: Sequence[float]) -> Modes | None:
     """Return the best split of values in two; None for fewer than eight, or where all are alike."""
     count = len(values)
-    center = fmean(values) if values else 0.0
+    center = mean(values) if values else 0.0
     ordered = sorted(value - center for value in values)
     total = sum(value**2 for value in ordered)
     if count < VALUES_FOR_MODES or total == 0:
@@ -62,7 +62,7 @@ def find_drift(values: Sequence[float]) -> Drift | None:
     times = [index - (count - 1) / 2 for index in range(count)]
     spread = sum(time**2 for time in times)
     slope = sum(time * value for time, value in zip(times, values, strict=True)) / spread
-    center = fmean(values)
+    center = mean(values)
     residual = sum((value - center - slope * time) ** 2 for time, value in zip(times, values, strict=True))
     error = sqrt(residual / (count - 2) / spread)
     p_value = 2 * t_upper_tail(count - 2, abs(slope) / error) if error else float(slope == 0)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sdbench.errors import RecordError
-from sdbench.schema.migrations import migrate_record, refuse_other_versions
+from sdbench.schema.migrations import CURRENT_VERSION, migrate_record, refuse_other_versions
 from sdbench.schema.outcome import Series
 from sdbench.schema.record import Record, compute_seal
 from sdbench.store.files import describe_file, write_whole
@@ -77,7 +77,8 @@ def load_record(path: Path, *, check_seal: bool = True) -> Record:
     """
     file = record_path(path)
     try:
-        stored = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+        content = file.read_bytes()
+        stored = json.loads(content, parse_constant=_refuse_constant)
     except OSError as error:
         raise RecordError(f"cannot read {file}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
@@ -87,13 +88,17 @@ def load_record(path: Path, *, check_seal: bool = True) -> Record:
         ) from None
     if not isinstance(stored, dict):
         raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")
-    refuse_other_versions(stored, str(file))
+    version = refuse_other_versions(stored, str(file))
     if check_seal and stored.get("seal") != compute_seal(stored):
         raise RecordError(
             f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
         )
+    if version != CURRENT_VERSION:
+        content = json.dumps(migrate_record(stored, str(file))).encode()
+    # What was parsed takes as much memory as the record, and is of no more use.
+    del stored
     try:
-        return Record.model_validate_json(json.dumps(migrate_record(stored, str(file))))
+        return Record.model_validate_json(content)
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdbench.cli.run import cache_folder
 from tests.benchmarks.commands import measure_commands
+from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.figures import Figure, format_table
 from tests.benchmarks.search import measure_search
 from tests.benchmarks.share import NAME, find_newest_record, read_share
@@ -30,6 +31,7 @@ def main() -> None:
     # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
     parts: dict[str, Callable[[], list[Figure]]] = {
         "light commands": measure_commands,
+        "comparison": measure_comparison,
         "supervisor": measure_supervisor,
         "measuring loop": _measure_overhead,
         "full-size point": lambda: _share(record),
