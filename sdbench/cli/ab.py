@@ -18,6 +18,7 @@ from sdbench.report.prices import make_prices
 from sdbench.runner.active import RunSpec
 from sdbench.runner.alternate import AlternateSpec, alternate
 from sdbench.runner.interrupts import terminate_as_interrupt
+from sdbench.store.bundle import load_record
 from sdbench.units import parse_ratio
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,6 +37,8 @@ def execute(options: argparse.Namespace) -> int:
     """Measure both sides, print b against a, and return the comparison's exit code."""
     margin = parse_ratio(options.margin, "--margin")
     failures = parse_failures(options.fail_on)
+    if images := _parse_images(options):
+        return _compare_images(images, margin, failures, options)
     seed = secrets.randbits(_SEED_BITS) if options.seed is None else options.seed
     spec = ab_spec(options, margin, seed)
     with terminate_as_interrupt(), open_listener(options) as listener:
@@ -51,6 +54,53 @@ def execute(options: argparse.Namespace) -> int:
         print_comparison(comparison)
         print(f"\nrecord a  {a.folder / 'record.json'}\nrecord b  {b.folder / 'record.json'}\nreport    {report}")
     return EXIT_INTERRUPTED if a.record.ended == "interrupted" else exit_code(comparison, failures)
+
+
+def _parse_images(options: argparse.Namespace) -> tuple[str, str] | None:
+    """Return the two images that the sides name, None where they name other settings.
+
+    Raises:
+        UserError: only one side names an image, or a side names other settings beside it.
+    """
+    sides = [
+        [item.removeprefix("image=") for item in side if item.startswith("image=")] for side in (options.a, options.b)
+    ]
+    if not any(sides):
+        return None
+    if [len(options.a), len(options.b)] != [1, 1] or not all(sides) or sides[0] == sides[1]:
+        raise UserError("images are compared alone: write --a image=ONE --b image=OTHER, and what is common with --set")
+    return sides[0][0], sides[1][0]
+
+
+def _compare_images(
+    images: tuple[str, str], margin: float, failures: Sequence[str], options: argparse.Namespace
+) -> int:
+    """Measure two images in turns in containers, print the second against the first, and return the exit code."""
+    from sdbench.cli.launch import launch_and_report
+    from sdbench.launch.matrix import LaunchSpec
+
+    asked = [("--only", text) for text in options.only] + [("--set", text) for text in options.settings]
+    asked += [(f"--{name}", getattr(options, name)) for name in ("device", "weights", "budget")]
+    spec = LaunchSpec(
+        manifest=options.manifest,
+        images=images,
+        hosts=(None,),
+        arguments=tuple(word for pair in asked if pair[1] is not None for word in pair),
+        gpus=options.gpus,
+        cpus="",
+        memory="",
+        out=options.out,
+    )
+    folders, code = launch_and_report(spec)
+    if len(folders) != len(images):
+        return code
+    records = [load_record(folder) for folder in folders]
+    comparison = compare_records(records[:1], records[1:], margin)
+    if options.json:
+        print(json.dumps({"kind": "compared"} | comparison.to_json_dict()))
+    else:
+        print_comparison(comparison)
+    return code or exit_code(comparison, failures)
 
 
 def ab_spec(options: argparse.Namespace, margin: float, seed: int) -> AlternateSpec:
@@ -80,8 +130,6 @@ def _parse_side(name: str, assignments: Sequence[str]) -> _SideSettings:
     settings, environment = [], {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        if key == "image":
-            raise UserError(f"--{name} {assignment!r}: images take turns with sdbench launch --image ONE --image OTHER")
         if not key.startswith("env."):
             settings.append(assignment)
             continue

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from sdbench.cli.report import write_report_of
 from sdbench.errors import SdbenchError, UserError
@@ -21,20 +22,32 @@ def execute(options: argparse.Namespace) -> int:
         EnvironmentProblem: a host does not answer, or an image cannot be had.
     """
     hosts = tuple(options.host) or (None,)
+    if not options.attach:
+        return launch_and_report(_spec(options, hosts))[1]
     with terminate_as_interrupt():
-        if options.attach:
-            runs, code = attach_all(hosts, options.out, _say)
-        else:
-            runs = prepare(_spec(options, hosts), _say)
-            code = run_all(runs)
+        runs, code = attach_all(hosts, options.out, _say)
     _report(runs)
     return code
+
+
+def launch_and_report(spec: LaunchSpec) -> tuple[list[Path], int]:
+    """Run what is asked for, write the reports, and return the records' folders by host and image, and the exit code.
+
+    Raises:
+        UserError: the manifest is wrong.
+        EnvironmentProblem: a host does not answer, or an image cannot be had.
+    """
+    load_manifest(spec.manifest)
+    with terminate_as_interrupt():
+        runs = prepare(spec, _say)
+        code = run_all(runs)
+    _report(runs)
+    return [folder for run in runs for folder in run.folders], code
 
 
 def _spec(options: argparse.Namespace, hosts: tuple[str | None, ...]) -> LaunchSpec:
     if options.manifest is None or not options.image:
         raise UserError("name a manifest and an image (--image), or collect an earlier launch with --attach")
-    load_manifest(options.manifest)
     return LaunchSpec(
         manifest=options.manifest,
         images=tuple(dict.fromkeys(options.image)),

@@ -234,12 +234,13 @@ def _add_ab(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help=f"an option of side {side}, or env.NAME=VALUE; may be repeated",
+            help=f"an option of side {side}, or env.NAME=VALUE, may be repeated; or image=NAME alone",
         )
     ab.add_argument("--seed", type=int, metavar="N", help="of the order of the turns (default: drawn and recorded)")
     ab.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
     )
+    ab.add_argument("--gpus", default="", metavar="all|device=N", help="the GPUs of images compared with image=NAME")
     ab.add_argument("--quiet", action="store_true", help="no progress")
     _add_judging(ab)
 

@@ -139,7 +139,8 @@ experiments:
 """)
     cases: list[tuple[list[str], str]] = [
         (["--a", "batch=1"], "side a has 1 experiments and side b 2"),
-        (["--a", "image=x"], "sdbench launch --image"),
+        (["--a", "image=x"], "images are compared alone"),
+        (["--a", "image=x", "--a", "batch=1", "--b", "image=y"], "images are compared alone"),
         (["--b", "env.1=x"], "write env.NAME=value"),
         (["--a", "nonsense=1"], "unknown key"),
     ]
