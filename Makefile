@@ -1,6 +1,5 @@
 # The README's commands are `make bench`, `make bench-cpu`, `make bench-gpu` and `make test`; `make help` lists the rest.
 
-MANIFEST ?= manifests/quick.yaml
 OUT ?= results
 VENV_BIN := .venv/bin
 
@@ -13,7 +12,7 @@ export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_UR
 WHEELS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels sbom test test-docker check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -22,13 +21,13 @@ help: ## list the targets
 	@echo " PYTHON=PATH and TORCH_BUILD=cpu|cuda|auto for the set-up."
 
 bench: run-environment ## measure MANIFEST (manifests/quick.yaml) on the best device; write a record and a report to OUT
-	@$(VENV_BIN)/sdbench run $(MANIFEST) --out $(OUT)
+	@$(VENV_BIN)/sdbench run $(or $(MANIFEST),manifests/quick.yaml) --out $(OUT)
 
 bench-cpu: ## the same in a container (docker is all it needs); ARGS='--budget 5m' passes options to sdbench run
-	@OUT=$(OUT) containers/bench.sh cpu $(MANIFEST) $(ARGS)
+	@OUT=$(OUT) containers/bench.sh cpu $(or $(MANIFEST),manifests/quick.yaml) $(ARGS)
 
-bench-gpu: ## the same on NVIDIA GPUs (docker and the NVIDIA container toolkit); GPUS=all or device=0
-	@OUT=$(OUT) containers/bench.sh cuda $(MANIFEST) $(ARGS)
+bench-gpu: ## the 2022 study on NVIDIA GPUs (docker and the NVIDIA container toolkit); GPUS=all or device=0
+	@OUT=$(OUT) containers/bench.sh cuda $(or $(MANIFEST),manifests/lambda-2022.yaml) $(ARGS)
 
 image-cpu: ## build the image sdbench:cpu
 	@containers/build.sh cpu sdbench:cpu
@@ -38,6 +37,10 @@ image-cuda: ## build the image sdbench:cuda
 
 wheels: dev-environment ## gather the locked packages in requirements/wheels: images then build without a network
 	@requirements/gather_wheels.sh $(WHEELS)
+
+resolve-cuda: dev-environment ## see whether every package of the CUDA lock can be had, without fetching any
+	@$(VENV_BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --python $(VENV_BIN)/python \
+		--python-platform x86_64-manylinux_2_28 --target build/cuda -r requirements/cuda.txt
 
 sbom: dev-environment ## write CycloneDX software bills of materials of both images to build/
 	@requirements/write_sbom.sh

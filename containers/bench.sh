@@ -8,10 +8,16 @@ kind=$1 manifest=$2
 shift 2
 OUT=${OUT:-results}
 container=
+# Labels of sdbench launch; a variable of the caller's environment must not become one.
+JOB='' LAUNCH=''
 log=$(mktemp)
+mark=sdbench.bench=$(basename "$log")
 
+# By its label: a container may have been made while a signal came, and its id not be known yet.
 clean_up() {
-    if [ -n "$container" ]; then "$DOCKER" rm --force --volumes "$container" >/dev/null 2>&1 || true; fi
+    for left in $("$DOCKER" ps --all --quiet --filter "label=$mark" 2>/dev/null); do
+        "$DOCKER" rm --force --volumes "$left" >/dev/null 2>&1 || true
+    done
     rm -f "$log"
 }
 trap clean_up EXIT
@@ -45,7 +51,7 @@ read_host_facts() {
     done <"$LAUNCH_DATA/host_facts.txt"
     info=$("$DOCKER" info --format "$template}" 2>"$log") || fail_as_docker_says "$log" "Docker does not describe itself"
     image=$("$DOCKER" image inspect --format '{"Id":{{json .Id}},"RepoDigests":{{json .RepoDigests}}}' "$IMAGE")
-    toolkit=$(nvidia-ctk --version 2>/dev/null | sed -n '1s/[^A-Za-z0-9 .+-]//gp' || true)
+    toolkit=$(nvidia-ctk --version 2>/dev/null | sed -n '1{s/[^A-Za-z0-9 .+-]//g;p;}' || true)
     HOST_FACTS="{\"info\":$info,\"image\":$image,\"toolkit\":\"$toolkit\"}"
 }
 
@@ -71,7 +77,7 @@ run_container() {
         esac
         set -- "$line" "$@"
     done <"$LAUNCH_DATA/container.flags"
-    container=$("$DOCKER" create "$@" 2>"$log") || fail_as_docker_says "$log" "the container cannot be made"
+    container=$("$DOCKER" create --label "$mark" "$@" 2>"$log") || fail_as_docker_says "$log" "the container cannot be made"
     "$DOCKER" start "$container" >/dev/null 2>"$log" || fail_as_docker_says "$log" "the container cannot start"
     # A signal ends the wait and the client that shows the output, not the container.
     "$DOCKER" logs --follow "$container" &
@@ -83,7 +89,7 @@ run_container() {
     code=${state% *} oom=${state#* }
     if [ "$code" = 137 ]; then
         if [ "$oom" = true ]; then fail "the container ran out of memory: raise MEMORY, or measure a smaller batch or image"; fi
-        fail "the container was killed from outside, not for memory; the same command continues the run"
+        fail "the container was killed, not by its own memory limit: see dmesg whether the host ran out of memory; the same command continues the run"
     fi
     return "$code"
 }

@@ -18,7 +18,8 @@ fail_as_docker_says() {
     while IFS='	' read -r pattern meaning; do
         case $pattern in '' | '#'*) continue ;; esac
         if grep -Eiq -e "$pattern" "$1"; then
-            fail "$2: $meaning ($(grep -Ei -e "$pattern" "$1" | tail -n 1 | cut -c 1-200)$(driver_version))"
+            case $meaning in *driver*) driver=$(driver_version) ;; *) driver= ;; esac
+            fail "$2: $meaning ($(grep -Ei -e "$pattern" "$1" | tail -n 1 | cut -c 1-200)$driver)"
         fi
     done <"$LAUNCH_DATA/problems.tsv"
     tail -n 20 "$1" >&2
@@ -27,7 +28,8 @@ fail_as_docker_says() {
 
 driver_version() {
     if [ -r /proc/driver/nvidia/version ]; then
-        sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\).*/; this host has driver \1/p' /proc/driver/nvidia/version
+        # "NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build": the architecture has digits too.
+        sed -n 's/.*Kernel Module.* \([0-9][0-9]*\.[0-9.]*\) .*/; this host has driver \1/p' /proc/driver/nvidia/version
     fi
 }
 

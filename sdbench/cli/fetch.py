@@ -7,6 +7,7 @@ from sdbench.cli.run import cache_folder
 from sdbench.models.hub import Pin, check_pin, fetch_snapshot, is_cached
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.runner.interrupts import terminate_as_interrupt
 
 EXIT_MISSING = 1
 
@@ -32,8 +33,9 @@ def execute(options: argparse.Namespace) -> int:
         return EXIT_MISSING if missing else 0
     # An image sets it, so that measuring never asks the network.
     os.environ.pop("HF_HUB_OFFLINE", None)
-    for pin in missing:
-        print(f"fetched {pin.hub_id} at {pin.revision} to {fetch_snapshot(pin)}")
+    with terminate_as_interrupt():
+        for pin in missing:
+            print(f"fetched {pin.hub_id} at {pin.revision} to {fetch_snapshot(pin)}")
     if not missing:
         print("nothing to fetch: the manifest's weights are synthetic or here already")
     return 0

@@ -1,17 +1,20 @@
 """``sdbench launch``: run a manifest in containers, on several images and hosts, and collect the records."""
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdbench.cli.report import write_report_of
-from sdbench.errors import SdbenchError, UserError
+from sdbench.errors import EnvironmentProblem, SdbenchError, UserError
 from sdbench.launch.matrix import HostRun, LaunchSpec, attach_all, prepare, run_all
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.store.bundle import load_record
 
 REPORT_NAME = "report.html"
+_OWN_OPTIONS = ("--fresh", "--rounds", "--out", "--quiet", "--json")
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -38,6 +41,8 @@ def launch_and_report(spec: LaunchSpec) -> tuple[list[Path], int]:
         EnvironmentProblem: a host does not answer, or an image cannot be had.
     """
     load_manifest(spec.manifest)
+    _refuse_arguments(spec.arguments)
+    _refuse_unwritable(spec.out)
     with terminate_as_interrupt():
         runs = prepare(spec, _say)
         code = run_all(runs)
@@ -58,6 +63,24 @@ def _spec(options: argparse.Namespace, hosts: tuple[str | None, ...]) -> LaunchS
         memory=options.memory,
         out=options.out,
     )
+
+
+def _refuse_arguments(arguments: Sequence[str]) -> None:
+    """Refuse options of ``sdbench run`` that the launch sets itself."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if any(own.startswith(name) for own in _OWN_OPTIONS) and name.startswith("--") and name != "--":
+            raise UserError(f"--args {argument!r}: sdbench launch sets this itself; leave it out")
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Refuse a folder that the records could not be copied to, before hours of measuring."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot make {out}: {error.strerror}; choose another with --out") from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise EnvironmentProblem(f"cannot write in {out}; choose another folder with --out")
 
 
 def _report(runs: list[HostRun]) -> None:

@@ -33,6 +33,18 @@ class LostConnection(EnvironmentProblem):
     """An engine cannot be reached any more; what runs there goes on."""
 
 
+def engine_errors() -> tuple[type[Exception], ...]:
+    """Return what a call to an engine may raise: the errors of docker, of the connection below it, and of ssh."""
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    try:
+        from paramiko import SSHException
+    except ImportError:
+        return DockerException, RequestException, OSError, EOFError
+    return DockerException, RequestException, SSHException, OSError, EOFError
+
+
 class Engine:
     """A connection to one engine, made anew when it is lost."""
 
@@ -61,7 +73,9 @@ class Engine:
             )
             client.ping()
         except Exception as error:  # noqa: BLE001 - paramiko, requests, docker and the OS each have their own
-            raise as_problem(f"Docker on {self.name} does not answer", error) from None
+            # Marked for the table of problems: a library's words alone do not tell an ssh host from a registry.
+            said = f"ssh: {error}" if self.host else error
+            raise as_problem(f"Docker on {self.name} does not answer", said) from None
         return client
 
     @property
@@ -137,9 +151,18 @@ class Engine:
         return tag
 
     def describe_host(self, image: str) -> str:
-        """Return as JSON what a container of ``image`` cannot see of its host."""
+        """Return as JSON what a container of ``image`` cannot see of its host.
+
+        Raises:
+            EnvironmentProblem: the image is gone.
+        """
+        from docker.errors import ImageNotFound
+
         info = self.client.info()
-        attributes = self.client.images.get(image).attrs
+        try:
+            attributes = self.client.images.get(image).attrs
+        except ImageNotFound as error:
+            raise as_problem(f"{self.name}: the image is gone", error) from None
         return json.dumps(
             {
                 "info": {name: info.get(name) for name in read_data_lines(FACTS_FILE)},
@@ -162,30 +185,35 @@ class Engine:
         except DockerException as error:
             raise as_problem(f"{self.name}: the container cannot be made", error) from None
 
+    def image_id(self, name: str) -> str:
+        """Return the id of an image that is here: unlike its name it cannot come to mean another one."""
+        return str(self.client.images.get(name).id)
+
     def follow(self, container_id: str, show: Callable[[str], None]) -> None:
         """Hand each line that a container prints to ``show``, until it ends; reconnect when the connection breaks.
 
         Raises:
             LostConnection: the engine does not come back; the container goes on.
         """
-        seen = 0
-        for wait_s in (*_RECONNECT_WAITS_S, None):
+        seen = failures = 0
+        while True:
             try:
                 container = self.client.containers.get(container_id)
                 for number, line in enumerate(_lines(container.logs(stream=True, follow=True))):
                     if number >= seen:
-                        seen = number + 1
+                        seen, failures = number + 1, 0
                         show(line)
                 while container.status in ("running", "restarting"):
                     time.sleep(_POLL_S)
                     container.reload()
             except Exception as error:  # noqa: BLE001 - paramiko, requests, docker and the OS each have their own
-                if wait_s is None:
+                if failures == len(_RECONNECT_WAITS_S):
                     raise LostConnection(
                         f"lost {self.name} ({' '.join(str(error).split())[:100]}); the container goes on there: "
                         f"collect it with sdbench launch --attach{f' --host {self.host}' if self.host else ''}"
                     ) from None
-                time.sleep(wait_s)
+                time.sleep(_RECONNECT_WAITS_S[failures])
+                failures += 1
                 with suppress(EnvironmentProblem):
                     self.client = self._connect()
             else:

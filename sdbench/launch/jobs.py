@@ -35,6 +35,7 @@ class Job(Model):
     launch_id: str
     number: int
     image: str
+    image_id: str
     manifest_name: str
     arguments: tuple[str, ...]
     gpus: str
@@ -63,13 +64,12 @@ class Finished:
 
 
 def run_container(engine: Engine, job: Job, manifest: bytes, say: Say, on_start: Callable[[Any], None]) -> Finished:
-    """Fetch what is missing, run ``sdbench run`` in a container, and return how it ended; the container is removed.
+    """Run ``sdbench run`` in a container and return how it ended; the container is removed.
 
     Raises:
         EnvironmentProblem: the engine refuses, or what is to be measured is not there.
         LostConnection: the engine is gone; the container is left to go on.
     """
-    _fetch(engine, job, manifest, say, on_start)
     rounds = ["--rounds", str(job.rounds)] if job.rounds else []
     command = ["run", f"{RESULTS}/{job.manifest_name}", "--out", "results", "--json", *rounds, *job.arguments]
     container = _create(engine, job, command, manifest, {"NETWORK": "none", "OFFLINE": "1"})
@@ -91,7 +91,8 @@ def finish_container(engine: Engine, container: Any, say: Say) -> Finished:
     if code == _EXIT_KILLED:
         if state.get("OOMKilled"):
             return Finished("failed", _EXIT_ENVIRONMENT, "out of memory: raise --memory, or measure a smaller batch")
-        return Finished("failed", _EXIT_ENVIRONMENT, "the container was killed from outside, not for memory")
+        message = "the container was killed, not by its own memory limit: see dmesg whether the host ran out of memory"
+        return Finished("failed", _EXIT_ENVIRONMENT, message)
     if reader.ended is None:
         return Finished("failed", code or _EXIT_ENVIRONMENT, reader.last_line or f"it ended with status {code}")
     return Finished(reader.ended, code)
@@ -121,7 +122,10 @@ def _extract(engine: Engine, container: Any, out: Path, suffix: str) -> list[Pat
             found = sorted(path.parent for path in Path(temporary).glob(f"*/*/{RECORD_NAME}"))
             return [_keep(folder, out, suffix) for folder in found]
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write in {out}: {error.strerror}; choose another folder with --out") from None
+        raise EnvironmentProblem(
+            f"cannot write in {out}: {error.strerror}; the records stay in the engine: "
+            "collect them with sdbench launch --attach --out FOLDER"
+        ) from None
 
 
 def _keep(folder: Path, out: Path, suffix: str) -> Path:
@@ -176,8 +180,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text.removeprefix("ssh://")).strip("-.")[-60:]
 
 
-def _fetch(engine: Engine, job: Job, manifest: bytes, say: Say, on_start: Callable[[Any], None]) -> None:
-    """Download pinned weights that are missing: the only step with a network, and with the token."""
+def fetch_weights(engine: Engine, job: Job, manifest: bytes, say: Say, on_start: Callable[[Any], None]) -> None:
+    """Download pinned weights that are missing: the only step with a network, and with the token.
+
+    Raises:
+        EnvironmentProblem: they cannot be had.
+        LostConnection: the engine is gone.
+    """
     command = ["fetch", f"{RESULTS}/{job.manifest_name}", *job.arguments]
     check = _create(engine, job, [*command, "--check"], manifest, {"NETWORK": "none", "OFFLINE": "1"})
     if _wait_quietly(engine, _start(engine, check, on_start)) != _EXIT_MISSING:
@@ -204,7 +213,7 @@ def _create(engine: Engine, job: Job, command: list[str], manifest: bytes | None
         "CACHE": f"sdbench-cache-{uid}",
         "STATE": f"sdbench-state-{uid}",
         "LOCKS": LOCK_FOLDER,
-        "HOST_FACTS": engine.describe_host(job.image),
+        "HOST_FACTS": engine.describe_host(job.image_id),
         "JOB": job.label,
         "LAUNCH": job.launch_id,
         "GPUS": job.gpus,
@@ -212,7 +221,7 @@ def _create(engine: Engine, job: Job, command: list[str], manifest: bytes | None
         "MEMORY": job.memory,
         **changes,
     }
-    container = engine.create(job.image, command, values)
+    container = engine.create(job.image_id, command, values)
     if manifest is not None:
         try:
             engine.put_file(container, RESULTS, job.manifest_name, manifest)
@@ -232,6 +241,8 @@ def _start(engine: Engine, container: Any, on_start: Callable[[Any], None]) -> A
         # A container that never started is left behind by the engine.
         engine.remove(container)
         raise as_problem(f"{engine.name}: the container cannot start", error) from None
+    # Again: who stops a launch between the two calls could not reach a container that did not run yet.
+    on_start(container)
     return container
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.errors import EnvironmentProblem, SdbenchError
-from sdbench.launch.engine import JOB_LABEL, LAUNCH_LABEL, Engine, LostConnection
+from sdbench.launch.engine import JOB_LABEL, LAUNCH_LABEL, Engine, LostConnection, engine_errors
 from sdbench.launch.jobs import (
     Finished,
     Job,
     collect,
+    fetch_weights,
     finish_container,
     has_ended,
     manifest_of,
@@ -70,6 +71,9 @@ class HostRun:
             return
         except SdbenchError as problem:
             self._note(problem)
+        except engine_errors() as error:
+            self._note(self._lost(error))
+            return
         self._collect_all()
 
     def continue_from(self, container: Any | None) -> None:
@@ -90,6 +94,9 @@ class HostRun:
         except SdbenchError as problem:
             self._note(problem)
             return
+        except engine_errors() as error:
+            self._note(self._lost(error))
+            return
         self.to_the_end()
 
     def stop(self) -> None:
@@ -103,6 +110,9 @@ class HostRun:
     def _take_turns(self) -> None:
         for job in self.jobs:
             self.engine.create_volume(job.volume, {LAUNCH_LABEL: job.launch_id, JOB_LABEL: job.label})
+        for job in self.jobs:
+            if not self.stopped:
+                fetch_weights(self.engine, job, self.manifest, partial(self._say, job), self._started)
         waiting = list(self.jobs)
         while waiting and not self.stopped:
             paused = []
@@ -118,6 +128,8 @@ class HostRun:
 
     def _started(self, container: Any) -> None:
         self.running = container
+        if self.stopped:
+            self.stop()
 
     def _note_end(self, job: Job, finished: Finished) -> None:
         if finished.end != "paused":
@@ -135,6 +147,15 @@ class HostRun:
             self.folders += collect(self.engine, job, self.out, suffix)
         except SdbenchError as problem:
             self._note(problem)
+        except engine_errors() as error:
+            self._note(self._lost(error))
+
+    def _lost(self, error: Exception) -> EnvironmentProblem:
+        where = f" --host {self.engine.host}" if self.engine.host else ""
+        return EnvironmentProblem(
+            f"lost {self.engine.name} ({' '.join(str(error).split())[:100]}); what it holds stays there: "
+            f"collect it with sdbench launch --attach{where}"
+        )
 
     def _note(self, problem: SdbenchError) -> None:
         self.problems.append(str(problem))
@@ -162,6 +183,7 @@ def prepare(spec: LaunchSpec, say: Say) -> list[HostRun]:
                 launch_id=launch_id,
                 number=number,
                 image=image,
+                image_id=engine.image_id(image),
                 manifest_name=spec.manifest.name,
                 arguments=spec.arguments,
                 gpus=spec.gpus,

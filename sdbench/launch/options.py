@@ -89,6 +89,7 @@ def _put_pids_limit(options: dict[str, Any], value: str) -> None:
 def _put_gpus(options: dict[str, Any], value: str) -> None:
     from docker.types import DeviceRequest
 
+    value = value.strip('"')
     chosen: dict[str, Any] = {"count": -1}
     if value.startswith("device="):
         chosen = {"device_ids": value.removeprefix("device=").split(",")}

@@ -1,9 +1,11 @@
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdbench.cli.main import main
 from sdbench.launch.options import fill_flags, make_create_options, read_data_lines
 from sdbench.launch.problems import as_problem, explain
 
@@ -97,6 +99,8 @@ def test_script_and_sdk_set_every_place_of_the_shared_set() -> None:
         ("manifest for example/sdbench:none not found: manifest unknown", "no such image"),
         ("ssh: Could not resolve hostname box: Name or service not known", "ssh host cannot be reached"),
         ("dial tcp: lookup registry.example: no such host", "registry cannot be reached"),
+        ("dial tcp 10.0.0.1:443: connect: no route to host", "registry cannot be reached"),
+        ("ssh: [Errno -2] Name or service not known", "ssh host cannot be reached"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "lock file"),
         ("ERROR: No matching distribution found for torch==2.13.0+cpu", "make wheels"),
     ],
@@ -128,3 +132,44 @@ def test_dockerfile_is_portable_pinned_and_runs_as_nobody_in_particular(kind: st
     for unportable in ("# syntax=", "<<", "--mount", "VOLUME", "ADD "):
         assert unportable not in text
     assert not re.search(r"TOKEN|SECRET", text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 20 01:00:00 UTC 2025",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)",
+    ],
+)
+def test_driver_version_of_the_host_is_read_from_either_kernel_module(line: str) -> None:
+    script = (CONTAINERS / "docker.sh").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"sed -n '(.*Kernel Module.*)' /proc", script)
+    done = subprocess.run(["sed", "-n", pattern], input=line, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "; this host has driver 580.65.06"
+
+
+def test_toolkit_version_is_read_as_it_is_printed() -> None:
+    script = (CONTAINERS / "bench.sh").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"nvidia-ctk --version 2>/dev/null \| sed -n '(.*?)'", script)
+    line = 'NVIDIA Container Toolkit CLI version 1.17.8\ncommit: "x"\n'
+    done = subprocess.run(["sed", "-n", pattern], input=line, capture_output=True, text=True, check=True)
+    assert done.stdout == "NVIDIA Container Toolkit CLI version 1.17.8\n"
+
+
+def test_several_gpus_reach_both_ways() -> None:
+    options = make_create_options(fill_flags({"GPUS": "device=0,1"}), {})
+    (request,) = options["device_requests"]
+    assert request.device_ids == ["0", "1"]
+    # The client reads the value as a list with commas; the quotes keep it whole.
+    assert '--gpus="${GPUS}"' in read_data_lines("container.flags")
+
+
+@pytest.mark.parametrize("argument", ["--fresh", "--rounds=2", "--out", "--json", "--fre"])
+def test_options_that_the_launcher_sets_are_refused(
+    argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    manifest = str(ROOT / "manifests" / "smoke.yaml")
+    assert main(["launch", manifest, "--image", "x", "--out", str(out), f"--args={argument}"]) == 2
+    assert "sdbench launch sets this itself" in capsys.readouterr().err
+    assert not out.exists()
