@@ -13,7 +13,7 @@ def explain(text: str) -> str | None:
     """Return what an output of Docker's means and what to do, or None if the table does not know it."""
     for line in read_data_lines(PROBLEMS_FILE):
         pattern, _, meaning = line.partition("\t")
-        if match := re.search(pattern, text, re.IGNORECASE):
+        if match := re.search(pattern, text, re.IGNORECASE | re.MULTILINE):
             return f"{meaning} ({_line_around(text, match.start())})"
     return None
 
