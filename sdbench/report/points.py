@@ -221,7 +221,7 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
-    names = [record.device_name + _origin_words(record) for record in records]
+    names = [record.device_name + _origin_words(record) + _side_words(record) for record in records]
     return tuple(
         name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
         for name, record in zip(names, records, strict=True)
@@ -229,7 +229,11 @@ def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _origin_words(record: Record) -> str:
-    if record.origin == "measured":
-        return ""
+    if record.origin != "imported":
+        return " (virtual)" if record.origin == "virtual" else ""
     source = record.manifest.source
     return f" (published, {source.year})" if source and source.year else " (published)"
+
+
+def _side_words(record: Record) -> str:
+    return f", side {record.session.side}" if record.session else ""

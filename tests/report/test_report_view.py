@@ -11,6 +11,7 @@ from sdbench.report.points import make_source
 from sdbench.report.sections import SECTIONS
 from sdbench.report.view import build_view
 from sdbench.schema.outcome import Succeeded
+from sdbench.schema.record import Session
 from tests.records import (
     make_launch,
     make_planned,
@@ -123,3 +124,19 @@ def test_one_launch_has_a_point_without_an_interval_and_the_page_says_so() -> No
     assert (mark.low, mark.high) == (None, None)
     assert mark.text == "200 ms (one launch)"
     assert "one launch only" in section.paragraphs[0]
+
+
+def test_sides_of_a_session_and_virtual_machines_are_named_as_such() -> None:
+    sides = [
+        make_record(
+            run_id=f"run-{side}",
+            seal=number * 64,
+            session=Session.model_validate({"session_id": "one", "side": side, "seed": 1}),
+        ).model_copy(update={"origin": "virtual"})
+        for number, side in (("1", "a"), ("2", "b"))
+    ]
+    view = build_view(sides)
+    names = view.subtitle.split(" · ")[0].split(" and ")
+    assert [name.rpartition(" (virtual), ")[2] for name in names] == ["side a", "side b"]
+    assert view.notice is not None
+    assert view.notice.startswith("Virtual: ")
