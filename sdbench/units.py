@@ -23,6 +23,11 @@ def parse_duration_s(text: str) -> float:
     return float(match["number"]) * _SECONDS_PER_UNIT[match["unit"]]
 
 
+def printable(text: str) -> str:
+    """Return a text of one line in which nothing steers a terminal: what is not printable shows as its code."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def parse_ratio(text: str, name: str) -> float:
     """Return the ratio (0.02) written as ``2%`` or ``0.02``, above 0 and below 1; ``name`` is for the message.
 

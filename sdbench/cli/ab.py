@@ -118,7 +118,8 @@ def ab_spec(options: argparse.Namespace, margin: float, seed: int) -> AlternateS
             "choose the same ones with --only, or set an option that the manifest does not vary"
         )
     specs = [_spec(selection, side, seed, options) for selection, side in zip(selections, sides, strict=True)]
-    return AlternateSpec((specs[0], specs[1]), margin, seed, selections[0].budget_s)
+    asked = tuple(options.a), tuple(options.b)
+    return AlternateSpec((specs[0], specs[1]), asked, margin, seed, selections[0].budget_s)
 
 
 def _parse_side(name: str, assignments: Sequence[str]) -> _SideSettings:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sdbench.cli.comparison import exit_code, parse_failures, print_comparison
 from sdbench.compare.comparison import compare_records
+from sdbench.compare.units import treatment_of
 from sdbench.errors import RecordError, UserError
 from sdbench.schema.record import Record
 from sdbench.store.bundle import find_runs, load_record
@@ -17,6 +18,8 @@ def execute(options: argparse.Namespace) -> int:
     margin = parse_ratio(options.margin, "--margin")
     failures = parse_failures(options.fail_on)
     sides = [load_side(path, force=options.force) for path in (options.baseline, options.candidate)]
+    if twice := {r.run_id for r in sides[0][0]} & {r.run_id for r in sides[1][0]}:
+        raise UserError(f"both sides hold the run {min(twice)}; name two different ones")
     comparison = compare_records(
         sides[0][0],
         sides[1][0],
@@ -53,6 +56,9 @@ def load_side(path: Path, *, force: bool) -> tuple[list[Record], bool]:
     software = {record.fingerprint.software_sha256 for record in records}
     if len(software) > 1:
         raise UserError(f"{path} holds runs of {len(software)} sets of software; name a folder with the runs of one")
+    settings = {(record.fingerprint.configuration_sha256, treatment_of(record)) for record in records}
+    if len(settings) > 1:
+        raise UserError(f"{path} holds runs of {len(settings)} set-ups; name a folder with the runs of one")
     return records, forced
 
 

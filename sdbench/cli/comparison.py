@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sdbench.compare.comparison import Comparison, ExperimentComparison, Side
+from sdbench.compare.verdicts import BY_WEIGHT, Verdict
 from sdbench.compare.wording import (
     METRIC_NAMES,
     explain,
@@ -13,18 +14,19 @@ from sdbench.compare.wording import (
     name_verdict,
 )
 from sdbench.errors import UserError
+from sdbench.units import printable
 
 EXIT_SLOWER = 10
 EXIT_INCONCLUSIVE = 11
 EXIT_INCOMPARABLE = 12
-# In this order: a regression is said first. ``more`` is of memory and energy.
-FAILURES = {
+_EXIT_CODES: dict[Verdict, int] = {
     "slower": EXIT_SLOWER,
-    "more": EXIT_SLOWER,
     "incomparable": EXIT_INCOMPARABLE,
     "inconclusive": EXIT_INCONCLUSIVE,
 }
-DEFAULT_FAILURES = ("slower", "incomparable", "inconclusive")
+DEFAULT_FAILURES: tuple[str, ...] = tuple(word for word in BY_WEIGHT if word in _EXIT_CODES)
+# In this order: a regression is said first. ``more`` is of memory and energy.
+FAILURES = {"slower": EXIT_SLOWER, "more": EXIT_SLOWER} | {word: _EXIT_CODES[word] for word in BY_WEIGHT[1:3]}
 _DIFFERENCES_SHOWN = 12
 
 
@@ -58,8 +60,8 @@ def print_comparison(comparison: Comparison) -> None:
 
     console = Console(width=None if Console().is_terminal else 150, highlight=False, markup=False)
     console.print(headline(comparison), soft_wrap=True)
-    console.print(f"baseline   {_describe(comparison.baseline)}", soft_wrap=True)
-    console.print(f"candidate  {_describe(comparison.candidate)}", soft_wrap=True)
+    console.print(printable(f"baseline   {_describe(comparison.baseline)}"), soft_wrap=True)
+    console.print(printable(f"candidate  {_describe(comparison.candidate)}"), soft_wrap=True)
     console.print(f"margin {comparison.margin:.1%}, intervals of {1 - comparison.alpha:.0%}", soft_wrap=True)
     console.print()
     table = Table(box=None, pad_edge=False)
@@ -67,10 +69,10 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_column(name, overflow="fold", justify="right" if name in ("change", "interval") else "left")
     for item in comparison.experiments:
         for row in _rows(item):
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
     console.print(table)
     for line in _remarks(comparison):
-        console.print(line, soft_wrap=True)
+        console.print(printable(line), soft_wrap=True)
 
 
 def _describe(side: Side) -> str:
@@ -109,6 +111,8 @@ def _remarks(comparison: Comparison) -> list[str]:
             for doubt in item.doubts
         ]
     lines += [f"only in the {lone.side}: {lone.label}" for lone in comparison.unmatched]
+    lines += [f"skipped on both sides: {label}" for label in comparison.on_neither]
+    lines += [f"set by the {treatment}" for treatment in comparison.treatments]
     lines.append(f"what differs: {comparison.attribution}")
     known = [item for item in comparison.differences if item.part != "state"]
     lines += [f"  {item.field}: {_or_unknown(item.baseline)} / {_or_unknown(item.candidate)}" for item in known][

@@ -5,6 +5,7 @@ import json
 
 from sdbench.compare.differences import PARTS, Difference, attribute, count_unknown_on_both, find_differences
 from sdbench.store.bundle import load_record
+from sdbench.units import printable
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -24,13 +25,14 @@ def execute(options: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(words)
+    print(printable(words))
     for part in PARTS:
         found = [item for item in differences if item.part == part]
         if found:
             print(f"\n{part}")
         for item in found:
-            print(f"  {item.field.partition('.')[2]}: {_show(item, item.baseline)} / {_show(item, item.candidate)}")
+            sides = f"{_show(item, item.baseline)} / {_show(item, item.candidate)}"
+            print(printable(f"  {item.field.partition('.')[2]}: {sides}"))
     return 0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import product
 
+from sdbench.compare.trust import trust_of
 from sdbench.schema.outcome import Launch, Succeeded, counted_launches
 from sdbench.schema.record import Record, Result
 
@@ -29,7 +30,7 @@ def _unfit(result: Result) -> Iterator[str]:
         yield f"skipped, {outcome.reason}"
     elif not isinstance(outcome, Succeeded):
         yield outcome.kind.replace("_", " ")
-    for check in result.trust:
+    for check in trust_of(result):
         if check.verdict == "doubtful" and check.name in _DISQUALIFYING:
             yield f"{check.name}: {check.evidence}"
 

@@ -9,7 +9,8 @@ from sdbench.compare.comparability import Measured
 from sdbench.compare.differences import Difference, attribute, count_unknown_on_both, find_differences
 from sdbench.compare.evidence import Pair, Sessions, weigh
 from sdbench.compare.judging import judge_metric, judge_suite
-from sdbench.compare.trust import doubts
+from sdbench.compare.trust import doubts, trust_of
+from sdbench.compare.units import share_session, treatment_of
 from sdbench.compare.verdicts import ALPHA, ComparedMetric, Judgement, Verdict, worst
 from sdbench.schema.base import Model
 from sdbench.schema.outcome import Succeeded, TrustCheck, counted_launches
@@ -57,7 +58,11 @@ class Side(Model):
 
 
 class Comparison(Model):
-    """Candidate against baseline: the verdict of the whole is of the latencies, over all experiments."""
+    """Candidate against baseline: the verdict of the whole is of the latencies, over all experiments.
+
+    ``on_neither`` are experiments that no side could run; ``treatments`` are what two sides of a session were told to
+    do differently.
+    """
 
     schema_: Literal["sdbench/comparison/v1"] = "sdbench/comparison/v1"
     baseline: Side
@@ -68,6 +73,8 @@ class Comparison(Model):
     suite: Judgement
     experiments: tuple[ExperimentComparison, ...]
     unmatched: tuple[Unmatched, ...]
+    on_neither: tuple[str, ...]
+    treatments: tuple[str, ...]
     differences: tuple[Difference, ...]
     attribution: str
 
@@ -89,7 +96,8 @@ def compare_records(
         known: other records, from which the variance between sessions of one and the same set-up is learned.
         forced: whether the baseline and the candidate were read although their seals do not match.
     """
-    pairs, unmatched = _join(baseline, candidate)
+    joined, unmatched = _join(baseline, candidate)
+    pairs = [pair for pair in joined if not _was_skipped(pair)]
     own = {record.run_id for record in candidate}
     others = {record.run_id: record for record in (*known, *baseline) if record.run_id not in own}
     differences = find_differences(baseline[0].fingerprint, candidate[0].fingerprint)
@@ -117,6 +125,8 @@ def compare_records(
         suite=judge_suite(by_metric["latency_s"], margin),
         experiments=experiments,
         unmatched=unmatched,
+        on_neither=tuple(_label(pair) for pair in joined if _was_skipped(pair)),
+        treatments=_treatments(baseline[0], candidate[0]),
         differences=differences,
         attribution=attribute(differences, unknown_count),
     )
@@ -124,13 +134,23 @@ def compare_records(
 
 def _join(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[list[Pair], tuple[Unmatched, ...]]:
     """Pairs by the experiment's id; in a session of two sides by place, because the sides differ in an option."""
-    first, second = baseline[0], candidate[0]
-    if first.session and second.session and first.session.session_id == second.session.session_id:
-        places = zip(first.results, second.results, strict=True)
-        return [Pair(((first, a),), ((second, b),)) for a, b in places], ()
+    if twins := _twins(baseline, candidate):
+        places: dict[tuple[str, str], Pair] = {}
+        for first, second in twins:
+            for a, b in zip(first.results, second.results, strict=False):
+                key = a.planned.experiment_id, b.planned.experiment_id
+                before = places.get(key, Pair((), ()))
+                places[key] = Pair((*before.baseline, (first, a)), (*before.candidate, (second, b)))
+        return list(places.values()), ()
     sides = [_by_id(records) for records in (baseline, candidate)]
     pairs = [Pair(tuple(sides[0][key]), tuple(sides[1][key])) for key in sides[0] if key in sides[1]]
     return pairs, (*_alone("baseline", sides[0], sides[1]), *_alone("candidate", sides[1], sides[0]))
+
+
+def _twins(baseline: Sequence[Record], candidate: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """The two records of each session of ``ab``; empty where any record has no twin on the other side."""
+    found = [(first, second) for first in baseline for second in candidate if share_session(first, second)]
+    return found if len(found) == len(baseline) == len(candidate) else []
 
 
 def _alone(side: SideName, own: dict[str, list[Measured]], other: dict[str, list[Measured]]) -> tuple[Unmatched, ...]:
@@ -145,21 +165,36 @@ def _by_id(records: Sequence[Record]) -> dict[str, list[Measured]]:
     return found
 
 
+def _was_skipped(pair: Pair) -> bool:
+    return all(result.outcome.kind == "skipped" for _, result in (*pair.baseline, *pair.candidate))
+
+
+def _treatments(baseline: Record, candidate: Record) -> tuple[str, ...]:
+    """What each side of a session set: ``baseline: threads=1``."""
+    if not share_session(baseline, candidate):
+        return ()
+    named = (("baseline", baseline), ("candidate", candidate))
+    return tuple(f"{name}: {treatment_of(record) or 'nothing'}" for name, record in named)
+
+
 def _doubts(pair: Pair) -> tuple[Doubt, ...]:
     sides: tuple[tuple[SideName, tuple[Measured, ...]], ...] = (
         ("baseline", pair.baseline),
         ("candidate", pair.candidate),
     )
     return tuple(
-        Doubt(side=side, check=check) for side, items in sides for _, result in items for check in doubts(result.trust)
+        Doubt(side=side, check=check)
+        for side, items in sides
+        for _, result in items
+        for check in doubts(trust_of(result))
     )
 
 
 def _advice(pair: Pair) -> str:
-    """Where the next minute is best spent, from the side with more launches."""
-    _, result = max((*pair.baseline, *pair.candidate), key=lambda item: len(_steady(item[1])))
+    """Where the next minute is best spent, from the side with more launches; nothing for a virtual clock."""
+    record, result = max((*pair.baseline, *pair.candidate), key=lambda item: len(_steady(item[1])))
     calls = _steady(result)
-    if not calls or not isinstance(result.outcome, Succeeded):
+    if record.origin == "virtual" or not calls or not isinstance(result.outcome, Succeeded):
         return ""
     call_s = median(median(launch) for launch in calls)
     overhead_s = max(1e-3, median(launch.wall_s for launch in result.outcome.launches) - call_s * len(calls[0]))

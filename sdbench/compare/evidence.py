@@ -1,7 +1,7 @@
 """What two sides tell of one metric: the ratio at the level at which they differ, and what caps a verdict on it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import median
 
@@ -19,12 +19,15 @@ from sdbench.compare.units import (
     sample,
     session_values,
 )
-from sdbench.compare.verdicts import UNIDENTIFIED, UNITS_MIN, ComparedMetric
+from sdbench.compare.verdicts import ALL_THROTTLED, UNIDENTIFIED, UNITS_MIN, ComparedMetric
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Launch
+from sdbench.schema.outcome import Launch, was_throttled
 from sdbench.schema.record import Record
 from sdbench.stats.moments import mean
 from sdbench.stats.ratios import LogRatio, paired_ratio, ratio_with_variance, welch_ratio
+
+# A float holds no count of 400 digits, and no machine such a memory.
+_BYTES_MAX = 2**100
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,9 @@ class Sessions:
         machines = frozenset(r.fingerprint.hardware_sha256 for r, _ in (*pair.baseline, *pair.candidate))
         if (metric, machines) not in self._learned:
             self._learned[metric, machines] = learn_session_variance(
-                values
+                self._repetitions(group, _READERS[metric])
                 for group in self._groups
                 if group[0].fingerprint.hardware_sha256 in machines
-                for values in self._repetitions(group, _READERS[metric])
             )
         return self._learned[metric, machines]
 
@@ -98,15 +100,20 @@ def weigh(pair: Pair, metric: ComparedMetric, sessions: Sessions) -> Evidence:
         return Evidence(metric, incomparable=(f"{_NAMES[metric]} was not measured on both sides",))
     level = find_level(first, second)
     launch_s = mean(launch.wall_s for item in (*first, *second) for launch in item.launches)
+    throttled = any(all(map(was_throttled, item.launches)) for item in (*first, *second))
+    caps = (ALL_THROTTLED,) if throttled else ()
     if level == "block":
-        bottom, top = pair_blocks(first[0].timed, second[0].timed)
+        # A treatment that changes within a session is told by its blocks, of however many sessions.
+        blocks = [pair_blocks(a.timed, b.timed) for a, b in zip(first, second, strict=True)]
+        bottom, top = ([value for block in blocks for value in block[side]] for side in (0, 1))
         ratio, cost_s = paired_ratio(top, bottom), TURNS_PER_BLOCK * launch_s
-        return Evidence(metric, ratio, level, (len(bottom), len(top)), cost_s, _too_few(len(top), level))
+        return Evidence(metric, ratio, level, (len(bottom), len(top)), cost_s, (*caps, *_too_few(len(top), level)))
     if level == "launch":
-        bottom, top = first[0].values, second[0].values
-        caps = _too_few(min(len(bottom), len(top)), level)
-        return Evidence(metric, welch_ratio(top, bottom), level, (len(bottom), len(top)), 2 * launch_s, caps)
-    return _weigh_sessions(metric, first, second, sessions.variance(metric, pair), by_boot=sessions.by_boot)
+        a, b = first[0].values, second[0].values
+        caps = (*caps, *_too_few(min(len(a), len(b)), level))
+        return Evidence(metric, welch_ratio(b, a), level, (len(a), len(b)), 2 * launch_s, caps)
+    found = _weigh_sessions(metric, first, second, sessions.variance(metric, pair), by_boot=sessions.by_boot)
+    return replace(found, caps=(*caps, *found.caps))
 
 
 def _weigh_sessions(
@@ -158,7 +165,7 @@ def _memory_bytes(launch: Launch) -> float | None:
     """Torch's reserved peak where there is one, as in the 2022 study, else the host's RSS peak."""
     for reading in (launch.memory.torch_reserved_peak_bytes, launch.memory.host_rss_peak_bytes):
         if isinstance(reading, Known):
-            return float(reading.value)
+            return float(min(reading.value, _BYTES_MAX))
     return None
 
 

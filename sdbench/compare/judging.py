@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from sdbench.compare.evidence import Evidence
 from sdbench.compare.verdicts import (
     ALPHA,
+    NO_UNITS_HELP,
     UNIDENTIFIED,
     Judgement,
     Verdict,
     decide,
     explain_inconclusive,
+    p_changed,
     units_missing,
 )
 from sdbench.stats.multiplicity import benjamini_hochberg, holm
@@ -21,11 +23,15 @@ PValues = tuple[float, float, float]
 
 def judge_metric(found: Sequence[Evidence], margin: float) -> tuple[Judgement, ...]:
     """Return a judgement per experiment; a suite of them raises no more false alarms than a single one."""
-    tested = [(index, item.ratio) for index, item in enumerate(found) if item.ratio is not None and not item.caps]
-    p_values = [ratio.p_beyond(margin) for _, ratio in tested]
+    tested = [
+        (index, item.ratio, item.level)
+        for index, item in enumerate(found)
+        if item.ratio is not None and item.level is not None and not item.caps
+    ]
+    p_values = [p_changed(ratio, margin, level) for _, ratio, level in tested]
     three = zip(p_values, holm(p_values), benjamini_hochberg(p_values), strict=True)
-    by_index = {index: values for (index, _), values in zip(tested, three, strict=True)}
-    return tuple(judge(item, by_index.get(index), margin) for index, item in enumerate(found))
+    by_index = {index: values for (index, *_), values in zip(tested, three, strict=True)}
+    return tuple(judge(item, by_index.get(index), margin, len(tested)) for index, item in enumerate(found))
 
 
 def judge_suite(found: Sequence[Evidence], margin: float) -> Judgement:
@@ -40,11 +46,13 @@ def judge_suite(found: Sequence[Evidence], margin: float) -> Judgement:
     caps = tuple(dict.fromkeys(UNIDENTIFIED if UNIDENTIFIED in cap else cap for item in usable for cap in item.caps))
     units = min(item.units[0] for item in usable), min(item.units[1] for item in usable)
     whole = Evidence("latency_s", ratio, usable[0].level, units, sum(item.unit_s for item in usable), caps)
-    p_value = None if ratio is None or caps else ratio.p_beyond(margin)
-    return judge(whole, None if p_value is None else (p_value, p_value, p_value), margin)
+    if ratio is None or whole.level is None or caps:
+        return judge(whole, None, margin)
+    p_value = p_changed(ratio, margin, whole.level)
+    return judge(whole, (p_value, p_value, p_value), margin)
 
 
-def judge(item: Evidence, p_values: PValues | None, margin: float) -> Judgement:
+def judge(item: Evidence, p_values: PValues | None, margin: float, suite: int = 1) -> Judgement:
     """Return the judgement on one piece of evidence; ``p_values`` are None where no verdict may be given."""
     verdict: Verdict = "inconclusive"
     reasons = item.caps
@@ -54,10 +62,10 @@ def judge(item: Evidence, p_values: PValues | None, margin: float) -> Judgement:
         reasons = ("one unit a side has no interval",)
     elif item.ratio is not None and p_values is not None:
         verdict = decide(item.ratio, margin, p_values[1])
-        reasons = (explain_inconclusive(item.ratio, margin),) if verdict == "inconclusive" else ()
+        reasons = (explain_inconclusive(item.ratio, margin, p_values[0]),) if verdict == "inconclusive" else ()
     missing = None
-    if verdict == "inconclusive" and not any(UNIDENTIFIED in reason for reason in reasons):
-        missing = units_missing(item.ratio, min(item.units), margin)
+    if verdict == "inconclusive" and item.level and not any(cap in text for cap in NO_UNITS_HELP for text in reasons):
+        missing = units_missing(item.ratio, min(item.units), margin, item.level, suite)
     low, high = item.ratio.interval(1 - ALPHA) if item.ratio else (None, None)
     own, adjusted, discovery = p_values or (None, None, None)
     return Judgement(

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
-from math import exp
+from math import exp, log
 
 from sdbench.compare.comparability import Measured, reasons_against
 from sdbench.compare.differences import flatten, is_missing
 from sdbench.compare.evidence import Evidence, Pair, Sessions, read_latency_s, weigh
 from sdbench.compare.judging import judge_metric
-from sdbench.compare.units import sample
+from sdbench.compare.trust import doubts, trust_of
+from sdbench.compare.units import sample, session_values
 from sdbench.compare.verdicts import Judgement
 from sdbench.errors import UserError
 from sdbench.schema.base import Model
@@ -25,6 +26,7 @@ from sdbench.stats.moments import mean, variance
 from sdbench.stats.ratios import LogRatio
 
 VERSIONS_FOR_CHANGE_POINTS = 10
+_DOTTED = re.compile(r"[0-9]+\.[0-9]")
 # What people call a field.
 _ALIASES = {
     "driver": "software.gpu_kernel_driver",
@@ -36,11 +38,12 @@ _ALIASES = {
 
 
 class VersionPoint(Model):
-    """A version's latency (s): the geometric mean over its sessions."""
+    """A version's latency (s): the geometric mean over its sessions; ``doubts`` names the checks they failed."""
 
     version: str
     latency_s: float
     session_count: int
+    doubts: tuple[str, ...]
 
 
 class Step(Model):
@@ -52,11 +55,12 @@ class Step(Model):
 
 
 class ExperimentTrend(Model):
-    """One experiment over the versions, and where it was held against itself."""
+    """One experiment over the versions, and where it was held against itself; ``left_out`` says which were not."""
 
     experiment_id: str
     label: str
     points: tuple[VersionPoint, ...]
+    left_out: tuple[str, ...]
     method: str
     steps: tuple[Step, ...]
 
@@ -71,6 +75,10 @@ class Trend(Model):
     versions: tuple[str, ...]
     experiments: tuple[ExperimentTrend, ...]
     also: tuple[str, ...]
+
+
+# The names of two versions or levels, and what they tell.
+_Weighed = tuple[str, str, Evidence]
 
 
 @dataclass(frozen=True)
@@ -99,58 +107,77 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
             for result in record.results:
                 kept = experiments.setdefault(result.planned.experiment_id, {})
                 kept.setdefault(version, []).append((record, result))
-    sessions = Sessions(records, by_boot=False)
-    found = (_follow(key, versions, sessions, margin) for key, versions in experiments.items())
+    # A driver changes with a boot: all its runs in one boot are one session.
+    sessions = Sessions(records, by_boot=field == _ALIASES["driver"])
+    found = _judge_all([_follow(key, versions, sessions) for key, versions in experiments.items()], margin)
     return Trend(
         by=field,
         device_name=records[0].device_name,
         origin=records[0].origin,
         margin=margin,
         versions=tuple(by_version),
-        experiments=tuple(trend for trend in found if trend is not None),
+        experiments=found,
         also=_find_companions(records, field),
     )
 
 
 def _follow(
-    experiment_id: str, versions: dict[str, list[Measured]], sessions: Sessions, margin: float
-) -> ExperimentTrend | None:
-    """The trend of one experiment; None where fewer than two versions measured it."""
-    measured = {
-        version: [sampled for item in items if (sampled := sample(*item, read_latency_s)).values]
+    experiment_id: str, versions: dict[str, list[Measured]], sessions: Sessions
+) -> tuple[ExperimentTrend, list[_Weighed]]:
+    """The trend of one experiment without its judgements, and what they are to be made of."""
+    left_out = {version: reasons_against(items, items) for version, items in versions.items()}
+    values = {
+        version: session_values([sample(*item, read_latency_s) for item in items], by_boot=sessions.by_boot)
         for version, items in versions.items()
-        if not reasons_against(items, items)
+        if not left_out[version]
     }
-    measured = {version: found for version, found in measured.items() if found}
-    if len(measured) < 2:  # noqa: PLR2004 - a step has two ends
-        return None
-    logs = {version: mean(item.mean_log for item in found) for version, found in measured.items()}
+    left_out |= {version: ("no latency was measured",) for version, found in values.items() if not found}
+    values = {version: found for version, found in values.items() if found}
     points = tuple(
-        VersionPoint(version=version, latency_s=exp(value), session_count=len(measured[version]))
-        for version, value in logs.items()
+        VersionPoint(
+            version=version,
+            latency_s=exp(mean(map(log, found))),
+            session_count=len(found),
+            doubts=_doubts(versions[version]),
+        )
+        for version, found in values.items()
     )
-    if len(measured) < VERSIONS_FOR_CHANGE_POINTS:
-        method = "each version against the one before"
-        names = list(measured)
-        found = [
-            (a, b, weigh(Pair(tuple(versions[a]), tuple(versions[b])), "latency_s", sessions))
-            for a, b in pairwise(names)
-        ]
-    else:
+    pairs = [(a, b, Pair(tuple(versions[a]), tuple(versions[b]))) for a, b in pairwise(values)]
+    method = "each version against the one before"
+    weighed = [(a, b, weigh(pair, "latency_s", sessions)) for a, b, pair in pairs]
+    # A step to other work, other weights say, is no step of one series.
+    if len(values) >= VERSIONS_FOR_CHANGE_POINTS and not any(item.incomparable for _, _, item in weighed):
         method = "change points, each level against the one before"
-        found = list(_weigh_levels(logs))
-    judgements = judge_metric([evidence for _, _, evidence in found], margin)
-    label = next(iter(versions.values()))[0][1].planned.label
-    steps = tuple(
-        Step(before=before, after=after, judgement=judgement)
-        for (before, after, _), judgement in zip(found, judgements, strict=True)
+        weighed = list(_weigh_levels(points))
+    trend = ExperimentTrend(
+        experiment_id=experiment_id,
+        label=next(iter(versions.values()))[0][1].planned.label,
+        points=points,
+        left_out=tuple(f"{version}: {'; '.join(reasons)}" for version, reasons in left_out.items() if reasons),
+        method=method,
+        steps=(),
     )
-    return ExperimentTrend(experiment_id=experiment_id, label=label, points=points, method=method, steps=steps)
+    return trend, weighed
 
 
-def _weigh_levels(logs: dict[str, float]) -> Iterator[tuple[str, str, Evidence]]:
+def _judge_all(found: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: float) -> tuple[ExperimentTrend, ...]:
+    """Judge all steps of all experiments together: the more there are, the more must each of them show."""
+    judgements = iter(judge_metric([item for _, weighed in found for _, _, item in weighed], margin))
+    trends = []
+    for trend, weighed in found:
+        steps = tuple(Step(before=a, after=b, judgement=next(judgements)) for a, b, _ in weighed)
+        trends.append(ExperimentTrend.model_validate(trend.model_dump() | {"steps": steps}))
+    return tuple(trends)
+
+
+def _doubts(items: Sequence[Measured]) -> tuple[str, ...]:
+    """The names of the checks of a version's runs that found a reason to doubt them."""
+    return tuple(dict.fromkeys(check.name for _, result in items for check in doubts(trust_of(result))))
+
+
+def _weigh_levels(points: Sequence[VersionPoint]) -> Iterator[_Weighed]:
     """Levels between change points, with the variance between the versions within them."""
-    versions, values = list(logs), list(logs.values())
+    versions, values = [point.version for point in points], [log(point.latency_s) for point in points]
     edges = [0, *find_change_points(values), len(values)]
     levels = [_Level(tuple(versions[start:end]), tuple(values[start:end])) for start, end in pairwise(edges)]
     freedom = len(values) - len(levels)
@@ -194,12 +221,18 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
         raise UserError(
             f"--by {field}: these runs have {len(sorted_records)} version ({seen}); name runs of two or more"
         )
-    return field, {version: sorted_records[version] for version in sorted(sorted_records, key=_version_key)}
+    if all(map(_DOTTED.match, sorted_records)):
+        order = sorted(sorted_records, key=_version_key)
+    else:
+        # Image ids and commits have no order of their own.
+        order = sorted(sorted_records, key=lambda version: min(r.created_utc for r in sorted_records[version]))
+    return field, {version: sorted_records[version] for version in order}
 
 
-def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
-    """Numbers as numbers, so that 9.1 comes before 10.0."""
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.findall(r"\d+|[^\d.]+", version))
+def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Numbers as numbers, so that 9.1 comes before 10.0: the more digits, the larger."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.findall(r"[0-9]+|[^0-9.]+", version)]
+    return tuple((0, len(part), part) if part.isdecimal() or not part else (1, 0, part) for part in parts)
 
 
 def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:

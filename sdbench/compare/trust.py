@@ -4,7 +4,7 @@ A doubt does not change a figure. It stands beside it, and a comparison says so.
 """
 
 from collections.abc import Callable, Sequence
-from math import exp, log
+from math import exp, log, sqrt
 from statistics import median
 
 from sdbench.compare.verdicts import UNITS_MIN
@@ -21,13 +21,17 @@ from sdbench.schema.outcome import (
     measuring_launches,
     was_throttled,
 )
+from sdbench.schema.record import Result
+from sdbench.stats.moments import deviation, mean
 from sdbench.stats.order_statistics import smallest_rank_test_p
 from sdbench.stats.shape import VALUES_FOR_DRIFT, VALUES_FOR_MODES, find_drift, find_modes
+from sdbench.stats.student import t_upper_tail
 
 # Half the usual margin of 2 %: what moves a figure less cannot turn a verdict.
 _EFFECT_MIN = 0.01
 _CLOCK_SPREAD_MAX = 0.05
 _DRIFT_P = 0.01
+_WARM_UP_P = 0.01
 _CALLS_FOR_WARM_UP = 3
 
 _OWN = "sdbench: half the margin of 2 % cannot turn a verdict"
@@ -38,6 +42,11 @@ def check_trust(outcome: AnyOutcome) -> tuple[TrustCheck, ...]:
     if not isinstance(outcome, Succeeded) or not _latencies(counted_launches(outcome.launches)):
         return ()
     return tuple(check(outcome) for check in _CHECKS)
+
+
+def trust_of(result: Result) -> tuple[TrustCheck, ...]:
+    """Return a result's checks: those in the record, or made now for one that is older than they are."""
+    return result.trust or check_trust(result.outcome)
 
 
 def doubts(trust: Sequence[TrustCheck]) -> tuple[TrustCheck, ...]:
@@ -132,14 +141,28 @@ def _foreign(outcome: Succeeded) -> TrustCheck:
 
 
 def _warm_up(outcome: Succeeded) -> TrustCheck:
-    threshold = f"the first timed call within {_EFFECT_MIN:.0%} of the others, in the median over launches"
+    threshold = f"the first timed call within {_EFFECT_MIN:.0%} of the others in the median over launches, or by chance"
     launches = [calls for calls in _latencies(counted_launches(outcome.launches)) if len(calls) >= _CALLS_FOR_WARM_UP]
     if not launches:
         evidence = f"no launch has {_CALLS_FOR_WARM_UP} timed calls"
         return _check("warm-up", None, evidence, threshold, _OWN)
     ratio = median(calls[0] / median(calls[1:]) for calls in launches)
-    evidence = f"the first timed call took {ratio:.3f} times the median of the others"
-    return _check("warm-up", ratio <= 1 + _EFFECT_MIN, evidence, threshold, _OWN)
+    p_value = _p_of_slow_start(launches)
+    told = "" if p_value is None else f" (p = {p_value:.2g})"
+    evidence = f"the first timed call took {ratio:.3f} times the median of the others{told}"
+    good = ratio <= 1 + _EFFECT_MIN or (None if p_value is None else p_value >= _WARM_UP_P)
+    return _check("warm-up", good, evidence, threshold, _OWN)
+
+
+def _p_of_slow_start(launches: Sequence[tuple[float, ...]]) -> float | None:
+    """The p of "the first call is like the others": over launches, or where there is one against its other calls."""
+    excess = [log(calls[0]) - mean(map(log, calls[1:])) for calls in launches]
+    if len(excess) > 1:
+        error, freedom = deviation(excess) / sqrt(len(excess)), len(excess) - 1
+    else:
+        others = [log(call) for call in launches[0][1:]]
+        error, freedom = deviation(others) * sqrt(1 + 1 / len(others)), len(others) - 1
+    return t_upper_tail(freedom, mean(excess) / error) if error else float(mean(excess) <= 0)
 
 
 def _launches(outcome: Succeeded) -> TrustCheck:

@@ -14,7 +14,7 @@ from typing import Literal
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, Succeeded, counted_launches
 from sdbench.schema.record import Record, Result
-from sdbench.stats.moments import mean
+from sdbench.stats.moments import mean, variance
 
 Level = Literal["block", "launch", "session"]
 # ABBA or BAAB: what drifts along a line falls on both sides alike.
@@ -65,26 +65,39 @@ def time_launches(launches: Sequence[Launch], read: ReadLaunch) -> tuple[Timed, 
 
 def find_level(baseline: Sequence[Sampled], candidate: Sequence[Sampled]) -> Level:
     """Return at which level two sides differ."""
-    if len(baseline) == len(candidate) == 1:
-        first, second = baseline[0], candidate[0]
-        if _share_session(first.record, second.record):
+    if len(baseline) == len(candidate):
+        pairs = list(zip(baseline, candidate, strict=True))
+        if all(share_session(first.record, second.record) for first, second in pairs):
             return "block"
-        if _took_turns(first.launches, second.launches):
+        if len(pairs) == 1 and _took_turns(*pairs[0]):
             return "launch"
     return "session"
 
 
-def _share_session(first: Record, second: Record) -> bool:
+def share_session(first: Record, second: Record) -> bool:
+    """Return whether two records are the two sides of one session of ``ab``."""
     if first.session is None or second.session is None:
         return False
     return first.session.session_id == second.session.session_id and first.session.side != second.session.side
 
 
-def _took_turns(first: Sequence[Launch], second: Sequence[Launch]) -> bool:
-    """Whether launches of two runs alternate in time."""
-    order = sorted([(launch.started_utc, 0) for launch in first] + [(launch.started_utc, 1) for launch in second])
+def _took_turns(first: Sampled, second: Sampled) -> bool:
+    """Whether launches of two runs alternate in time on one device of one machine within one boot."""
+    places = [_place_of(item.record) for item in (first, second)]
+    if None in places or places[0] != places[1]:
+        return False
+    sides = first.launches, second.launches
+    order = sorted((launch.started_utc, index) for index, side in enumerate(sides) for launch in side)
     changes = sum(1 for _ in groupby(side for _, side in order)) - 1
-    return changes >= max(_CHANGES_MIN, min(len(first), len(second)) - 1)
+    return changes >= max(_CHANGES_MIN, min(map(len, sides)) - 1)
+
+
+def _place_of(record: Record) -> tuple[str, ...] | None:
+    """The machine, its device and its boot; None where the boot is not known."""
+    boot = record.fingerprint.state.boot_hmac
+    if not isinstance(boot, Known):
+        return None
+    return record.origin, record.fingerprint.hardware_sha256, record.device, boot.value
 
 
 def pair_blocks(baseline: Sequence[Timed], candidate: Sequence[Timed]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -117,10 +130,11 @@ def session_values(side: Sequence[Sampled], *, by_boot: bool) -> tuple[float, ..
 
 
 def session_key(record: Record, *, by_boot: bool) -> str:
-    """Return what tells sessions apart: the boot where it counts and is known, else the run."""
+    """Return what tells sessions apart: the boot where it counts and is known, else ``ab``'s session, or the run."""
     boot = record.fingerprint.state.boot_hmac
-    virtual = record.origin == "virtual"
-    return boot.value if by_boot and isinstance(boot, Known) and not virtual else record.run_id
+    if by_boot and isinstance(boot, Known) and record.origin != "virtual":
+        return boot.value
+    return record.session.session_id if record.session else record.run_id
 
 
 @dataclass(frozen=True)
@@ -131,20 +145,32 @@ class SessionVariance:
     degrees_of_freedom: int
 
 
-def learn_session_variance(groups: Iterable[Sequence[float]]) -> SessionVariance | None:
+def learn_session_variance(groups: Iterable[Iterable[Sequence[float]]]) -> SessionVariance | None:
     """Return the pooled variance of session means; None where nothing was repeated.
 
+    What happens to a session happens to all its experiments, so that many experiments measure one variance better but
+    do not make it many: a group counts as many degrees of freedom as its most repeated experiment.
+
     Args:
-        groups: per group of sessions that differ in nothing but when they ran, a positive value per session.
+        groups: per group of sessions that differ in nothing but when they ran, for each experiment a positive value
+            per session.
     """
-    squares, freedom = 0.0, 0
-    for values in groups:
-        if len(values) > 1:
-            logs = [log(value) for value in values]
-            center = mean(logs)
-            squares += sum((value - center) ** 2 for value in logs)
-            freedom += len(values) - 1
-    return SessionVariance(squares / freedom, freedom) if freedom else None
+    squares, terms, freedom = 0.0, 0, 0
+    for group in groups:
+        repeated = [[log(value) for value in values] for values in group if len(values) > 1]
+        squares += sum(variance(logs) * (len(logs) - 1) for logs in repeated)
+        terms += sum(len(logs) - 1 for logs in repeated)
+        freedom += max((len(logs) - 1 for logs in repeated), default=0)
+    return SessionVariance(squares / terms, freedom) if freedom else None
+
+
+def treatment_of(record: Record) -> str:
+    """Return what a side of ``ab`` set: such sides are repetitions of their like only."""
+    if record.session is None:
+        return ""
+    settings = record.session.settings
+    # What is not known is like nothing else.
+    return " ".join(settings.value) if isinstance(settings, Known) else record.run_id
 
 
 def group_repeated(records: Sequence[Record]) -> Mapping[tuple[str, ...], tuple[Record, ...]]:
@@ -158,6 +184,7 @@ def group_repeated(records: Sequence[Record]) -> Mapping[tuple[str, ...], tuple[
             fingerprint.hardware_sha256,
             fingerprint.configuration_sha256,
             fingerprint.software_sha256,
+            treatment_of(record),
         )
         groups[key] = (*groups.get(key, ()), record)
     return groups

@@ -2,11 +2,12 @@
 
 from sdbench.compare.comparison import Comparison
 from sdbench.compare.units import Level
-from sdbench.compare.verdicts import ComparedMetric, Judgement
+from sdbench.compare.verdicts import ALL_THROTTLED, UNIDENTIFIED, ComparedMetric, Judgement
 from sdbench.units import format_duration
 
 METRIC_NAMES: dict[ComparedMetric, str] = {"latency_s": "latency", "memory_bytes": "memory", "energy_j": "energy"}
 _PLURALS: dict[Level, str] = {"block": "blocks", "launch": "launches", "session": "sessions"}
+_TIMES_FROM = 10.0
 # Faster and slower are of time alone.
 _OF_AMOUNTS = {"faster": "less", "slower": "more"}
 
@@ -19,7 +20,9 @@ def name_verdict(judgement: Judgement) -> str:
 
 
 def format_change(ratio: float) -> str:
-    """Return a ratio as a change: ``+2.1 %``."""
+    """Return a ratio as a change: ``+2.1 %``, and from tenfold on as ``12 times``."""
+    if ratio >= _TIMES_FROM:
+        return f"{ratio:.4g} times"
     return f"{100 * (ratio - 1):+.2f} %"
 
 
@@ -27,6 +30,8 @@ def format_interval(judgement: Judgement) -> str:
     """Return the interval as changes: ``+0.8 to +3.4 %``; "none" without one."""
     if judgement.low is None or judgement.high is None:
         return "none"
+    if judgement.high >= _TIMES_FROM:
+        return f"{judgement.low:.4g} to {judgement.high:.4g} times"
     return f"{100 * (judgement.low - 1):+.2f} to {100 * (judgement.high - 1):+.2f} %"
 
 
@@ -45,12 +50,12 @@ def explain(judgement: Judgement) -> str:
     if judgement.verdict != "inconclusive" or judgement.level is None:
         return text
     if judgement.more_units is None:
-        unidentified = any("unidentified" in reason for reason in judgement.reasons)
-        hint = (
-            "repeat each side in more sessions and name the folder that holds them all"
-            if unidentified
-            else "no reasonable number of repetitions resolves a ratio at the margin"
-        )
+        if any(UNIDENTIFIED in reason for reason in judgement.reasons):
+            hint = "repeat each side in more sessions and name the folder that holds them all"
+        elif ALL_THROTTLED in judgement.reasons:
+            hint = "cool the machine, or lower the load it is under, and measure again"
+        else:
+            hint = "no reasonable number of repetitions resolves a ratio at the margin"
     else:
         plural = _PLURALS[judgement.level]
         hint = f"about {judgement.more_units} more {plural} a side would, {format_duration(judgement.more_s or 0.0)}"

@@ -7,13 +7,15 @@ from typing import Literal
 
 from sdbench.compare.evidence import read_latency_s
 from sdbench.compare.units import Timed, pair_blocks, time_launches
-from sdbench.compare.verdicts import BLOCKS_MAX, UNITS_MIN, decide
+from sdbench.compare.verdicts import BLOCKS_MAX, UNITS_MIN, decide, p_changed
+from sdbench.probes.privacy import Redactor, is_secret_name
 from sdbench.runner.active import ActiveRun, RunSpec, fingerprint_of
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import open_run_folder
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.run import RunResult, waiting
 from sdbench.runner.schedule import RERUNS_MAX, Progress
+from sdbench.schema.base import Known
 from sdbench.schema.outcome import Skipped, StopReason, counted_launches
 from sdbench.schema.record import Session
 from sdbench.stats.ratios import LogRatio, paired_ratio
@@ -27,9 +29,13 @@ _ORDERS = ((0, 1, 1, 0), (1, 0, 0, 1))
 
 @dataclass(frozen=True)
 class AlternateSpec:
-    """Two sides with as many experiments each, the margin to resolve them against, the seed of the order, the end."""
+    """Two sides with as many experiments each, the margin to resolve them against, the seed of the order, the end.
+
+    ``settings`` are what the sides set, as they were asked for.
+    """
 
     sides: tuple[RunSpec, RunSpec]
+    settings: tuple[tuple[str, ...], tuple[str, ...]]
     margin: float
     seed: int
     budget_s: float | None
@@ -62,8 +68,8 @@ def alternate(spec: AlternateSpec, listener: Listener) -> tuple[RunResult, RunRe
     device = spec.sides[0].device
     with hold_device(device.lock_key, lambda who: listener(RunEvent("waiting", waiting(device, who)))):
         specs = [
-            replace(side, session=Session(session_id=session_id, side=name, seed=spec.seed), fresh=True)
-            for side, name in zip(spec.sides, _SIDES, strict=True)
+            replace(side, session=_session(session_id, name, spec.seed, settings), fresh=True)
+            for side, name, settings in zip(spec.sides, _SIDES, spec.settings, strict=True)
         ]
         fingerprints = [fingerprint_of(side) for side in specs]
         with open_run_folder(specs[0], fingerprints[0]) as first, open_run_folder(specs[1], fingerprints[1]) as second:
@@ -130,13 +136,24 @@ class _Alternation:
         """Whether a look ends an experiment: with p shared among all experiments, so that Holm's cannot undo it."""
         if ratio is None:
             return False
-        p_value = min(1.0, ratio.p_beyond(self._spec.margin) * len(self._experiments))
+        p_value = min(1.0, p_changed(ratio, self._spec.margin, "block") * len(self._experiments))
         return decide(ratio, self._spec.margin, p_value) != "inconclusive"
 
     def _close(self, item: _Sides, reason: StopReason) -> None:
         for progress in item.progress:
             if progress.ended is None:
                 progress.end_well_or_skip(reason, _OTHER_SIDE)
+
+
+def _session(session_id: str, side: Literal["a", "b"], seed: int, settings: tuple[str, ...]) -> Session:
+    redactor = Redactor()
+    shown = tuple(redactor.redact(_hide_secret(setting)) for setting in settings)
+    return Session(session_id=session_id, side=side, seed=seed, settings=Known[tuple[str, ...]](value=shown))
+
+
+def _hide_secret(setting: str) -> str:
+    name, _, value = setting.partition("=")
+    return f"{name}=(secret)" if value and is_secret_name(name) else setting
 
 
 def _timed(progress: Progress) -> tuple[Timed, ...]:

@@ -87,6 +87,14 @@ def _result_to_v4(result: dict[str, Any], unknown: dict[str, str]) -> dict[str, 
     return result | {"outcome": outcome, "trust": []}
 
 
+def _to_v5(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 5 knows what a side of a session set."""
+    session = record["session"]
+    if session is not None:
+        session = session | {"settings": {"status": "unknown", "reason": _reason(record, 5)}}
+    return record | {"schema": "sdbench/record/v5", "session": session}
+
+
 def _reason(record: dict[str, Any], version: int) -> str:
     return (
         "not recorded by the source" if record["origin"] == "imported" else f"not read before record version {version}"
@@ -94,7 +102,7 @@ def _reason(record: dict[str, Any], version: int) -> str:
 
 
 # A step is added here with a golden file in tests/golden.
-RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3, 3: _to_v4}
+RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3, 3: _to_v4, 4: _to_v5}
 
 _SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
 CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])

@@ -10,7 +10,7 @@ from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
 from sdbench.schema.outcome import Notice, Outcome, TrustCheck, launches_of
 
-RECORD_SCHEMA = "sdbench/record/v4"
+RECORD_SCHEMA = "sdbench/record/v5"
 
 
 class Request(Model):
@@ -44,11 +44,15 @@ class Result(Model):
 
 
 class Session(Model):
-    """Two sides that took turns in one session: which one a record is, and the seed of the order."""
+    """Two sides that took turns in one session: which one a record is, the seed of the order, and what the side set.
+
+    ``settings`` are as they were asked for, ``threads=1`` or ``env.OMP_NUM_THREADS=1``, without secrets.
+    """
 
     session_id: str
     side: Literal["a", "b"]
     seed: Count
+    settings: Reading[tuple[str, ...]]
 
 
 class BundledFile(Model):
@@ -66,7 +70,7 @@ class Record(Model):
     record is unknown. A virtual one was made by the virtual backend: its figures are of no machine.
     """
 
-    schema_: Literal["sdbench/record/v4"] = Field(alias="schema")
+    schema_: Literal["sdbench/record/v5"] = Field(alias="schema")
     origin: Literal["measured", "imported", "virtual"]
     run_id: str
     created_utc: str

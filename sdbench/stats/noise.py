@@ -84,6 +84,21 @@ def machine_level(random: Any, trials: int, launches: int) -> Any:
     return size * random.normal(0, 1, (trials, launches))
 
 
+def wide(random: Any, trials: int, launches: int) -> Any:
+    """Return independent launches that vary by 5 %: a machine that is not kept quiet."""
+    return random.normal(0, 0.05, (trials, launches))
+
+
+def very_wide(random: Any, trials: int, launches: int) -> Any:
+    """Return independent launches that vary by 20 %: a machine that others use, or a virtual one."""
+    return random.normal(0, 0.2, (trials, launches))
+
+
+def wide_bimodal(random: Any, trials: int, launches: int) -> Any:
+    """Return launches that are 10 % slower every second time by chance."""
+    return random.normal(0, LAUNCH_NOISE / 2, (trials, launches)) + 0.1 * random.integers(0, 2, (trials, launches))
+
+
 NOISE_MODELS: dict[str, NoiseModel] = {
     "independent": independent,
     "launches and calls": launch_level,
@@ -94,4 +109,7 @@ NOISE_MODELS: dict[str, NoiseModel] = {
     "throttling spells": throttling,
     "rare stalls": stalling,
     "noise 0.2 to 5 %": machine_level,
+    "noise 5 %": wide,
+    "noise 20 %": very_wide,
+    "two modes 10 % apart": wide_bimodal,
 }

@@ -4,7 +4,7 @@ Everything is computed on logs: ratios of times are log-normal to a good approxi
 same in both directions. Values are one per unit: a launch, a block of alternating launches, or a session.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, log1p, sqrt
 
@@ -14,6 +14,8 @@ from sdbench.stats.student import t_quantile, t_upper_tail
 UNITS_MIN = 2
 # Where more units are asked for than this, no reasonable effort resolves the question.
 _UNITS_SEARCHED = 10_000
+# A ratio of 1e300: near the end of what a float holds, far beyond what any machine shows.
+_LOG_RATIO_MAX = 690.0
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class LogRatio:
     @property
     def value(self) -> float:
         """The ratio, candidate over baseline."""
-        return exp(self.log_value)
+        return _exp(self.log_value)
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the two-sided interval of the ratio."""
         half = self._half_width(confidence)
-        return exp(self.log_value - half), exp(self.log_value + half)
+        return _exp(self.log_value - half), _exp(self.log_value + half)
 
     def p_beyond(self, margin: float) -> float:
         """Return the two-sided p of "the ratio is not beyond the margin": small where it is wholly outside.
@@ -100,18 +102,16 @@ def ratio_with_variance(
     return LogRatio(mean(logs[0]) - mean(logs[1]), error, degrees_of_freedom)
 
 
-def units_to_resolve(ratio: LogRatio, units: int, margin: float, alpha: float) -> int | None:
+def units_to_resolve(ratio: LogRatio, units: int, is_resolved: Callable[[LogRatio], bool]) -> int | None:
     """Return how many units (pairs, or launches a side) would resolve the ratio if it stays as it is now.
 
-    Resolved is: the interval of confidence 1 - ``alpha`` lies beyond the margin, or within it.
     None where 10,000 would not do, because the ratio lies at the margin.
     """
     deviation = ratio.standard_error * sqrt(units)
     freedom_ratio = ratio.degrees_of_freedom / max(1, units - 1)
 
     def resolves(count: int) -> bool:
-        guess = LogRatio(ratio.log_value, deviation / sqrt(count), freedom_ratio * max(1, count - 1))
-        return guess.p_beyond(margin) <= alpha or guess.p_within(margin) <= alpha / 2
+        return is_resolved(LogRatio(ratio.log_value, deviation / sqrt(count), freedom_ratio * max(1, count - 1)))
 
     low, high = units, _UNITS_SEARCHED
     if not resolves(high):
@@ -142,6 +142,11 @@ def geometric_mean_ratio(ratios: Sequence[LogRatio], *, correlated: bool = False
         )
     count = len(ratios)
     return LogRatio(mean(ratio.log_value for ratio in ratios), sqrt(sum(squares)) / count, freedom)
+
+
+def _exp(log_value: float) -> float:
+    """The ratio of a log, as far as a ratio goes that can be stored and read again."""
+    return exp(max(-_LOG_RATIO_MAX, min(_LOG_RATIO_MAX, log_value)))
 
 
 def _logs(values: Sequence[float]) -> list[float]:

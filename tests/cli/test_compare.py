@@ -108,6 +108,21 @@ def test_hostile_strings_are_printed_as_they_are(tmp_path: Path, capsys: pytest.
     assert "[red]<script>[/red]" in capsys.readouterr().out
 
 
+def test_nothing_of_a_record_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = session_of(1.0, 0).model_copy(update={"run_id": "\x1b[2J\x07\u202e"})
+    a, b = write(tmp_path / "a", record), write(tmp_path / "b", session_of(1.0, 1))
+    main(["compare", a, b])
+    out = capsys.readouterr().out
+    assert r"\x1b[2J\x07\u202e" in out
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+
+
+def test_one_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write(tmp_path / "a", run_of(1.0))
+    assert main(["compare", run, run]) == 2
+    assert "both sides hold the run" in capsys.readouterr().err
+
+
 def test_diff_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write(tmp_path / day, run_of(1.0, day=int(day), driver=day)) for day in ("1", "2")]
     assert main(["diff", *runs]) == 0

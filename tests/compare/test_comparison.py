@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sdbench.compare.comparison import Comparison, compare_records
+from sdbench.compare.verdicts import worst
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, Published, Succeeded
 from sdbench.schema.record import Record, Result, Session
@@ -68,8 +69,13 @@ def session_of(latency_s: float, side: int, blocks: int = 6, **options: Any) -> 
     return make_record(
         run_id=f"run-{name}",
         results=(make_result(outcome, **options),),
-        session=Session.model_validate({"session_id": "one", "side": name, "seed": 1}),
+        session=session_side(name),
     )
+
+
+def session_side(name: str, session_id: str = "one") -> Session:
+    settings = {"status": "known", "value": (f"threads={name}",)}
+    return Session.model_validate({"session_id": session_id, "side": name, "seed": 1, "settings": settings})
 
 
 def test_one_session_a_side_caps_the_verdict_however_large_the_ratio() -> None:
@@ -148,11 +154,65 @@ def test_runs_whose_launches_alternate_in_time_are_judged_by_launches() -> None:
         launch.model_copy(update={"started_utc": launch.started_utc.replace(":00Z", ":30Z")}) for launch in launches[1]
     )
     sides = [
-        record_of(make_result(Succeeded(launches=each, stop_reason="most allowed")), day=day)
-        for day, each in enumerate((launches[0], shifted), start=1)
+        with_boot(record_of(make_result(Succeeded(launches=each, stop_reason="most allowed")), day=day), boot)
+        for day, each, boot in ((1, launches[0], "1"), (2, shifted, "1"), (2, shifted, "2"))
     ]
     judgement = latency_of(compare_records([sides[0]], [sides[1]], 0.02))
     assert (judgement.verdict, judgement.level) == ("slower", "launch")
+    # Launches of two machines, or of two boots, are no turns however their clocks run.
+    assert "unidentified" in latency_of(compare_records([sides[0]], [sides[2]], 0.02)).reasons[0]
+
+
+def with_boot(record: Record, boot: str) -> Record:
+    state = record.fingerprint.state.model_copy(update={"boot_hmac": Known[str](value=boot * 32)})
+    return record.model_copy(update={"fingerprint": record.fingerprint.model_copy(update={"state": state})})
+
+
+def test_several_sessions_of_two_sides_are_one_row_of_blocks() -> None:
+    sides = [[session_of(latency_s, side)] for side, latency_s in enumerate((1.0, 1.1))]
+    for side, name in enumerate("ab"):
+        more = {"session": session_side(name, "two"), "run_id": f"more-{name}"}
+        sides[side].append(sides[side][0].model_copy(update=more))
+    found = compare_records(sides[0], sides[1], 0.02)
+    judgement = latency_of(found)
+    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (12, 12))
+    assert found.treatments == ("baseline: threads=a", "candidate: threads=b")
+
+
+def test_launches_that_were_all_throttled_give_no_verdict() -> None:
+    sides = [session_of(1.0, 0), session_of(1.1, 1)]
+    for index, record in enumerate(sides):
+        outcome = record.results[0].outcome
+        assert isinstance(outcome, Succeeded)
+        slowed = tuple(x.model_copy(update={"throttled": Known[bool](value=True)}) for x in outcome.launches)
+        result = record.results[0].model_copy(update={"outcome": Succeeded(launches=slowed, stop_reason="budget")})
+        sides[index] = record.model_copy(update={"results": (result,)})
+    judgement = latency_of(compare_records([sides[0]], [sides[1]], 0.02))
+    assert (judgement.verdict, judgement.more_units) == ("inconclusive", None)
+    assert "every launch of a side was throttled" in judgement.reasons
+
+
+def test_what_no_side_could_run_is_listed_and_fails_nothing() -> None:
+    skipped = make_result(make_skipped(), batch=2)
+    sides = [run_of(1.0), run_of(1.0, day=2)]
+    both = [record.model_copy(update={"results": (*record.results, skipped)}) for record in sides]
+    found = compare_records([both[0]], [both[1]], 0.02)
+    assert len(found.experiments) == len(found.on_neither) == 1
+    assert found.verdict == compare_records([sides[0]], [sides[1]], 0.02).verdict
+
+
+def test_one_incomparable_experiment_makes_the_whole_so_unless_one_is_slower() -> None:
+    assert worst(["same", "incomparable", "inconclusive"]) == "incomparable"
+    assert worst(["slower", "incomparable"]) == "slower"
+    assert worst(["faster", "same"]) == "faster"
+
+
+def test_huge_numbers_are_compared_without_an_accident() -> None:
+    sides = [run_of(latency_s, day=day, driver="1") for day, latency_s in ((1, 0.1), (2, 1e306))]
+    again = [record.model_copy(update={"run_id": f"again-{record.run_id}"}) for record in sides]
+    judgement = latency_of(compare_records([sides[0], again[0]], [sides[1], again[1]], 0.02))
+    assert math.isfinite(judgement.ratio)
+    assert math.isfinite(judgement.high)
 
 
 def test_one_launch_a_side_is_inconclusive_and_says_why() -> None:
@@ -249,7 +309,7 @@ def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
         return make_record(
             run_id=f"run-{side}",
             results=tuple(results),
-            session=Session.model_validate({"session_id": "one", "side": "ab"[side], "seed": 1}),
+            session=session_side("ab"[side]),
         )
 
     alone = latency_of(compare_records([session(0, 1)], [session(1, 1)], 0.02))

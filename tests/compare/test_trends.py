@@ -2,11 +2,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from sdbench.compare.selfcheck import SUITE_FALSE_ALARMS_MAX
 from sdbench.compare.trends import find_trend
 from sdbench.errors import UserError
 from sdbench.schema.record import Record
 from tests.compare.test_comparison import record_of, run_of
-from tests.records import make_result, make_succeeded
+from tests.records import make_failed, make_result, make_succeeded
 
 PACES = (1.0, 1.003, 0.997, 1.002)
 
@@ -50,6 +51,50 @@ def test_ten_versions_show_their_own_variance_and_the_planted_changes() -> None:
 def test_level_series_has_no_step() -> None:
     records = [run_of(PACES[number % 4], day=number + 1, driver=str(500 + number)) for number in range(12)]
     assert verdicts(records) == []
+
+
+def test_versions_without_dots_go_by_the_time_they_were_measured() -> None:
+    records = [
+        run_of(1.0, day=1, driver="f00"),
+        run_of(1.0, day=2, driver="9" * 5000),
+        run_of(1.0, day=3, driver="abc"),
+    ]
+    dated = [
+        record.model_copy(update={"created_utc": f"2026-01-0{day}T00:00:00Z"})
+        for record, day in zip(records, (2, 1, 3), strict=True)
+    ]
+    assert find_trend(dated, "driver", 0.02).versions == ("9" * 5000, "f00", "abc")
+    assert verdicts([run_of(1.0, day=1, driver=f"1.{'9' * 5000}"), run_of(1.0, day=2, driver="1.5")])[0][0] == "1.5"
+
+
+def test_versions_that_cannot_be_followed_are_named() -> None:
+    bad = record_of(make_result(make_failed()), day=9, driver="7.1")
+    (experiment,) = find_trend(
+        [bad, *sessions_of(1.0, "9.1", 1), *sessions_of(1.1, "10.0", 4)], "driver", 0.02
+    ).experiments
+    assert experiment.left_out[0].startswith("7.1: baseline: failed")
+    assert [point.version for point in experiment.points] == ["9.1", "10.0"]
+
+
+def test_runs_of_one_boot_are_one_session_of_a_driver() -> None:
+    first, second = (run_of(1.0, day=day, driver="9.1") for day in (1, 1))
+    records = [first, second.model_copy(update={"run_id": "again"}), *sessions_of(1.1, "10.0", 4, 1)]
+    (experiment,) = find_trend(records, "driver", 0.02).experiments
+    assert [point.session_count for point in experiment.points] == [1, 1]
+    assert experiment.steps[0].judgement.verdict == "inconclusive"
+
+
+@pytest.mark.slow
+def test_alike_versions_raise_few_false_alarms() -> None:
+    import numpy as np
+
+    random = np.random.default_rng(5)
+    trials, alarms = 400, 0
+    for _ in range(trials):
+        paces = np.exp(random.normal(0, 0.01, 20))
+        records = [run_of(pace, day=day, driver=f"{500 + day}.1") for day, pace in enumerate(paces, start=1)]
+        alarms += any(verdict in ("faster", "slower") for _, _, verdict in verdicts(records))
+    assert alarms / trials <= SUITE_FALSE_ALARMS_MAX
 
 
 def test_what_changed_with_the_driver_is_named() -> None:

@@ -86,6 +86,13 @@ def test_a_first_timed_call_that_is_slow_says_that_warming_up_was_too_short() ->
     assert "1.100 times" in check.evidence
 
 
+def test_a_first_timed_call_that_is_slow_by_chance_is_no_doubt() -> None:
+    firsts = (1.02, 0.97, 1.05, 0.98, 1.03, 0.96)
+    launches = tuple(launch_of(i, [first, 1.0, 0.97, 1.03]) for i, first in enumerate(firsts))
+    check = check_of(Succeeded(launches=launches, stop_reason="budget"), "warm-up")
+    assert check.verdict == "good"
+
+
 def test_few_launches_are_doubted() -> None:
     assert check_of(succeeded(NOISE[:5]), "launches").verdict == "doubtful"
     assert check_of(succeeded(NOISE[:6]), "launches").verdict == "good"

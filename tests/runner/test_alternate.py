@@ -3,6 +3,7 @@ from pathlib import Path
 from sdbench.compare.comparison import compare_records
 from sdbench.runner.alternate import AlternateSpec, alternate
 from sdbench.runner.events import RunEvent
+from sdbench.schema.base import Known
 from sdbench.schema.outcome import Succeeded, launches_of
 from sdbench.store.bundle import load_record, verify_files
 from tests.runner.setups import make_spec
@@ -14,7 +15,8 @@ def quiet(_event: RunEvent) -> None:
 
 def spec_of(tmp_path: Path, a: str, b: str, seed: int = 3, blocks_max: int = 6) -> AlternateSpec:
     sides = make_spec(tmp_path / "out", a), make_spec(tmp_path / "out", b)
-    return AlternateSpec(sides, margin=0.02, seed=seed, budget_s=None, blocks_max=blocks_max)
+    settings = ("threads=1",), ("env.API_KEY=hunter2hunter2",)
+    return AlternateSpec(sides, settings, margin=0.02, seed=seed, budget_s=None, blocks_max=blocks_max)
 
 
 def test_two_sides_take_turns_in_blocks_until_they_are_resolved(tmp_path: Path) -> None:
@@ -25,6 +27,8 @@ def test_two_sides_take_turns_in_blocks_until_they_are_resolved(tmp_path: Path) 
         assert record.ended == "complete"
         assert record.session is not None
         assert record.session.seed == 3
+    asked = [side.record.session.settings for side in (a, b)]  # type: ignore[union-attr]
+    assert asked == [Known(value=("threads=1",)), Known(value=("env.API_KEY=(secret)",))]
     assert a.record.session.session_id == b.record.session.session_id  # type: ignore[union-attr]
     assert (a.folder.name[:7], b.folder.name[:7]) == ("fake-a-", "fake-b-")
     turns = [[launch.turn for launch in launches_of(side.record.results[0].outcome)] for side in (a, b)]

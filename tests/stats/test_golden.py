@@ -142,7 +142,7 @@ def test_geometric_mean_of_equal_ratios_is_sharper_by_the_root_of_their_number()
 
 def test_units_to_resolve_are_enough_and_one_fewer_is_not() -> None:
     ratio = LogRatio(math.log(1.03), 0.01, 5)
-    units = units_to_resolve(ratio, 6, 0.02, 0.01)
+    units = units_to_resolve(ratio, 6, lambda guess: guess.p_beyond(0.02) <= 0.01)
     assert units is not None
     deviation = 0.01 * math.sqrt(6)
     assert LogRatio(ratio.log_value, deviation / math.sqrt(units), units - 1).p_beyond(0.02) <= 0.01
@@ -150,7 +150,13 @@ def test_units_to_resolve_are_enough_and_one_fewer_is_not() -> None:
 
 
 def test_ratio_at_the_margin_is_never_resolved() -> None:
-    assert units_to_resolve(LogRatio(math.log(1.02), 0.01, 5), 6, 0.02, 0.01) is None
+    ratio = LogRatio(math.log(1.02), 0.01, 5)
+    assert units_to_resolve(ratio, 6, lambda guess: guess.p_beyond(0.02) <= 0.01) is None
+
+
+def test_ratios_beyond_all_floats_stay_numbers() -> None:
+    ratio = LogRatio(1400.0, 800.0, 1)
+    assert all(math.isfinite(value) for value in (ratio.value, *ratio.interval(0.99)))
 
 
 def test_steady_launches_that_differ_ask_for_more_launches() -> None:
