@@ -21,6 +21,7 @@ from sdbench.compare.selfcheck import (
     check_arithmetic,
     simulate_all,
     simulate_all_coverage,
+    simulate_near,
 )
 from sdbench.compare.verdicts import MARGIN
 from sdbench.errors import EnvironmentProblem
@@ -52,7 +53,7 @@ def execute(options: argparse.Namespace) -> int:
         refuse_to_replace(options.out, (".md",))
     started_s = time.monotonic()
     alike, in_suite, changed = simulate_all(options.trials)
-    coverage = simulate_all_coverage(options.trials)
+    near, coverage = simulate_near(options.trials), simulate_all_coverage(options.trials)
     overhead, session = None, None
     if find_spec("torch") is not None:
         overhead = _measure_overhead(_OVERHEAD_SHARE * budget_s)
@@ -65,6 +66,7 @@ def execute(options: argparse.Namespace) -> int:
         alike=alike,
         alike_in_suite=in_suite,
         changed=changed,
+        near=near,
         coverage=coverage,
         session=session,
         overhead=overhead,

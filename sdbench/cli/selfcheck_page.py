@@ -15,6 +15,7 @@ from sdbench.compare.selfcheck import (
     suite_false_alarm_bound,
 )
 from sdbench.compare.simulation import COVERAGE_CONFIDENCE, Trials
+from sdbench.compare.verdicts import ALPHA_OF_ANY_CHANGE, LOOKS_REPEATED
 from sdbench.compare.wording import explain, format_change, format_interval, format_units
 from sdbench.schema.wire import Overhead
 
@@ -30,7 +31,8 @@ def format_page(found: SelfCheck) -> str:
     )
     alike = (
         "Sessions of ABBA and BAAB blocks, looked at after each block from the 6th to the 20th, margin 2 %. A look "
-        "resolves a session when the interval of 99 % lies beyond the margin (a false alarm here) or within it. The "
+        "resolves a session when the interval of 99 % lies within the margin, or beyond it and the p of no change at "
+        f"all is below {ALPHA_OF_ANY_CHANGE / LOOKS_REPEATED:.2%} (a false alarm here). The "
         f"bound is the one-sided 95 % bound of the rate (Clopper & Pearson). Bars: {FALSE_ALARMS_MAX:.1%} per "
         f"experiment, {SUITE_FALSE_ALARMS_MAX:.0%} for any of {SUITE}."
     )
@@ -39,9 +41,14 @@ def format_page(found: SelfCheck) -> str:
         f"after {changed.mean_blocks:.1f} blocks on average."
     )
     coverage = (
-        f"Share of Welch's nominal {COVERAGE_CONFIDENCE:.0%} intervals of a ratio that hold the truth, two sides in "
-        f"turns. The bar, {COVERAGE_CONFIDENCE} +- {COVERAGE_TOLERANCE}, is for independent launches; the other models "
+        f"Share of nominal {COVERAGE_CONFIDENCE:.0%} intervals of a ratio that hold the truth, two sides in "
+        f"turns: Welch's from launches, paired from blocks. The bar, {COVERAGE_CONFIDENCE} +- {COVERAGE_TOLERANCE}, is "
+        "for independent launches; the other models "
         "show what turns, spells and stalls make of it."
+    )
+    near = (
+        "What is said of changes from within the margin of 2 % to beyond it, where blocks vary by 1 %. At the margin "
+        "itself neither answer is right."
     )
     parts = [
         "# A/A: how far sdbench can be trusted",
@@ -55,6 +62,9 @@ def format_page(found: SelfCheck) -> str:
         _alike_table(found),
         "## A change of 2 %, margin 1 %",
         change,
+        "## Changes near the margin",
+        near,
+        _near_table(found),
         "## Coverage",
         coverage,
         _coverage_table(found),
@@ -94,11 +104,26 @@ def _alarms(trials: Trials) -> int:
 
 
 def _coverage_table(found: SelfCheck) -> str:
-    launches = sorted({item.launches for item in found.coverage})
-    rates = {(item.name, item.launches): f"{item.rate:.4f}" for item in found.coverage}
+    columns = sorted({(item.paired, item.launches) for item in found.coverage})
+    rates = {(item.name, item.paired, item.launches): f"{item.rate:.4f}" for item in found.coverage}
     names = dict.fromkeys(item.name for item in found.coverage)
-    rows = [(name, *(rates[name, count] for count in launches)) for name in names]
-    return _table(("noise", *(f"{count} launches a side" for count in launches)), rows)
+    rows = [(name, *(rates[name, *column] for column in columns)) for name in names]
+    titles = (f"{count} blocks" if paired else f"{count} launches a side" for paired, count in columns)
+    return _table(("noise", *titles), rows)
+
+
+def _near_table(found: SelfCheck) -> str:
+    rows = [
+        (
+            near.name,
+            f"{near.slower / near.trials:.2%}",
+            f"{near.same / near.trials:.2%}",
+            f"{near.inconclusive / near.trials:.2%}",
+            f"{near.mean_blocks:.1f}",
+        )
+        for near in found.near
+    ]
+    return _table(("true change", "slower", "same", "inconclusive", "blocks"), rows)
 
 
 def _session_text(session: Comparison | None) -> str:

@@ -31,6 +31,8 @@ _MARGIN = 0.02
 _STRICT_MARGIN = 0.01
 # Blocks that vary by 1 %: two launches a side, so launches that vary by 1 % as well.
 _CHANGE = 0.02
+# At the margin itself, and on both sides of it.
+_NEAR = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04)
 
 
 class ArithmeticCase(Model):
@@ -49,7 +51,10 @@ class ArithmeticCase(Model):
 
 
 class SelfCheck(Model):
-    """Everything one self-check found; ``session`` is None where there was no time for a real A/A."""
+    """Everything one self-check found; ``session`` is None where there was no time for a real A/A.
+
+    ``near`` are changes from within the margin to beyond it.
+    """
 
     sdbench_version: str
     seed: int
@@ -57,6 +62,7 @@ class SelfCheck(Model):
     alike: tuple[Trials, ...]
     alike_in_suite: tuple[Trials, ...]
     changed: Trials
+    near: tuple[Trials, ...]
     coverage: tuple[Coverage, ...]
     session: Comparison | None
     overhead: Overhead | None
@@ -118,11 +124,19 @@ def simulate_all(trials: int = TRIALS, seed: int = SEED) -> tuple[tuple[Trials, 
     return alone, in_suite, changed
 
 
-def simulate_all_coverage(trials: int = TRIALS, seed: int = SEED) -> tuple[Coverage, ...]:
-    """Return how often the nominal interval of 95 % of a ratio holds the truth, per noise model and launches a side."""
+def simulate_near(trials: int = TRIALS, seed: int = SEED) -> tuple[Trials, ...]:
+    """Return what ``ab`` says of changes near the margin, where it may say either: blocks vary by 1 %."""
     return tuple(
-        simulate_coverage(name, model, trials, seed, launches)
+        simulate_session(f"{change:.1%}", independent, trials, seed, change, Looks(_MARGIN)) for change in _NEAR
+    )
+
+
+def simulate_all_coverage(trials: int = TRIALS, seed: int = SEED) -> tuple[Coverage, ...]:
+    """Return how often the nominal interval of 95 % of a ratio holds the truth, per noise model and units a side."""
+    return tuple(
+        simulate_coverage(name, model, trials, seed, launches, paired=paired)
         for name, model in NOISE_MODELS.items()
+        for paired in (False, True)
         for launches in COVERAGE_LAUNCHES
     )
 
@@ -167,7 +181,7 @@ def bars_of(found: SelfCheck) -> tuple[Bar, ...]:
         Bar(name="2 % found, margin 1 %", measured=f"{power:.1%}", limit=f"{FOUND_MIN:.0%}", met=power >= FOUND_MIN),
         Bar(
             name="coverage of 95 %",
-            measured=f"{worst.rate:.4f} at {worst.launches} launches",
+            measured=f"{worst.rate:.4f} at {worst.launches} {'blocks' if worst.paired else 'launches'}",
             limit=f"{COVERAGE_CONFIDENCE} +- {COVERAGE_TOLERANCE}",
             met=abs(worst.rate - COVERAGE_CONFIDENCE) <= COVERAGE_TOLERANCE,
         ),

@@ -34,9 +34,10 @@ class Trials(Model):
 
 
 class Coverage(Model):
-    """How often an interval of 95 % held the true ratio."""
+    """How often an interval of 95 % held the true ratio; ``paired`` are blocks, else ``launches`` a side."""
 
     name: str
+    paired: bool
     launches: int
     trials: int
     covered: int
@@ -65,10 +66,7 @@ def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, chang
     from scipy.special import stdtr
 
     random = np.random.default_rng(seed)
-    logs = model(random, trials, looks.blocks_max * TURNS_PER_BLOCK).reshape(trials, looks.blocks_max, TURNS_PER_BLOCK)
-    signs = np.where(random.random((trials, looks.blocks_max, 1)) < 1 / 2, 1.0, -1.0) * np.array([-1, 1, 1, -1])
-    # Mean of b minus mean of a, whichever of them began the block.
-    differences = (signs * logs).sum(axis=2) / (TURNS_PER_BLOCK / 2) + log1p(change)
+    differences = _draw_blocks(random, model, trials, looks.blocks_max) + log1p(change)
     edge = log1p(looks.margin)
     open_ones = np.ones(trials, dtype=bool)
     counts = {"faster": 0, "slower": 0, "same": 0}
@@ -96,6 +94,15 @@ def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, chang
     )
 
 
+def _draw_blocks(random: Any, model: NoiseModel, trials: int, blocks: int) -> Any:
+    """Mean of b minus mean of a in each block, whichever of them began it: (trials, blocks) float64."""
+    import numpy as np
+
+    logs = model(random, trials, blocks * TURNS_PER_BLOCK).reshape(trials, blocks, TURNS_PER_BLOCK)
+    signs = np.where(random.random((trials, blocks, 1)) < 1 / 2, 1.0, -1.0) * np.array([-1, 1, 1, -1])
+    return (signs * logs).sum(axis=2) / (TURNS_PER_BLOCK / 2)
+
+
 def _p_changed(center: Any, error: Any, freedom: int, edge: float) -> Any:
     """``verdicts.p_changed`` at the level of blocks, for arrays; tested to be the same."""
     import numpy as np
@@ -106,15 +113,22 @@ def _p_changed(center: Any, error: Any, freedom: int, edge: float) -> Any:
     return np.maximum(beyond, strictness * any_change)
 
 
-def simulate_coverage(name: str, model: NoiseModel, trials: int, seed: int, launches: int) -> Coverage:
-    """Return how often Welch's interval of a ratio, from ``launches`` a side, holds the true ratio of 1.
+def simulate_coverage(
+    name: str, model: NoiseModel, trials: int, seed: int, launches: int, *, paired: bool = False
+) -> Coverage:
+    """Return how often the interval of a ratio holds the true ratio of 1: Welch's from ``launches`` a side, or paired.
 
-    The two sides take turns, as launches of images do.
+    The two sides take turns, as launches of images do; ``paired`` takes as many blocks of ABBA or BAAB.
     """
     import numpy as np
     from scipy.special import stdtrit
 
     random = np.random.default_rng(seed)
+    if paired:
+        differences = _draw_blocks(random, model, trials, launches)
+        error = np.maximum(differences.std(axis=1, ddof=1) / launches**0.5, 1e-300)
+        inside = np.abs(differences.mean(axis=1)) <= stdtrit(launches - 1, 0.5 + COVERAGE_CONFIDENCE / 2) * error
+        return Coverage(name=name, paired=True, launches=launches, trials=trials, covered=int(inside.sum()))
     logs = model(random, trials, 2 * launches)
     sides = logs[:, 0::2], logs[:, 1::2]
     squares = [side.var(axis=1, ddof=1) / launches for side in sides]
@@ -122,7 +136,7 @@ def simulate_coverage(name: str, model: NoiseModel, trials: int, seed: int, laun
     freedom = total**2 / ((squares[0] ** 2 + squares[1] ** 2) / (launches - 1))
     half: Any = stdtrit(freedom, 0.5 + COVERAGE_CONFIDENCE / 2) * np.sqrt(total)
     covered = np.abs(sides[0].mean(axis=1) - sides[1].mean(axis=1)) <= half
-    return Coverage(name=name, launches=launches, trials=trials, covered=int(covered.sum()))
+    return Coverage(name=name, paired=False, launches=launches, trials=trials, covered=int(covered.sum()))
 
 
 def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
