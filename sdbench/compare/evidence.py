@@ -19,7 +19,7 @@ from sdbench.compare.units import (
     sample,
     session_values,
 )
-from sdbench.compare.verdicts import ALL_THROTTLED, UNIDENTIFIED, UNITS_MIN, ComparedMetric
+from sdbench.compare.verdicts import ALL_THROTTLED, UNIDENTIFIED, ComparedMetric, units_min
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, was_throttled
 from sdbench.schema.record import Record
@@ -141,10 +141,10 @@ def _weigh_sessions(
 
 
 def _too_few(units: int, level: Level) -> tuple[str, ...]:
-    if units >= UNITS_MIN:
+    if units >= units_min(level):
         return ()
     plural = {"block": "blocks", "launch": "launches", "session": "sessions"}[level]
-    return (f"{units} of at least {UNITS_MIN} {plural} a side",)
+    return (f"{units} of at least {units_min(level)} {plural} a side",)
 
 
 def _explain_unidentified(ratio: LogRatio | None) -> str:

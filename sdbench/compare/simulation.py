@@ -8,7 +8,7 @@ from math import log1p
 from typing import Any
 
 from sdbench.compare.units import TURNS_PER_BLOCK
-from sdbench.compare.verdicts import ALPHA, ALPHA_OF_ANY_CHANGE, BLOCKS_MAX, LOOKS_REPEATED, UNITS_MIN
+from sdbench.compare.verdicts import ALPHA, ALPHA_OF_ANY_CHANGE, BLOCKS_MAX, BLOCKS_MIN, LOOKS_REPEATED
 from sdbench.schema.base import Model
 from sdbench.stats.noise import NoiseModel
 
@@ -60,7 +60,7 @@ class Looks:
 def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, change: float, looks: Looks) -> Trials:
     """Return what `ab` would say in ``trials`` sessions of a system against itself made slower by ``change``.
 
-    Each block is ABBA or BAAB by chance. A trial ends at the first look, from the sixth block on, that resolves it.
+    Each block is ABBA or BAAB by chance. A trial ends at the first look, from the seventh block on, that resolves it.
     """
     import numpy as np
     from scipy.special import stdtr
@@ -71,7 +71,7 @@ def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, chang
     open_ones = np.ones(trials, dtype=bool)
     counts = {"faster": 0, "slower": 0, "same": 0}
     blocks = 0
-    for count in range(UNITS_MIN, looks.blocks_max + 1):
+    for count in range(BLOCKS_MIN, looks.blocks_max + 1):
         seen = differences[open_ones, :count]
         center = seen.mean(axis=1)
         error = np.maximum(seen.std(axis=1, ddof=1) / count**0.5, 1e-300)

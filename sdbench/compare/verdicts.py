@@ -17,13 +17,16 @@ MARGIN = 0.02
 # Each look at the data may err so often; an interval of 1 - ALPHA is shown.
 ALPHA = 0.01
 # A change must also be one from nothing at all: where the noise is wide against the margin, the margin protects no
-# more, and an interval of 99 % alone fools once in a hundred looks (2.8 % of sessions of 6 to 20 looks at blocks that
-# vary by 30 %). At this level, and a tenth of it where looks are repeated, it is below 0.1 % however wide the noise.
+# more, and an interval of 99 % alone fools once in a hundred looks (2.8 % of sessions whose blocks vary by 30 %, looked
+# at from 6 to 20). At this level, and a twentieth of it where looks are repeated, it is below 0.1 % for any noise.
 ALPHA_OF_ANY_CHANGE = 0.001
-LOOKS_REPEATED = 10
+LOOKS_REPEATED = 20
 # With fewer units a side two equally frequent modes of one system look too often like two systems, because all units of
 # one side happen to be in one mode and all of the other in the other: 0.2 % of comparisons at 5 a side, 0.05 % at 6.
 UNITS_MIN = 6
+# The same of blocks, at which a session looks again and again: 0.11 % of sessions whose launches fall into two modes
+# 10 % apart when the first look is at 6, 0.08 % at 7.
+BLOCKS_MIN = 7
 # What a session of turns has not resolved by then is worth another design, not more of the same: where blocks vary by
 # 1 %, a change of 2 % against a margin of 1 % is found by then in 95 of 100 sessions.
 BLOCKS_MAX = 20
@@ -58,11 +61,16 @@ class Judgement(Model):
     more_s: float | None
 
 
+def units_min(level: Level) -> int:
+    """Return how many units a side a verdict needs at least."""
+    return BLOCKS_MIN if level == "block" else UNITS_MIN
+
+
 def p_changed(ratio: LogRatio, margin: float, level: Level) -> float:
     """Return the p of "no change that matters": at most ALPHA where a single comparison shows faster or slower.
 
     It is that of the margin, or where that is larger the one of no change at all, scaled so that it passes ALPHA at
-    ALPHA_OF_ANY_CHANGE; blocks are looked at again and again, and need a tenth of it.
+    ALPHA_OF_ANY_CHANGE; blocks are looked at again and again, and need a twentieth of it.
     """
     repeated = LOOKS_REPEATED if level == "block" else 1
     return max(ratio.p_beyond(margin), min(1.0, ratio.p_beyond(0.0) * ALPHA / ALPHA_OF_ANY_CHANGE * repeated))
@@ -92,13 +100,13 @@ def units_missing(ratio: LogRatio | None, units: int, margin: float, level: Leve
     ``suite`` is how many experiments are judged together: as in ``ab``, each p is taken that many times.
     """
     if ratio is None:
-        return max(1, UNITS_MIN - units)
+        return max(1, units_min(level) - units)
 
     def is_resolved(guess: LogRatio) -> bool:
         return decide(guess, margin, suite * p_changed(guess, margin, level)) != "inconclusive"
 
     needed = units_to_resolve(ratio, units, is_resolved)
-    return None if needed is None else max(1, max(needed, UNITS_MIN) - units)
+    return None if needed is None else max(1, max(needed, units_min(level)) - units)
 
 
 def explain_inconclusive(ratio: LogRatio, margin: float, own_p: float) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sdbench.compare.evidence import read_latency_s
 from sdbench.compare.units import Timed, pair_blocks, time_launches
-from sdbench.compare.verdicts import BLOCKS_MAX, UNITS_MIN, decide, p_changed
+from sdbench.compare.verdicts import BLOCKS_MAX, BLOCKS_MIN, decide, p_changed
 from sdbench.probes.privacy import Redactor, is_secret_name
 from sdbench.runner.active import ActiveRun, RunSpec, fingerprint_of
 from sdbench.runner.events import Listener, RunEvent
@@ -56,7 +56,7 @@ class _Sides:
 
 
 def alternate(spec: AlternateSpec, listener: Listener) -> tuple[RunResult, RunResult]:
-    """Measure both sides block by block, look at each after every block from the sixth on, and return both records.
+    """Measure both sides block by block, look at each after every block from the seventh on, and return both records.
 
     A look resolves an experiment when its interval lies beyond the margin or within it, never when it is "significant":
     looking until that happens gives 29 % of false alarms. What is not resolved ends after ``blocks_max`` or the budget.
@@ -127,7 +127,7 @@ class _Alternation:
         if any(progress.ended is not None for progress in item.progress):
             return "interrupted"
         bottom, top = pair_blocks(*(_timed(progress) for progress in item.progress))
-        if len(top) >= UNITS_MIN and self._is_resolved(paired_ratio(top, bottom)):
+        if len(top) >= BLOCKS_MIN and self._is_resolved(paired_ratio(top, bottom)):
             return "precise enough"
         most = self._spec.blocks_max
         return "most allowed" if len(top) >= most or item.block_count >= most + RERUNS_MAX else None

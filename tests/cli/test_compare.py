@@ -19,7 +19,7 @@ def write(folder: Path, record: Record) -> str:
     return str(folder)
 
 
-def sides(tmp_path: Path, ratio: float, blocks: int = 6) -> list[str]:
+def sides(tmp_path: Path, ratio: float, blocks: int = 7) -> list[str]:
     return [write(tmp_path / str(side), session_of((1.0, ratio)[side], side, blocks)) for side in (0, 1)]
 
 
@@ -31,7 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "blocks", "code", "word"),
-    [(1.1, 6, 10, "SLOWER"), (1.0, 6, 0, "SAME"), (0.9, 6, 0, "FASTER"), (1.1, 3, 11, "INCONCLUSIVE")],
+    [(1.1, 7, 10, "SLOWER"), (1.0, 7, 0, "SAME"), (0.9, 7, 0, "FASTER"), (1.1, 3, 11, "INCONCLUSIVE")],
 )
 def test_the_exit_code_is_the_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ratio: float, blocks: int, code: int, word: str

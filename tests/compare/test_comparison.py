@@ -63,7 +63,7 @@ def turns_of(latency_s: float, side: int, blocks: int, *, noise: float = 0.003) 
     )
 
 
-def session_of(latency_s: float, side: int, blocks: int = 6, **options: Any) -> Record:
+def session_of(latency_s: float, side: int, blocks: int = 7, **options: Any) -> Record:
     name = "ab"[side]
     outcome = Succeeded(launches=turns_of(latency_s, side, blocks), stop_reason="precise enough")
     return make_record(
@@ -118,7 +118,7 @@ def test_runs_of_one_boot_are_one_session_when_drivers_differ() -> None:
 def test_sides_that_took_turns_are_judged_by_blocks() -> None:
     found = compare_records([session_of(1.0, 0)], [session_of(1.1, 1)], 0.02)
     judgement = latency_of(found)
-    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (6, 6))
+    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (7, 7))
     assert judgement.ratio == pytest.approx(1.1, rel=5e-3)
     assert latency_of(compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)).verdict == "same"
 
@@ -133,19 +133,19 @@ def test_sides_of_a_session_join_by_place_though_their_options_differ() -> None:
 def test_too_few_blocks_are_inconclusive_and_say_how_many_are_missing() -> None:
     judgement = latency_of(compare_records([session_of(1.0, 0, 3)], [session_of(1.1, 1, 3)], 0.02))
     assert judgement.verdict == "inconclusive"
-    assert judgement.reasons == ("3 of at least 6 blocks a side",)
-    assert judgement.more_units == 3
+    assert judgement.reasons == ("3 of at least 7 blocks a side",)
+    assert judgement.more_units == 4
     assert judgement.more_s > 0
 
 
 def test_a_block_with_a_throttled_launch_does_not_count() -> None:
-    a, b = session_of(1.0, 0, 7), session_of(1.1, 1, 7)
+    a, b = session_of(1.0, 0, 8), session_of(1.1, 1, 8)
     outcome = a.results[0].outcome
     assert isinstance(outcome, Succeeded)
     first = outcome.launches[0].model_copy(update={"throttled": Known[bool](value=True)})
     slowed = Succeeded(launches=(first, *outcome.launches[1:]), stop_reason="most allowed")
     a = a.model_copy(update={"results": (a.results[0].model_copy(update={"outcome": slowed}),)})
-    assert latency_of(compare_records([a], [b], 0.02)).units == (6, 6)
+    assert latency_of(compare_records([a], [b], 0.02)).units == (7, 7)
 
 
 def test_runs_whose_launches_alternate_in_time_are_judged_by_launches() -> None:
@@ -175,7 +175,7 @@ def test_several_sessions_of_two_sides_are_one_row_of_blocks() -> None:
         sides[side].append(sides[side][0].model_copy(update=more))
     found = compare_records(sides[0], sides[1], 0.02)
     judgement = latency_of(found)
-    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (12, 12))
+    assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (14, 14))
     assert found.treatments == ("baseline: threads=a", "candidate: threads=b")
 
 
@@ -299,7 +299,7 @@ def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
         results = [
             make_result(
                 Succeeded(
-                    launches=turns_of((1.0, 1.0254)[side], side, 6, noise=0.003 + 0.00001 * n), stop_reason="budget"
+                    launches=turns_of((1.0, 1.0254)[side], side, 7, noise=0.003 + 0.00001 * n), stop_reason="budget"
                 ),
                 batch=1,
                 seed=n,

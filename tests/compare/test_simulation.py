@@ -19,7 +19,7 @@ from sdbench.compare.selfcheck import (
 )
 from sdbench.compare.simulation import Looks, simulate_coverage, simulate_session, upper_bound
 from sdbench.compare.units import learn_session_variance
-from sdbench.compare.verdicts import BLOCKS_MAX, UNITS_MIN, decide, p_changed
+from sdbench.compare.verdicts import BLOCKS_MAX, BLOCKS_MIN, decide, p_changed
 from sdbench.stats.noise import NOISE_MODELS, independent, launch_level
 from sdbench.stats.ratios import paired_ratio, ratio_with_variance
 
@@ -66,7 +66,7 @@ def test_simulated_looks_are_those_that_a_session_takes() -> None:
     counts = dict.fromkeys(("faster", "slower", "same", "inconclusive"), 0)
     for row in differences:
         verdict = "inconclusive"
-        for count in range(UNITS_MIN, BLOCKS_MAX + 1):
+        for count in range(BLOCKS_MIN, BLOCKS_MAX + 1):
             ratio = paired_ratio([math.exp(value) for value in row[:count]], [1.0] * count)
             assert ratio is not None
             verdict = decide(ratio, margin, p_changed(ratio, margin, "block"))

@@ -11,7 +11,7 @@ from sdbench.report.points import make_source
 from sdbench.report.sections import SECTIONS
 from sdbench.report.view import build_view
 from sdbench.schema.outcome import Succeeded
-from sdbench.schema.record import Session
+from tests.compare.test_comparison import session_side
 from tests.records import (
     make_launch,
     make_planned,
@@ -131,7 +131,7 @@ def test_sides_of_a_session_and_virtual_machines_are_named_as_such() -> None:
         make_record(
             run_id=f"run-{side}",
             seal=number * 64,
-            session=Session.model_validate({"session_id": "one", "side": side, "seed": 1}),
+            session=session_side(side),
         ).model_copy(update={"origin": "virtual"})
         for number, side in (("1", "a"), ("2", "b"))
     ]

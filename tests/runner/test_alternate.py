@@ -13,7 +13,7 @@ def quiet(_event: RunEvent) -> None:
     pass
 
 
-def spec_of(tmp_path: Path, a: str, b: str, seed: int = 3, blocks_max: int = 6) -> AlternateSpec:
+def spec_of(tmp_path: Path, a: str, b: str, seed: int = 3, blocks_max: int = 7) -> AlternateSpec:
     sides = make_spec(tmp_path / "out", a), make_spec(tmp_path / "out", b)
     settings = ("threads=1",), ("env.API_KEY=hunter2hunter2",)
     return AlternateSpec(sides, settings, margin=0.02, seed=seed, budget_s=None, blocks_max=blocks_max)
@@ -32,8 +32,8 @@ def test_two_sides_take_turns_in_blocks_until_they_are_resolved(tmp_path: Path) 
     assert a.record.session.session_id == b.record.session.session_id  # type: ignore[union-attr]
     assert (a.folder.name[:7], b.folder.name[:7]) == ("fake-a-", "fake-b-")
     turns = [[launch.turn for launch in launches_of(side.record.results[0].outcome)] for side in (a, b)]
-    assert sorted(turn for side in turns for turn in side if turn is not None) == list(range(24))
-    for block in range(6):
+    assert sorted(turn for side in turns for turn in side if turn is not None) == list(range(28))
+    for block in range(7):
         places = sorted(turn - 4 * block for turn in turns[0] if turn is not None and turn // 4 == block)
         assert places in ([0, 3], [1, 2])
     assert {turns[0][0], turns[1][0]} == {0, 1}
