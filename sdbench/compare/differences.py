@@ -35,7 +35,7 @@ _LIKELIEST = (
 )
 _RANKS = tuple(re.compile(pattern) for pattern in _LIKELIEST)
 # These change with the driver's version, so they do not make a second suspect beside it.
-_OF_THE_DRIVER = re.compile(r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda)")
+OF_THE_DRIVER = re.compile(r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda)")
 _DRIVER = "software.gpu_kernel_driver"
 
 
@@ -87,7 +87,7 @@ def attribute(differences: Sequence[Difference], unknown_count: int) -> str:
     differing = [item for item in suspects if item.is_known]
     doubt = len(unsure) + unknown_count
     rest = f"; {doubt} fields could not be compared" if doubt else ""
-    others = [item for item in differing if not _OF_THE_DRIVER.fullmatch(item.field)]
+    others = [item for item in differing if not OF_THE_DRIVER.fullmatch(item.field)]
     driver = next((item for item in differing if item.field == _DRIVER), None)
     if not differing:
         return f"nothing that was read differs{rest}"

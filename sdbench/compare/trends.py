@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import exp, log
 
 from sdbench.compare.comparability import Measured, reasons_against
-from sdbench.compare.differences import flatten, is_missing
+from sdbench.compare.differences import OF_THE_DRIVER, flatten, is_missing
 from sdbench.compare.evidence import Evidence, Pair, Sessions, read_latency_s, weigh
 from sdbench.compare.judging import judge_metric
 from sdbench.compare.trust import doubts, trust_of
@@ -239,6 +239,8 @@ def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
     """The other fields of configuration and software that are not the same in all runs."""
     leaves = [flatten(record.fingerprint) for record in records]
     kept = [name for name in leaves[0] if name.startswith(("configuration.", "software.")) and name != field]
+    if field == _ALIASES["driver"]:
+        kept = [name for name in kept if not OF_THE_DRIVER.fullmatch(name)]
     return tuple(
         name
         for name in kept

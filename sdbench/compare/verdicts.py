@@ -18,14 +18,14 @@ MARGIN = 0.02
 ALPHA = 0.01
 # A change must also be one from nothing at all: where the noise is wide against the margin, the margin protects no
 # more, and an interval of 99 % alone fools once in a hundred looks (2.8 % of sessions whose blocks vary by 30 %, looked
-# at from 6 to 20). At this level, and a twentieth of it where looks are repeated, it is below 0.1 % for any noise.
+# at from 6 to 20). At this level, and a thirtieth of it where looks are repeated, it is below 0.1 % for any noise.
 ALPHA_OF_ANY_CHANGE = 0.001
-LOOKS_REPEATED = 20
+LOOKS_REPEATED = 30
 # With fewer units a side two equally frequent modes of one system look too often like two systems, because all units of
 # one side happen to be in one mode and all of the other in the other: 0.2 % of comparisons at 5 a side, 0.05 % at 6.
 UNITS_MIN = 6
-# The same of blocks, at which a session looks again and again: 0.11 % of sessions whose launches fall into two modes
-# 10 % apart when the first look is at 6, 0.08 % at 7.
+# The same of blocks, at which a session looks again and again: where launches fall into two modes 10 % apart, a first
+# look at 6 makes a third more false alarms than one at 7.
 BLOCKS_MIN = 7
 # What a session of turns has not resolved by then is worth another design, not more of the same: where blocks vary by
 # 1 %, a change of 2 % against a margin of 1 % is found by then in 95 of 100 sessions.
@@ -70,7 +70,7 @@ def p_changed(ratio: LogRatio, margin: float, level: Level) -> float:
     """Return the p of "no change that matters": at most ALPHA where a single comparison shows faster or slower.
 
     It is that of the margin, or where that is larger the one of no change at all, scaled so that it passes ALPHA at
-    ALPHA_OF_ANY_CHANGE; blocks are looked at again and again, and need a twentieth of it.
+    ALPHA_OF_ANY_CHANGE; blocks are looked at again and again, and need a thirtieth of it.
     """
     repeated = LOOKS_REPEATED if level == "block" else 1
     return max(ratio.p_beyond(margin), min(1.0, ratio.p_beyond(0.0) * ALPHA / ALPHA_OF_ANY_CHANGE * repeated))
