@@ -32,7 +32,7 @@ def format_page(found: SelfCheck) -> str:
     alike = (
         "Sessions of ABBA and BAAB blocks, looked at after each block from the 7th to the 20th, margin 2 %. A look "
         "resolves a session when the interval of 99 % lies within the margin, or beyond it and the p of no change at "
-        f"all is below {ALPHA_OF_ANY_CHANGE / LOOKS_REPEATED:.2%} (a false alarm here). The "
+        f"all is below {ALPHA_OF_ANY_CHANGE / LOOKS_REPEATED:.3%} (a false alarm here). The "
         f"bound is the one-sided 95 % bound of the rate (Clopper & Pearson). Bars: {FALSE_ALARMS_MAX:.1%} per "
         f"experiment, {SUITE_FALSE_ALARMS_MAX:.0%} for any of {SUITE}."
     )

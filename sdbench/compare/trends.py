@@ -121,6 +121,14 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
     )
 
 
+def count_versions(records: Sequence[Record], by: str) -> int:
+    """Return how many known versions of a fingerprint field records have; 0 where it is no field of theirs."""
+    try:
+        return len(_sort_by_version(records, by)[1])
+    except UserError:
+        return 0
+
+
 def _follow(
     experiment_id: str, versions: dict[str, list[Measured]], sessions: Sessions
 ) -> tuple[ExperimentTrend, list[_Weighed]]:

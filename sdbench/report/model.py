@@ -8,13 +8,15 @@ from sdbench.schema.base import Count, Model, PositiveInt, Sha256
 
 Tone = Literal["plain", "good", "bad", "muted"]
 SampleKind = Literal["steady", "warm-up", "throttled"]
+DrawnVerdict = Literal["slower", "faster", "same", "inconclusive"]
 
 
 class Cell(Model):
-    """One cell of a table."""
+    """One cell of a table; ``sort`` is the number that its text stands for, in the column's base unit."""
 
     text: str
     tone: Tone = "plain"
+    sort: FiniteFloat | None = None
 
 
 class Column(Model):
@@ -67,7 +69,10 @@ class LinePoint(Model):
 
 
 class LineChart(Model):
-    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``."""
+    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``.
+
+    With ``x_names`` the numbers, from 1, stand for these. Not ``from_zero``, the axis has room for what differs only.
+    """
 
     kind: Literal["lines"] = "lines"
     alt: str
@@ -76,6 +81,8 @@ class LineChart(Model):
     doubling: bool
     axis: str
     log_scale: bool
+    from_zero: bool = True
+    x_names: tuple[str, ...] = ()
     points: tuple[LinePoint, ...]
 
 
@@ -122,7 +129,29 @@ class SampleChart(Model):
     marks: tuple[SampleMark, ...]
 
 
-Chart = Annotated[IntervalChart | LineChart | ShareChart | SampleChart, Field(discriminator="kind")]
+class RatioMark(Model):
+    """A ratio candidate / baseline with its interval, and the verdict on it."""
+
+    label: str
+    ratio: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    verdict: DrawnVerdict
+    text: str
+
+
+class RatioChart(Model):
+    """Ratios around 1 with the margin as a band, a row per experiment; shape, colour and word tell the verdicts."""
+
+    kind: Literal["ratios"] = "ratios"
+    alt: str
+    caption: str
+    axis: str
+    margin: FiniteFloat
+    marks: tuple[RatioMark, ...]
+
+
+Chart = Annotated[IntervalChart | LineChart | ShareChart | SampleChart | RatioChart, Field(discriminator="kind")]
 
 
 class Section(Model):
@@ -152,6 +181,51 @@ class SummarySection(Section):
 
     template: str = "summary.html.j2"
     cards: tuple[Card, ...]
+
+
+class DataColumn(Model):
+    """A column of data: its distinct values (text, tone, number or None), and per row which of them it has."""
+
+    title: str
+    numeric: bool
+    values: tuple[tuple[str, Tone, FiniteFloat | None], ...]
+    index: tuple[Count, ...]
+
+
+class ResultsSection(Section):
+    """Every result: the first rows as a table, all of them as data that a script filters, sorts and saves."""
+
+    template: str = "results.html.j2"
+    columns: tuple[DataColumn, ...]
+
+
+class RunName(Model):
+    """A run of this page by its number, from 1."""
+
+    number: PositiveInt
+    name: str
+
+
+class PairView(Model):
+    """A candidate held against a baseline: the answer, ratios, verdicts, and what differs between the two."""
+
+    baseline: PositiveInt
+    candidate: PositiveInt
+    title: str
+    tone: Tone
+    answer: str
+    paragraphs: tuple[str, ...]
+    chart: RatioChart | None
+    verdicts: Table
+    differences: Table | None
+
+
+class CompareSection(Section):
+    """Every pair of runs; the first is shown, the others behind folds, or one at a time where scripts run."""
+
+    template: str = "compare.html.j2"
+    runs: tuple[RunName, ...]
+    pairs: tuple[PairView, ...]
 
 
 class Detail(Model):

@@ -1,9 +1,13 @@
 """Records joined into points: one experiment on one machine, with its estimate recomputed from the raw samples."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sdbench.compare.comparison import Comparison
+from sdbench.compare.trust import trust_of
 from sdbench.report.prices import NO_PRICES, Prices
+from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
     AnyOutcome,
@@ -34,6 +38,7 @@ STATUS_WORDS = {
 }
 LOG_SCALE_RATIO = 20.0
 SECONDS_PER_MINUTE = 60.0
+_BOILERPLATE = re.compile(r"\((?:R|TM)\)")
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Two runs by their numbers on this page, from 1, and what comparing them found."""
+
+    baseline: int
+    candidate: int
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class Source:
     """What the sections are built from."""
 
@@ -123,6 +137,7 @@ class Source:
     telemetry: Telemetry
     images: Images
     prices: Prices = NO_PRICES
+    compared: tuple[Compared, ...] = ()
 
     @property
     def several(self) -> bool:
@@ -162,12 +177,14 @@ def make_source(
         Machine(name=name, record=record) for name, record in zip(_name_machines(records), records, strict=True)
     )
     labels = _label_experiments(records)
+    by_id: dict[str, list[tuple[Machine, Result]]] = {}
+    for machine in machines:
+        for result in machine.record.results:
+            by_id.setdefault(result.planned.experiment_id, []).append((machine, result))
     points = tuple(
         _make_point(machine, label, result)
         for experiment_id, label in labels.items()
-        for machine in machines
-        for result in machine.record.results
-        if result.planned.experiment_id == experiment_id
+        for machine, result in by_id[experiment_id]
     )
     return Source(machines, points, telemetry or {}, images or {}, prices)
 
@@ -185,7 +202,7 @@ def _make_point(machine: Machine, label: str, result: Result) -> Point:
         estimate = _published_estimate(result.outcome)
     if search := find_search(launches_of(result.outcome)):
         label = f"{label}: {search.largest_batch}"
-    return Point(machine, label, result.planned, result.outcome, counted, estimate, result.trust)
+    return Point(machine, label, result.planned, result.outcome, counted, estimate, trust_of(result))
 
 
 def _published_estimate(outcome: Published) -> Estimate:
@@ -221,11 +238,53 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
-    names = [record.device_name + _origin_words(record) + _side_words(record) for record in records]
+    """The devices' names, and where several runs are of one device what tells them apart: versions, sides, times."""
+    names = [_shorten(record.device_name) + _origin_words(record) + _side_words(record) for record in records]
+    groups: dict[str, list[Record]] = {}
+    for name, record in zip(names, records, strict=True):
+        groups.setdefault(name, []).append(record)
     return tuple(
-        name if names.count(name) == 1 else f"{name}, {record.created_utc}, {record.run_id[-6:]}"
+        name if len(groups[name]) == 1 else f"{name}, {_tell_apart(record, groups[name])}"
         for name, record in zip(names, records, strict=True)
     )
+
+
+def _shorten(device_name: str) -> str:
+    """A device's name without the marks of its maker."""
+    return " ".join(_BOILERPLATE.sub(" ", device_name).split()) or device_name
+
+
+def _tell_apart(record: Record, group: Sequence[Record]) -> str:
+    """The first thing that is known of all runs of a group and differs between each two of them."""
+    for tell in _TELLS:
+        found = [tell(other) for other in group]
+        if None not in found and len(set(found)) == len(found):
+            return str(tell(record))
+    return f"{record.created_utc}, {record.run_id[-6:]}"
+
+
+def _driver(record: Record) -> str | None:
+    driver = record.fingerprint.software.gpu_kernel_driver
+    return f"driver {driver.value}" if isinstance(driver, Known) else None
+
+
+def _torch(record: Record) -> str | None:
+    packages = record.fingerprint.software.packages
+    versions = (
+        [package.version for package in packages.value if package.name == "torch"]
+        if isinstance(packages, Known)
+        else []
+    )
+    return f"torch {versions[0]}" if versions else None
+
+
+# What tells two runs of one device apart, the most telling first.
+_TELLS: tuple[Callable[[Record], str | None], ...] = (
+    _driver,
+    _torch,
+    lambda record: record.created_utc[:10],
+    lambda record: record.created_utc,
+)
 
 
 def _origin_words(record: Record) -> str:

@@ -1,11 +1,12 @@
-"""The view as one HTML file that needs nothing else: strict content policy, no script, no network."""
+"""The view as one HTML file that needs nothing else: strict content policy, one script, no network."""
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.report.charts import draw_chart
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 TEMPLATE_FOLDER = "templates"
 PAGE_TEMPLATE = "page.html.j2"
 STYLESHEET = "report.css"
+SCRIPT = "report.js"
 
 
 def write_report(
@@ -56,9 +58,10 @@ def render_report(view: ReportView) -> str:
         EnvironmentProblem: the ``report`` extra is not installed.
     """
     environment = _make_environment()
-    style = make_stylesheet()
+    style, script = make_stylesheet(), _read_text(SCRIPT)
+    markup = environment.filters["markup"]
     text: str = environment.get_template(PAGE_TEMPLATE).render(
-        view=view, style=environment.filters["markup"](style), policy=_policy(style)
+        view=view, style=markup(style), script=markup(script), policy=_policy(style, script)
     )
     return text
 
@@ -70,15 +73,28 @@ def make_stylesheet() -> str:
         f":root {{ color-scheme: light dark; {light} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     )
-    return variables + resources.files("sdbench.report").joinpath(TEMPLATE_FOLDER, STYLESHEET).read_text(
-        encoding="utf-8"
+    return variables + _read_text(STYLESHEET)
+
+
+def _read_text(name: str) -> str:
+    return resources.files("sdbench.report").joinpath(TEMPLATE_FOLDER, name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """The content security policy: nothing may load or run but images inside the file, this style and this script."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
-def _policy(style: str) -> str:
-    """The content security policy: nothing may load but images inside the file and this very stylesheet."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+def _to_island(value: Any) -> str:
+    """Return JSON that cannot end its script element, nor be taken for a comment or a line's end within it."""
+    text = json.dumps(value, default=lambda model: model.to_json_dict(), separators=(",", ":"), ensure_ascii=False)
+    return text.translate({ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
 def _make_environment() -> "jinja2.Environment":
@@ -95,7 +111,8 @@ def _make_environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Only our own stylesheet and the SVG that vl-convert has escaped go in unescaped.
+    # Only our own style and script, JSON with its own escapes, and the SVG that vl-convert has escaped go in unescaped.
     environment.filters["markup"] = markupsafe.Markup
+    environment.filters["island"] = lambda value: markupsafe.Markup(_to_island(value))  # noqa: S704 - escaped as JSON
     environment.filters["draw"] = lambda chart: markupsafe.Markup(draw_chart(chart))  # noqa: S704 - escaped by vl-convert
     return environment

@@ -12,6 +12,8 @@ NONE = "—"
 # Below it, leading zeros are hard to count.
 _TINY = 1e-4
 UNKNOWN = "unknown: "
+# What a verdict on time, memory or energy feels like.
+TONES: dict[str, Tone] = {"slower": "bad", "more": "bad", "faster": "good", "less": "good"}
 # Packages and environment variables keep their names as they are.
 NAMED_BY_OTHERS = ("package ", "environment ")
 _UNIT_BY_SUFFIX = {"_w": "W", "_mhz": "MHz", "_khz": "kHz", "_c": "°C", "_s": "s"}

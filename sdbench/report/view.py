@@ -1,12 +1,14 @@
 """From records to the typed view: everything that is worded, rounded and ordered happens on the way here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
 from sdbench.errors import UserError
 from sdbench.report.costs import unpriced_names
 from sdbench.report.model import ReportView, Section
+from sdbench.report.pairs import compare_runs
 from sdbench.report.points import Images, Source, Telemetry, make_source
 from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.sections import SECTIONS
@@ -42,6 +44,7 @@ def build_view(
     _refuse_unusable(records)
     source = make_source(records, telemetry, images, prices)
     _refuse_prices_of_others(source)
+    source = replace(source, compared=compare_runs(source))
     return ReportView(
         title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
         subtitle=_subtitle(source),

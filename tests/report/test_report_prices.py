@@ -115,7 +115,7 @@ def test_cost_has_a_column_and_a_line_only_when_there_is_a_price() -> None:
     assert column(find_table(priced, "results"), "cost of 1,000 images") == ["1.10 EUR"]
     summary = find_section(priced, "summary")
     assert isinstance(summary, SummarySection)
-    (needs,) = [card for card in summary.cards if card.question == "What does it need?"]
+    (needs,) = [card for card in summary.cards if card.question == "Which machine?"]
     assert "1,000 images cost 1.10 EUR" in needs.lines
 
 

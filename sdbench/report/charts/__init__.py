@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.report.model import IntervalChart, LineChart, SampleChart, ShareChart
+from sdbench.report.model import Chart
 from sdbench.report.theme import css_variable
 
 CHARTS = {
@@ -16,11 +16,12 @@ CHARTS = {
     "lines": "sdbench.report.charts.lines",
     "shares": "sdbench.report.charts.shares",
     "samples": "sdbench.report.charts.samples",
+    "ratios": "sdbench.report.charts.ratios",
 }
 _FONT_SIZE_PX = 12
 
 
-def draw_chart(chart: IntervalChart | LineChart | ShareChart | SampleChart) -> str:
+def draw_chart(chart: Chart) -> str:
     """Return a chart as an SVG element.
 
     Raises:

@@ -18,6 +18,8 @@ HEIGHT_PX = 240
 def draw(alt: Altair, chart: LineChart) -> Drawing:
     """Return the drawing: lines, then whiskers, then points."""
     rows = [point.to_json_dict() for point in chart.points]
+    if chart.x_names:
+        rows = [row | {"name": chart.x_names[row["x"] - 1]} for row in rows]
     with_interval = [row for row in rows if row["low"] is not None]
     names = tuple(dict.fromkeys(row["line"] for row in rows))
     ends = [row[key] for row in rows for key in ("value", "low", "high") if row[key] is not None]
@@ -25,7 +27,9 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     y = alt.Y(
         "value:Q",
         title=chart.axis,
-        scale=number_scale(alt, ends, log_scale=chart.log_scale),
+        scale=number_scale(alt, ends, log_scale=chart.log_scale)
+        if chart.from_zero
+        else alt.Scale(zero=False, nice=True),
         axis=number_axis(alt, ends, log_scale=chart.log_scale),
     )
     colour = line_colour(alt, names)
@@ -39,6 +43,8 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
 
 
 def _x_axis(alt: Altair, chart: LineChart) -> Drawing:
+    if chart.x_names:
+        return alt.X("name:N", title=chart.x_axis, sort=list(chart.x_names), axis=alt.Axis(grid=False, labelAngle=-40))
     values = sorted({point.x for point in chart.points})
     if not chart.doubling:
         return alt.X("x:Q", title=chart.x_axis, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, format="d"))

@@ -5,6 +5,8 @@ A new section is one file and one line.
 
 SECTIONS = {
     "summary": "sdbench.report.sections.summary",
+    "compare": "sdbench.report.sections.compare",
+    "trend": "sdbench.report.sections.trend",
     "latency": "sdbench.report.sections.latency",
     "published": "sdbench.report.sections.published",
     "throughput": "sdbench.report.sections.throughput",

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from sdbench.compare.verdicts import BY_WEIGHT
+from sdbench.compare.wording import format_change, format_interval
 from sdbench.report.costs import cost_lines
 from sdbench.report.model import Card, Section, SummarySection, Table, Tone
 from sdbench.report.phases import PROJECTED_STEPS, project
@@ -9,14 +11,16 @@ from sdbench.report.points import Measured, Source
 from sdbench.report.resources import MemoryUse, energy_per_image, memory_title, memory_use
 from sdbench.report.sections.checks import count_checks, count_wide
 from sdbench.report.sections.reproduce import make_command
-from sdbench.report.text import NONE, format_count, format_estimate, format_number, make_table
+from sdbench.report.text import NONE, TONES, format_count, format_estimate, format_number, make_table
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Notice, Succeeded, was_throttled
 from sdbench.units import format_bytes, format_duration, round_significant
 
 TITLE = "In short"
 _SEAL_DIGITS = 12
+_DOUBTS = 4
 _LINK_TEXTS = {
+    "compare": "All verdicts",
     "unmeasured": "Why not",
     "latency": "All latencies",
     "memory": "All memory figures",
@@ -28,7 +32,7 @@ _LINK_TEXTS = {
 def build(source: Source) -> Section:
     """Return the four answers and the warnings."""
     mains = _main_experiments(source)
-    cards = (_speed_card(source, mains), _needs_card(source, mains), _trust_card(source), _repeat_card(source))
+    cards = (_machine_card(source, mains), _change_card(source), _trust_card(source), _repeat_card(source))
     warnings = _warnings_table(source)
     return SummarySection(name="summary", title=TITLE, cards=cards, tables=(warnings,) if warnings else ())
 
@@ -47,44 +51,73 @@ def _fastest(group: list[Measured]) -> Measured:
     return min(group, key=lambda m: (m.point.experiment.batch, m.estimate.value))
 
 
-def _speed_card(source: Source, mains: list[list[Measured]]) -> Card:
-    question = "How fast is it?"
+def _machine_card(source: Source, mains: list[list[Measured]]) -> Card:
+    """Which machine is fastest, and per money; of a single one how fast it is, and what it needs."""
+    question = "Which machine?"
     if not mains:
         return _card(question, "Not measured", ("No experiment has a latency.",), "unmeasured", "bad")
     first = _fastest(mains[0])
-    lines = [f"{_name(source, first)}: {format_estimate(first.estimate)} per call"]
+    machine = first.point.machine.name
+    lines = [f"{first.point.label}: {format_estimate(first.estimate)} per call"]
     if projection := project(first):
         words = format_duration(projection.estimate.value)
         lines.append(f"{PROJECTED_STEPS} steps would take about {words}: projection, not measured")
     lines += [f"{_name(source, m)}: {format_estimate(m.estimate)} per call" for m in map(_fastest, mains[1:])]
-    for group in (group for group in mains if len(group) > 1):
-        best = max(group, key=lambda m: m.images_per_min)
+    if len(mains[0]) > 1:
+        best = max(mains[0], key=lambda m: m.images_per_min)
         lines.append(f"most images: {format_number(best.images_per_min)} per minute with {_name(source, best)}")
-    return _card(question, format_duration(first.estimate.value), tuple(lines), "latency")
-
-
-def _needs_card(source: Source, mains: list[list[Measured]]) -> Card:
-    question = "What does it need?"
-    if not mains:
-        return _card(question, "Not measured", ("No experiment has a memory figure.",), "unmeasured", "bad")
-    first = _fastest(mains[0])
-    memory, energy = memory_use(first.point), energy_per_image(first.point)
-    figure = memory_title(first.point)
-    if isinstance(memory, MemoryUse):
-        answer, lines = format_bytes(memory.high_bytes), [f"{figure} of {_name(source, first)}"]
-    else:
-        answer, lines = "Memory unknown", [f"{figure}: {memory.reason}"]
-    words = f"{round_significant(energy.value, 3)} J" if isinstance(energy, Known) else f"unknown: {energy.reason}"
-    lines.append(f"energy per image: {words}")
+    lines += _needs(first)
     lines += cost_lines(source, first)
-    return _card(question, answer, tuple(lines), "memory")
+    return _card(question, f"{machine}: {format_duration(first.estimate.value)}", tuple(lines), "latency")
+
+
+def _needs(measured: Measured) -> list[str]:
+    """What a call takes besides time."""
+    memory, energy = memory_use(measured.point), energy_per_image(measured.point)
+    lines = []
+    if isinstance(memory, MemoryUse):
+        lines.append(f"memory: {format_bytes(memory.high_bytes)} ({memory_title(measured.point)})")
+    if isinstance(energy, Known):
+        lines.append(f"energy: {round_significant(energy.value, 3)} J per image")
+    return lines
+
+
+def _change_card(source: Source) -> Card:
+    question = "Did the change matter?"
+    if not source.compared:
+        alone = "One run has samples here. Name two to hold one against the other."
+        return _card(question, "Nothing to compare", (alone,), "compare")
+    first = source.compared[0]
+    comparison = first.comparison
+    counts = Counter(item.judgements[0].verdict for item in comparison.experiments)
+    tally = [f"{counts[verdict]} {verdict}" for verdict in BY_WEIGHT if counts[verdict]]
+    told = [item for item in comparison.experiments if item.judgements[0].verdict in ("slower", "faster")]
+    lines = [f"of {format_count(len(comparison.experiments), 'experiment')}, with a margin of {comparison.margin:.0%}"]
+    worst = max(told, key=lambda item: item.judgements[0].ratio or 0.0, default=None)
+    if worst is not None and worst.judgements[0].ratio is not None:
+        judgement = worst.judgements[0]
+        label = "worst" if judgement.verdict == "slower" else "least gain"
+        change = f"{format_change(worst.judgements[0].ratio)} [{format_interval(judgement)}]"
+        lines.append(f"{label}: {worst.label} {change}")
+    if comparison.suite.ratio is not None:
+        lines.append(f"on average {format_change(comparison.suite.ratio)} [{format_interval(comparison.suite)}]")
+    names = source.machine_names
+    lines.append(f"{names[first.baseline - 1]} → {names[first.candidate - 1]}")
+    lines.append(comparison.attribution)
+    tone: Tone = TONES.get(comparison.verdict, "plain")
+    return _card(question, ", ".join(tally) or "Nothing in common", tuple(lines), "compare", tone)
 
 
 def _trust_card(source: Source) -> Card:
     passed, total = count_checks(source)
+    trust = [check for point in source.points for check in point.trust]
+    doubted = Counter(check.name for check in trust if check.verdict == "doubtful")
     launches = [launch for point in source.points for launch in point.launches]
     statuses = Counter(point.status for point in source.points)
-    lines = ["experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items())]
+    lines = [f"{format_count(count, 'experiment')}: doubtful {name}" for name, count in doubted.most_common(_DOUBTS)]
+    lines.append("experiments: " + ", ".join(f"{count} {status}" for status, count in statuses.items()))
+    if total:
+        lines.append(f"what ran is what was asked: {passed:,} of {total:,} checks")
     if throttled := sum(map(was_throttled, launches)):
         lines.append(f"{format_count(throttled, 'launch')} throttled")
     if wide_count := count_wide(source):
@@ -93,8 +126,11 @@ def _trust_card(source: Source) -> Card:
         lines.append(f"{format_count(lone, 'experiment')} with one launch only: no interval")
     if kind_count := len(_warnings(source)):
         lines.append(f"{format_count(kind_count, 'kind')} of warnings below")
-    answer = f"{passed:,} of {total:,} checks passed" if total else "Nothing was checked"
-    return _card("Can I trust this?", answer, tuple(lines), "checks", "plain" if total and passed == total else "bad")
+    told = [check for check in trust if check.verdict != "unknown"]
+    good = sum(check.verdict == "good" for check in told)
+    answer = f"{good:,} of {len(told):,} trust checks good" if told else "Nothing was checked"
+    tone: Tone = "plain" if passed == total and good == len(told) and told else "bad"
+    return _card("Can I trust this?", answer, tuple(lines), "checks", tone)
 
 
 def _repeat_card(source: Source) -> Card:
@@ -102,7 +138,9 @@ def _repeat_card(source: Source) -> Card:
     commands = dict.fromkeys(map(make_command, records))
     seals = ", ".join(f"{record.seal[:_SEAL_DIGITS]}…" for record in records)
     weights = ", ".join(dict.fromkeys(r.planned.experiment.weights for record in records for r in record.results))
-    lines = (*commands, f"seal {seals}")
+    digests = [record.fingerprint.software.image_digest for record in records]
+    images = dict.fromkeys(f"image {digest.value}" for digest in digests if isinstance(digest, Known))
+    lines = (*commands, *images, f"seal {seals}")
     answer = f"Sealed: manifest, {weights} weights, seed" if weights else "Sealed, but nothing was planned"
     return _card("Can I repeat it?", answer, lines, "reproduce")
 
