@@ -170,7 +170,7 @@ def treatment_of(record: Record) -> str:
         return ""
     settings = record.session.settings
     # What is not known is like nothing else.
-    return " ".join(settings.value) if isinstance(settings, Known) else record.run_id
+    return " ".join(settings.value) if isinstance(settings, Known) else f"not known ({record.run_id})"
 
 
 def group_repeated(records: Sequence[Record]) -> Mapping[tuple[str, ...], tuple[Record, ...]]:

@@ -164,6 +164,11 @@ class Section(Model):
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether a section has nothing to show, and only says why; the page names such sections at its end."""
+        return type(self) is Section and not self.charts and not self.tables
+
 
 class Card(Model):
     """A question, its answer in a few words, what belongs to it, and the section with the evidence."""

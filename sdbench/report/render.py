@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.report.charts import draw_chart
-from sdbench.report.model import ReportView
+from sdbench.report.charts.compact import compact_svg
+from sdbench.report.model import Cell, Column, ReportView
 from sdbench.report.points import Images, Telemetry
 from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.theme import DARK, LIGHT, css_declarations
@@ -20,6 +21,7 @@ from sdbench.store.files import write_whole
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
 
 TEMPLATE_FOLDER = "templates"
 PAGE_TEMPLATE = "page.html.j2"
@@ -114,5 +116,14 @@ def _make_environment() -> "jinja2.Environment":
     # Only our own style and script, JSON with its own escapes, and the SVG that vl-convert has escaped go in unescaped.
     environment.filters["markup"] = markupsafe.Markup
     environment.filters["island"] = lambda value: markupsafe.Markup(_to_island(value))  # noqa: S704 - escaped as JSON
-    environment.filters["draw"] = lambda chart: markupsafe.Markup(draw_chart(chart))  # noqa: S704 - escaped by vl-convert
+    environment.filters["draw"] = lambda chart: markupsafe.Markup(compact_svg(draw_chart(chart)))  # noqa: S704 - escaped by vl-convert
+    environment.filters["classes"] = _class_attribute
     return environment
+
+
+def _class_attribute(cell: Cell, column: Column) -> "markupsafe.Markup":
+    """The class attribute of a cell, none for a plain one: a page of many results has tens of thousands of cells."""
+    import markupsafe
+
+    classes = ([cell.tone] if cell.tone != "plain" else []) + (["number"] if column.numeric else [])
+    return markupsafe.Markup(' class="{}"').format(" ".join(classes)) if classes else markupsafe.Markup()

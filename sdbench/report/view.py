@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from sdbench.errors import UserError
 from sdbench.report.costs import unpriced_names
+from sdbench.report.limits import limit_section
 from sdbench.report.model import ReportView, Section
 from sdbench.report.pairs import compare_runs
 from sdbench.report.points import Images, Source, Telemetry, make_source
@@ -49,7 +50,7 @@ def build_view(
         title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
         subtitle=_subtitle(source),
         notice=_notice(source),
-        sections=tuple(_load(path).build(source) for path in SECTIONS.values()),
+        sections=tuple(limit_section(_load(path).build(source)) for path in SECTIONS.values()),
         footer="This file has everything inside it, asks the network for nothing and works without JavaScript.",
         seals=tuple(record.seal for record in records),
     )
@@ -84,7 +85,7 @@ def _subtitle(source: Source) -> str:
         for record in records
         if isinstance(version := record.fingerprint.software.sdbench_version, Known)
     )
-    words = [" and ".join(source.machine_names), experiments, ", ".join(days), ", ".join(versions)]
+    words = [", ".join(source.machine_names), experiments, ", ".join(days), ", ".join(versions)]
     return " · ".join(words)
 
 

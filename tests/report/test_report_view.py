@@ -136,7 +136,7 @@ def test_sides_of_a_session_and_virtual_machines_are_named_as_such() -> None:
         for number, side in (("1", "a"), ("2", "b"))
     ]
     view = build_view(sides)
-    names = view.subtitle.split(" · ")[0].split(" and ")
-    assert [name.rpartition(" (virtual), ")[2] for name in names] == ["side a", "side b"]
+    names = view.subtitle.split(" · ")[0].split(", ")
+    assert [name for name in names if name.startswith("side")] == ["side a", "side b"]
     assert view.notice is not None
     assert view.notice.startswith("Virtual: ")

@@ -20,7 +20,7 @@ from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, make_t
 
 TITLE = "Did the change matter?"
 # More rows than these say nothing on a page: the most telling ones are shown, `sdbench compare` has all.
-_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 100, 40
+_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 30, 30
 _NOTHING = "There is one run with samples on this page. Name two to compare them: sdbench report BASELINE CANDIDATE"
 _MARKS = {"slower": "▲", "more": "▲", "faster": "▼", "less": "▼", "same": "●", "inconclusive": "◆"}
 

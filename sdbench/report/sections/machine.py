@@ -26,7 +26,7 @@ def build(source: Source) -> Section:
         "it equals nothing, not even another unknown."
     )
     tables = tuple(_part_table(source, part) for part in _PARTS)
-    return Section(name="machine", title=TITLE, paragraphs=(sentence,), tables=tables)
+    return Section(name="machine", title=TITLE, template="machine.html.j2", paragraphs=(sentence,), tables=tables)
 
 
 def _part_table(source: Source, part: str) -> Table:
