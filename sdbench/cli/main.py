@@ -113,6 +113,13 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write one HTML file about one or more runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
     report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    report.add_argument(
+        "--format",
+        choices=("html", "markdown"),
+        default="html",
+        help="the page, or its answers and verdicts as text on standard output (default: %(default)s)",
+    )
+    report.add_argument("--figures", type=Path, metavar="DIR", help="write each chart there as SVG and PNG too")
     _add_prices(report)
     _add_compare(commands)
     _add_ab(commands)

@@ -49,7 +49,16 @@ def write_report(
         UserError: there is no record, the same one twice, or the prices' names fit no machine.
         EnvironmentProblem: the ``report`` extra is not installed, or the file cannot be written.
     """
-    write_whole(path, render_report(build_view(records, telemetry, images, prices)).encode())
+    return write_view(build_view(records, telemetry, images, prices), path)
+
+
+def write_view(view: ReportView, path: Path) -> Path:
+    """Write the page to ``path``, whole or not at all, and return the path.
+
+    Raises:
+        EnvironmentProblem: the ``report`` extra is not installed, or the file cannot be written.
+    """
+    write_whole(path, render_report(view).encode())
     return path
 
 

@@ -4,6 +4,8 @@ import re
 from itertools import pairwise
 
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
+# Where numbers are places: never in a text, whose digits are figures.
+_PLACES = re.compile(r' (?:transform|d|x1?|x2|y1?|y2|width|height)="[^"]*"')
 # The page's stylesheet gives the font; 1 is the default; roles of parts are hidden, the chart has one label as a whole.
 _SAID_ELSEWHERE = re.compile(
     r' (?:font-family="[^"]*"|font-size="12px"|opacity="1"|role="graphics-[a-z]+"|aria-roledescription="[^"]*"'
@@ -20,8 +22,12 @@ _FILL = re.compile(r' fill="([^"]+)" stroke-width="2"')
 def compact_svg(svg: str) -> str:
     """Return an SVG of vl-convert's for this page: a twentieth of a pixel and a default attribute more or less."""
     svg = _SAID_ELSEWHERE.sub("", svg)
-    svg = _NUMBER.sub(lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), svg)
+    svg = _PLACES.sub(lambda found: _NUMBER.sub(_round, found[0]), svg)
     return _MARKS.sub(lambda found: _join_marks(found[0]), _INVISIBLE.sub("", svg))
+
+
+def _round(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def _join_marks(text: str) -> str:

@@ -20,7 +20,7 @@ from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, make_t
 
 TITLE = "Did the change matter?"
 # More rows than these say nothing on a page: the most telling ones are shown, `sdbench compare` has all.
-_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 30, 30
+_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 20, 30
 _NOTHING = "There is one run with samples on this page. Name two to compare them: sdbench report BASELINE CANDIDATE"
 _MARKS = {"slower": "▲", "more": "▲", "faster": "▼", "less": "▼", "same": "●", "inconclusive": "◆"}
 
@@ -31,6 +31,7 @@ def build(source: Source) -> Section:
     if not source.compared:
         return Section(name="compare", title=TITLE, paragraphs=(_NOTHING,))
     names = {number: machine.name for number, machine in runs}
+    labels = {point.planned.experiment_id: point.label for point in source.points}
     paragraphs: tuple[str, ...] = ()
     if len(runs) > RUNS_IN_ALL_PAIRS:
         paragraphs = (f"{len(runs)} runs: each is held against the first. Name fewer to see all pairs.",)
@@ -39,12 +40,16 @@ def build(source: Source) -> Section:
         title=TITLE,
         paragraphs=paragraphs,
         runs=tuple(RunName(number=number, name=f"{number}: {name}") for number, name in names.items()),
-        pairs=tuple(_pair(found, names) for found in source.compared),
+        pairs=tuple(_pair(found, names, labels) for found in source.compared),
     )
 
 
-def _pair(found: Compared, names: dict[int, str]) -> PairView:
+def _pair(found: Compared, names: dict[int, str], labels: dict[str, str]) -> PairView:
     comparison = found.comparison
+    # The page's labels tell apart what the plan's do not; two sides of a session have a label of their own.
+    named = [item.model_copy(update={"label": labels[item.experiment_id]}) for item in comparison.experiments]
+    if not comparison.treatments:
+        comparison = comparison.model_copy(update={"experiments": tuple(named)})
     ranked = sorted(comparison.experiments, key=_weight)
     drawn = [item for item in ranked if item.judgements[0].ratio is not None]
     return PairView(

@@ -35,6 +35,8 @@ def build(source: Source) -> Section:
     ]
     if not trends:
         return Section(name="trend", title=TITLE, paragraphs=(_NONE_HERE,))
+    labels = {point.planned.experiment_id: point.label for point in source.points}
+    trends = [_relabel(trend, labels) for trend in trends]
     return Section(
         name="trend",
         title=TITLE,
@@ -42,6 +44,12 @@ def build(source: Source) -> Section:
         charts=tuple(chart for trend in trends if (chart := _chart(trend)) is not None),
         tables=tuple(_table(trend) for trend in trends),
     )
+
+
+def _relabel(trend: Trend, labels: dict[str, str]) -> Trend:
+    """The trend with the page's labels, which tell apart what the plan's do not."""
+    named = tuple(item.model_copy(update={"label": labels[item.experiment_id]}) for item in trend.experiments)
+    return trend.model_copy(update={"experiments": named})
 
 
 def _companions(trend: Trend) -> Iterator[str]:

@@ -1,0 +1,44 @@
+"""What leaves the page: figures as files, and the answers as Markdown."""
+
+from pathlib import Path
+
+import pytest
+
+from sdbench.errors import EnvironmentProblem
+from sdbench.report.figures import write_figures
+from sdbench.report.markdown import format_markdown
+from sdbench.report.view import build_view
+from tests.compare.test_comparison import session_of
+from tests.records import make_manifest, make_record
+
+
+def test_every_chart_becomes_a_file_with_colours_of_its_own(tmp_path: Path) -> None:
+    sides = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
+    paths = write_figures(build_view(sides), tmp_path / "figures")
+    names = {path.name for path in paths}
+    assert {"compare-1.svg", "compare-1.png", "latency-1.svg"} <= names
+    for path in paths:
+        content = path.read_bytes()
+        assert b"var(--" not in content
+        assert content.startswith(b"<svg" if path.suffix == ".svg" else b"\x89PNG")
+
+
+def test_figures_that_cannot_be_written_are_a_problem_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(EnvironmentProblem, match="cannot write"):
+        write_figures(build_view((make_record(),)), tmp_path / "file" / "figures")
+
+
+def test_markdown_has_the_four_answers_and_the_verdicts() -> None:
+    sides = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
+    text = format_markdown(build_view(sides))
+    for question in ("Which machine?", "Did the change matter?", "Can I trust this?", "Can I repeat it?"):
+        assert f"**{question}**" in text
+    assert "| Experiment | What | Verdict |" in text
+    assert "slower" in text
+
+
+def test_nothing_of_a_record_is_markup_in_markdown() -> None:
+    record = make_record(manifest=make_manifest(title="<img src=x> [x](javascript:1) |\n# `a`"))
+    line = format_markdown(build_view((record,))).splitlines()[0]
+    assert line == r"# \<img src=x\> \[x\](javascript:1) \| \# \`a\`"
