@@ -69,6 +69,8 @@ def _parse_images(options: argparse.Namespace) -> tuple[str, str] | None:
         return None
     if [len(options.a), len(options.b)] != [1, 1] or not all(sides) or sides[0] == sides[1]:
         raise UserError("images are compared alone: write --a image=ONE --b image=OTHER, and what is common with --set")
+    if options.seed is not None:
+        raise UserError("--seed orders the turns of settings; images take theirs forth and back; leave it away")
     return sides[0][0], sides[1][0]
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdbench.errors import EnvironmentProblem
+from sdbench.report.chart_model import Chart
 from sdbench.report.charts import draw_chart
-from sdbench.report.model import Chart, CompareSection, ReportView
+from sdbench.report.model import CompareSection, ReportView
 from sdbench.report.theme import LIGHT
 from sdbench.store.files import write_whole
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sdbench.report.model import Chart, IntervalChart, LineChart, RatioChart, ResultsSection, Section, Table
+from sdbench.report.chart_model import Chart, IntervalChart, LineChart, RatioChart
+from sdbench.report.model import ResultsSection, Section, Table
 
 # A chart of more rows is no picture any more, and each row costs about 1 KB and 2 ms.
 CHART_ROWS = 30

@@ -156,6 +156,7 @@ experiments:
         (["--a", "batch=1"], "side a has 1 experiments and side b 2"),
         (["--a", "image=x"], "images are compared alone"),
         (["--a", "image=x", "--a", "batch=1", "--b", "image=y"], "images are compared alone"),
+        (["--a", "image=x", "--b", "image=y", "--seed", "1"], "leave it away"),
         (["--b", "env.1=x"], "write env.NAME=value"),
         (["--a", "nonsense=1"], "unknown key"),
     ]

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from sdbench.cli import main as main_module
 from sdbench.cli.main import COMMANDS, main
+from sdbench.cli.parser import EPILOG
 from sdbench.cli.schema import build_schema
 from sdbench.store.bundle import load_record
 
@@ -166,7 +167,7 @@ def test_closed_pipe_is_no_error() -> None:
 
 @pytest.mark.parametrize("name", [name for name in dir(main_module) if name.startswith("EXIT_")])
 def test_exit_codes_are_documented_in_help(name: str) -> None:
-    assert f"  {getattr(main_module, name):<3}  " in main_module.EPILOG
+    assert f"  {getattr(main_module, name):<3}  " in EPILOG
 
 
 @pytest.fixture(scope="module")

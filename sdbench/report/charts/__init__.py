@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.report.model import Chart
+from sdbench.report.chart_model import Chart
 from sdbench.report.theme import css_variable
 
 CHARTS = {

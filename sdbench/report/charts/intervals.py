@@ -1,5 +1,6 @@
 """Points or bars with whiskers, one row per experiment and machine, labelled with their values."""
 
+from sdbench.report.chart_model import IntervalChart
 from sdbench.report.charts.encode import (
     POINT_SIZE_PX2,
     Altair,
@@ -11,7 +12,6 @@ from sdbench.report.charts.encode import (
     rows_drawing,
     rows_size,
 )
-from sdbench.report.model import IntervalChart
 from sdbench.report.theme import css_variable
 
 

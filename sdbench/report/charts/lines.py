@@ -1,5 +1,6 @@
 """Lines over a whole number, with whiskers."""
 
+from sdbench.report.chart_model import LineChart
 from sdbench.report.charts.encode import (
     PLOT_WIDTH_PX,
     POINT_SIZE_PX2,
@@ -10,7 +11,6 @@ from sdbench.report.charts.encode import (
     number_axis,
     number_scale,
 )
-from sdbench.report.model import LineChart
 
 HEIGHT_PX = 240
 

@@ -3,8 +3,8 @@
 from math import log10
 from typing import Any
 
+from sdbench.report.chart_model import DrawnVerdict, RatioChart
 from sdbench.report.charts.encode import POINT_SIZE_PX2, ROW_STEP_PX, Altair, Drawing
-from sdbench.report.model import DrawnVerdict, RatioChart
 from sdbench.report.theme import css_variable
 
 _WIDTH_PX = 420

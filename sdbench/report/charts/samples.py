@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from sdbench.report.chart_model import SampleChart, SampleMark
 from sdbench.report.charts.encode import PLOT_WIDTH_PX, Altair, Drawing, log_ticks, machine_colour
-from sdbench.report.model import SampleChart, SampleMark
 from sdbench.report.theme import css_variable
 
 ROW_STEP_PX = 30

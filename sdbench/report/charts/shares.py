@@ -1,7 +1,7 @@
 """Stacked bars of equal length: the parts of a whole."""
 
+from sdbench.report.chart_model import ShareChart
 from sdbench.report.charts.encode import Altair, Drawing, mark_variables, rows_drawing, rows_size
-from sdbench.report.model import ShareChart
 from sdbench.report.theme import css_variable
 
 

@@ -13,7 +13,8 @@ from sdbench.compare.wording import (
     headline,
     name_verdict,
 )
-from sdbench.report.model import Cell, CompareSection, PairView, RatioChart, RatioMark, RunName, Section, Table
+from sdbench.report.chart_model import RatioChart, RatioMark
+from sdbench.report.model import Cell, CompareSection, PairView, RunName, Section, Table
 from sdbench.report.pairs import RUNS_IN_ALL_PAIRS, comparable_runs
 from sdbench.report.points import Compared, Source
 from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, make_table

@@ -1,6 +1,7 @@
 """The latency of every measured experiment, with its interval."""
 
-from sdbench.report.model import IntervalChart, IntervalMark, Section
+from sdbench.report.chart_model import IntervalChart, IntervalMark
+from sdbench.report.model import Section
 from sdbench.report.points import Measured, Source, needs_log_scale
 from sdbench.report.text import format_count, format_estimate, format_percent
 from sdbench.stats.intervals import Estimate

@@ -1,6 +1,7 @@
 """The memory figure that speaks for the device, by its name."""
 
-from sdbench.report.model import IntervalChart, IntervalMark, Section
+from sdbench.report.chart_model import IntervalChart, IntervalMark
+from sdbench.report.model import Section
 from sdbench.report.points import Point, Source
 from sdbench.report.resources import MemoryUse, memory_title, memory_use
 from sdbench.report.text import fold_unknown, make_table, name_field, reading_cell

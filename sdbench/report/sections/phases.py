@@ -2,7 +2,8 @@
 
 from statistics import median
 
-from sdbench.report.model import Section, Share, ShareChart, Table
+from sdbench.report.chart_model import Share, ShareChart
+from sdbench.report.model import Section, Table
 from sdbench.report.phases import PHASE_TITLES, PhaseTimes, phases_of
 from sdbench.report.points import Measured, Source
 from sdbench.report.text import format_number, format_percent, make_table

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from sdbench.report.chart_model import LineChart, LinePoint
 from sdbench.report.embed import read_data_uri
-from sdbench.report.model import Cell, LineChart, LinePoint, Picture, PictureGroup, PrecisionSection, Table
+from sdbench.report.model import Cell, Picture, PictureGroup, PrecisionSection, Table
 from sdbench.report.points import Point, Source, needs_log_scale
 from sdbench.report.text import NONE, UNKNOWN, format_number, format_reading, make_table
 from sdbench.schema.base import Known, Reading

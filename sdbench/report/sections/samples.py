@@ -2,7 +2,8 @@
 
 from statistics import median
 
-from sdbench.report.model import SampleChart, SampleKind, SampleMark, Section
+from sdbench.report.chart_model import SampleChart, SampleKind, SampleMark
+from sdbench.report.model import Section
 from sdbench.report.points import Point, Source, needs_log_scale
 from sdbench.report.text import format_count
 from sdbench.schema.outcome import was_throttled

@@ -1,6 +1,7 @@
 """Images per minute over the batch size."""
 
-from sdbench.report.model import LineChart, LinePoint, Section
+from sdbench.report.chart_model import LineChart, LinePoint
+from sdbench.report.model import Section
 from sdbench.report.points import Measured, Source, needs_log_scale
 from sdbench.report.text import format_number
 from sdbench.schema.experiment import at_batch

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from sdbench.compare.trends import ExperimentTrend, Trend, count_versions, find_trend
 from sdbench.compare.verdicts import MARGIN
 from sdbench.compare.wording import explain, format_change, format_interval, name_verdict
-from sdbench.report.model import Cell, LineChart, LinePoint, Section, Table
+from sdbench.report.chart_model import LineChart, LinePoint
+from sdbench.report.model import Cell, Section, Table
 from sdbench.report.points import Source
 from sdbench.report.text import NONE, TONES, cell, format_count, make_table
 from sdbench.schema.record import Record

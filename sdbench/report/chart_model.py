@@ -1,0 +1,129 @@
+"""The typed charts: what is drawn, already worded, rounded and in order; how is said in ``charts``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat
+
+from sdbench.schema.base import Count, Model, PositiveInt
+
+SampleKind = Literal["steady", "warm-up", "throttled"]
+DrawnVerdict = Literal["slower", "faster", "same", "inconclusive"]
+
+
+class IntervalMark(Model):
+    """A value and its interval, in the unit of the chart; no interval with one launch only."""
+
+    label: str
+    machine: str
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    text: str
+
+
+class IntervalChart(Model):
+    """Horizontal points (or bars from zero) with whiskers, one row per experiment."""
+
+    kind: Literal["points", "bars"]
+    alt: str
+    caption: str
+    axis: str
+    log_scale: bool
+    machines: tuple[str, ...]
+    marks: tuple[IntervalMark, ...]
+
+
+class LinePoint(Model):
+    """A point of a line: a whole number such as the batch size, a value and its interval."""
+
+    line: str
+    x: PositiveInt
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+
+
+class LineChart(Model):
+    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``.
+
+    With ``x_names`` the numbers, from 1, stand for these. Not ``from_zero``, the axis has room for what differs only.
+    """
+
+    kind: Literal["lines"] = "lines"
+    alt: str
+    caption: str
+    x_axis: str
+    doubling: bool
+    axis: str
+    log_scale: bool
+    from_zero: bool = True
+    x_names: tuple[str, ...] = ()
+    points: tuple[LinePoint, ...]
+
+
+class Share(Model):
+    """A part (ratio, 0 to 1) of the row's whole."""
+
+    label: str
+    machine: str
+    part: str
+    ratio: FiniteFloat
+    whole: str
+
+
+class ShareChart(Model):
+    """Stacked horizontal bars of equal length."""
+
+    kind: Literal["shares"] = "shares"
+    alt: str
+    caption: str
+    machines: tuple[str, ...]
+    parts: tuple[str, ...]
+    shares: tuple[Share, ...]
+
+
+class SampleMark(Model):
+    """One raw sample as a ratio to its row's median."""
+
+    label: str
+    machine: str
+    launch: Count
+    ratio: FiniteFloat
+    kind: SampleKind
+
+
+class SampleChart(Model):
+    """Every raw sample."""
+
+    kind: Literal["samples"] = "samples"
+    alt: str
+    caption: str
+    axis: str
+    log_scale: bool
+    machines: tuple[str, ...]
+    marks: tuple[SampleMark, ...]
+
+
+class RatioMark(Model):
+    """A ratio candidate / baseline with its interval, and the verdict on it."""
+
+    label: str
+    ratio: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    verdict: DrawnVerdict
+    text: str
+
+
+class RatioChart(Model):
+    """Ratios around 1 with the margin as a band, a row per experiment; shape, colour and word tell the verdicts."""
+
+    kind: Literal["ratios"] = "ratios"
+    alt: str
+    caption: str
+    axis: str
+    margin: FiniteFloat
+    marks: tuple[RatioMark, ...]
+
+
+Chart = Annotated[IntervalChart | LineChart | ShareChart | SampleChart | RatioChart, Field(discriminator="kind")]
