@@ -39,7 +39,7 @@ wheels: dev-environment ## gather the locked packages in requirements/wheels: im
 	@requirements/gather_wheels.sh $(WHEELS)
 
 resolve-cuda: dev-environment ## see whether every package of the CUDA lock can be had, without fetching any
-	@$(VENV_BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --python $(VENV_BIN)/python \
+	@$(VENV_BIN)/uv pip install --system-certs --quiet --dry-run --no-deps --require-hashes --python $(VENV_BIN)/python \
 		--python-platform x86_64-manylinux_2_28 --target build/cuda -r requirements/cuda.txt
 
 sbom: dev-environment ## write CycloneDX software bills of materials of both images to build/

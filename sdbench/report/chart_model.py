@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
+from sdbench.report.safe_text import Text
 from sdbench.schema.base import Count, Model, PositiveInt
 
 SampleKind = Literal["steady", "warm-up", "throttled"]
@@ -13,30 +14,30 @@ DrawnVerdict = Literal["slower", "faster", "same", "inconclusive"]
 class IntervalMark(Model):
     """A value and its interval, in the unit of the chart; no interval with one launch only."""
 
-    label: str
-    machine: str
+    label: Text
+    machine: Text
     value: FiniteFloat
     low: FiniteFloat | None
     high: FiniteFloat | None
-    text: str
+    text: Text
 
 
 class IntervalChart(Model):
     """Horizontal points (or bars from zero) with whiskers, one row per experiment."""
 
     kind: Literal["points", "bars"]
-    alt: str
-    caption: str
-    axis: str
+    alt: Text
+    caption: Text
+    axis: Text
     log_scale: bool
-    machines: tuple[str, ...]
+    machines: tuple[Text, ...]
     marks: tuple[IntervalMark, ...]
 
 
 class LinePoint(Model):
     """A point of a line: a whole number such as the batch size, a value and its interval."""
 
-    line: str
+    line: Text
     x: PositiveInt
     value: FiniteFloat
     low: FiniteFloat | None
@@ -50,43 +51,43 @@ class LineChart(Model):
     """
 
     kind: Literal["lines"] = "lines"
-    alt: str
-    caption: str
-    x_axis: str
+    alt: Text
+    caption: Text
+    x_axis: Text
     doubling: bool
-    axis: str
+    axis: Text
     log_scale: bool
     from_zero: bool = True
-    x_names: tuple[str, ...] = ()
+    x_names: tuple[Text, ...] = ()
     points: tuple[LinePoint, ...]
 
 
 class Share(Model):
     """A part (ratio, 0 to 1) of the row's whole."""
 
-    label: str
-    machine: str
-    part: str
+    label: Text
+    machine: Text
+    part: Text
     ratio: FiniteFloat
-    whole: str
+    whole: Text
 
 
 class ShareChart(Model):
     """Stacked horizontal bars of equal length."""
 
     kind: Literal["shares"] = "shares"
-    alt: str
-    caption: str
-    machines: tuple[str, ...]
-    parts: tuple[str, ...]
+    alt: Text
+    caption: Text
+    machines: tuple[Text, ...]
+    parts: tuple[Text, ...]
     shares: tuple[Share, ...]
 
 
 class SampleMark(Model):
     """One raw sample as a ratio to its row's median."""
 
-    label: str
-    machine: str
+    label: Text
+    machine: Text
     launch: Count
     ratio: FiniteFloat
     kind: SampleKind
@@ -96,32 +97,32 @@ class SampleChart(Model):
     """Every raw sample."""
 
     kind: Literal["samples"] = "samples"
-    alt: str
-    caption: str
-    axis: str
+    alt: Text
+    caption: Text
+    axis: Text
     log_scale: bool
-    machines: tuple[str, ...]
+    machines: tuple[Text, ...]
     marks: tuple[SampleMark, ...]
 
 
 class RatioMark(Model):
     """A ratio candidate / baseline with its interval, and the verdict on it."""
 
-    label: str
+    label: Text
     ratio: FiniteFloat
     low: FiniteFloat | None
     high: FiniteFloat | None
     verdict: DrawnVerdict
-    text: str
+    text: Text
 
 
 class RatioChart(Model):
     """Ratios around 1 with the margin as a band, a row per experiment; shape, colour and word tell the verdicts."""
 
     kind: Literal["ratios"] = "ratios"
-    alt: str
-    caption: str
-    axis: str
+    alt: Text
+    caption: Text
+    axis: Text
     margin: FiniteFloat
     marks: tuple[RatioMark, ...]
 

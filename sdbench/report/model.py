@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import FiniteFloat, SerializeAsAny
 
 from sdbench.report.chart_model import Chart, RatioChart
+from sdbench.report.safe_text import Text
 from sdbench.schema.base import Count, Model, PositiveInt, Sha256
 
 Tone = Literal["plain", "good", "bad", "muted"]
@@ -13,7 +14,7 @@ Tone = Literal["plain", "good", "bad", "muted"]
 class Cell(Model):
     """One cell of a table; ``sort`` is the number that its text stands for, in the column's base unit."""
 
-    text: str
+    text: Text
     tone: Tone = "plain"
     sort: FiniteFloat | None = None
 
@@ -21,26 +22,26 @@ class Cell(Model):
 class Column(Model):
     """A column of a table; numbers are aligned to the right."""
 
-    title: str
+    title: Text
     numeric: bool = False
 
 
 class Table(Model):
     """A table. The first cell of each row names the row; the notes below it say what it leaves out."""
 
-    caption: str
+    caption: Text
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 class Section(Model):
     """A section of the page: paragraphs, charts, tables. Sections with more to say extend it."""
 
-    name: str
-    title: str
-    template: str = "section.html.j2"
-    paragraphs: tuple[str, ...] = ()
+    name: Text
+    title: Text
+    template: Text = "section.html.j2"
+    paragraphs: tuple[Text, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -53,34 +54,34 @@ class Section(Model):
 class Card(Model):
     """A question, its answer in a few words, what belongs to it, and the section with the evidence."""
 
-    question: str
-    answer: str
+    question: Text
+    answer: Text
     tone: Tone
-    lines: tuple[str, ...]
-    link_section: str
-    link_text: str
+    lines: tuple[Text, ...]
+    link_section: Text
+    link_text: Text
 
 
 class SummarySection(Section):
     """The answers."""
 
-    template: str = "summary.html.j2"
+    template: Text = "summary.html.j2"
     cards: tuple[Card, ...]
 
 
 class DataColumn(Model):
     """A column of data: its distinct values (text, tone, number or None), and per row which of them it has."""
 
-    title: str
+    title: Text
     numeric: bool
-    values: tuple[tuple[str, Tone, FiniteFloat | None], ...]
+    values: tuple[tuple[Text, Tone, FiniteFloat | None], ...]
     index: tuple[Count, ...]
 
 
 class ResultsSection(Section):
     """Every result: the first rows as a table, all of them as data that a script filters, sorts and saves."""
 
-    template: str = "results.html.j2"
+    template: Text = "results.html.j2"
     columns: tuple[DataColumn, ...]
 
 
@@ -88,7 +89,7 @@ class RunName(Model):
     """A run of this page by its number, from 1."""
 
     number: PositiveInt
-    name: str
+    name: Text
 
 
 class PairView(Model):
@@ -96,10 +97,10 @@ class PairView(Model):
 
     baseline: PositiveInt
     candidate: PositiveInt
-    title: str
+    title: Text
     tone: Tone
-    answer: str
-    paragraphs: tuple[str, ...]
+    answer: Text
+    paragraphs: tuple[Text, ...]
     chart: RatioChart | None
     verdicts: Table
     differences: Table | None
@@ -108,7 +109,7 @@ class PairView(Model):
 class CompareSection(Section):
     """Every pair of runs; the first is shown, the others behind folds, or one at a time where scripts run."""
 
-    template: str = "compare.html.j2"
+    template: Text = "compare.html.j2"
     runs: tuple[RunName, ...]
     pairs: tuple[PairView, ...]
 
@@ -116,22 +117,22 @@ class CompareSection(Section):
 class Detail(Model):
     """Text behind a fold."""
 
-    title: str
-    text: str
+    title: Text
+    text: Text
 
 
 class FoldedSection(Section):
     """A section with texts behind folds."""
 
-    template: str = "folded.html.j2"
+    template: Text = "folded.html.j2"
     details: tuple[Detail, ...]
 
 
 class Recipe(Model):
     """How to repeat one run."""
 
-    machine: str
-    command: str
+    machine: Text
+    command: Text
     facts: Table
     manifest: Detail
 
@@ -139,16 +140,16 @@ class Recipe(Model):
 class ReproduceSection(Section):
     """How to repeat it."""
 
-    template: str = "reproduce.html.j2"
+    template: Text = "reproduce.html.j2"
     recipes: tuple[Recipe, ...]
 
 
 class Picture(Model):
     """An embedded image."""
 
-    data_uri: str
-    alt: str
-    caption: str
+    data_uri: Text
+    alt: Text
+    caption: Text
     width: PositiveInt
     height: PositiveInt
 
@@ -156,7 +157,7 @@ class Picture(Model):
 class PictureGroup(Model):
     """Pictures that belong together, and one that moves."""
 
-    title: str
+    title: Text
     pictures: tuple[Picture, ...]
     animation: Picture | None
 
@@ -164,23 +165,23 @@ class PictureGroup(Model):
 class ImageSection(Section):
     """The pictures that were made."""
 
-    template: str = "images.html.j2"
+    template: Text = "images.html.j2"
     pictures: tuple[Picture, ...]
 
 
 class PrecisionSection(Section):
     """How far candidates are from a reference: pictures of the last step, and animations behind folds."""
 
-    template: str = "precision.html.j2"
+    template: Text = "precision.html.j2"
     groups: tuple[PictureGroup, ...]
 
 
 class ReportView(Model):
     """The whole page."""
 
-    title: str
-    subtitle: str
-    notice: str | None
+    title: Text
+    subtitle: Text
+    notice: Text | None
     sections: tuple[SerializeAsAny[Section], ...]
-    footer: str
+    footer: Text
     seals: tuple[Sha256, ...]
