@@ -1,19 +1,36 @@
 """What a page can hold: of long tables and charts the first rows, with words that say so. All results has every row."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from sdbench.report.chart_model import Chart, IntervalChart, LineChart, RatioChart
 from sdbench.report.model import ResultsSection, Section, Table
+from sdbench.report.points import Source
 
 # A chart of more rows is no picture any more, and each row costs about 1 KB and 2 ms.
 CHART_ROWS = 30
 CHART_LINES = 12
 ALT_CHARACTERS = 800
 # A row costs about 0.4 KB, and a page of 400 results has to stay below 300 KiB.
-TABLE_ROWS = 25
+TABLE_ROWS = 22
+
+# So many results are drawn at most; of sections that draw each of them, only these are built at all.
+RESULTS_DRAWN = 120
+DRAWN_ONE_BY_ONE = frozenset({"latency", "memory", "phases", "projection", "samples"})
 
 S = TypeVar("S", bound=Section)
+
+
+def limit_source(source: Source) -> Source:
+    """Return the first results of a page, for sections that draw each of them."""
+    return source if len(source.points) <= RESULTS_DRAWN else replace(source, points=source.points[:RESULTS_DRAWN])
+
+
+def say_limit(section: S, source: Source) -> S:
+    """Return a section that was built from the first results only, with words that say so."""
+    text = f"Drawn from the first {RESULTS_DRAWN} of {len(source.points):,} results; All results has every one."
+    return section.model_copy(update={"paragraphs": (*section.paragraphs, text)})
 
 
 def limit_section(section: S) -> S:

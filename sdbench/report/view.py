@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from sdbench.errors import UserError
 from sdbench.report.costs import unpriced_names
-from sdbench.report.limits import limit_section
+from sdbench.report.limits import DRAWN_ONE_BY_ONE, limit_section, limit_source, say_limit
 from sdbench.report.model import ReportView, Section
 from sdbench.report.pairs import compare_runs
 from sdbench.report.points import Images, Source, Telemetry, make_source
@@ -50,10 +50,16 @@ def build_view(
         title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
         subtitle=_subtitle(source),
         notice=_notice(source),
-        sections=tuple(limit_section(_load(path).build(source)) for path in SECTIONS.values()),
+        sections=tuple(_build(name, path, source) for name, path in SECTIONS.items()),
         footer="This file has everything inside it, asks the network for nothing and works without JavaScript.",
         seals=tuple(record.seal for record in records),
     )
+
+
+def _build(name: str, path: str, source: Source) -> Section:
+    if name not in DRAWN_ONE_BY_ONE or (part := limit_source(source)) is source:
+        return limit_section(_load(path).build(source))
+    return say_limit(limit_section(_load(path).build(part)), source)
 
 
 def _load(path: str) -> SectionModule:
