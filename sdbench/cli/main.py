@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "fetch": "sdbench.cli.fetch",
     "launch": "sdbench.cli.launch",
     "report": "sdbench.cli.report",
+    "site": "sdbench.cli.site",
     "compare": "sdbench.cli.compare",
     "ab": "sdbench.cli.ab",
     "trend": "sdbench.cli.trend",

@@ -185,3 +185,21 @@ class ReportView(Model):
     sections: tuple[SerializeAsAny[Section], ...]
     footer: Text
     seals: tuple[Sha256, ...]
+
+
+class LinkedRow(Model):
+    """A row of a site's index; its first cell leads to ``link``, a page of the same site."""
+
+    link: Text
+    cells: tuple[Cell, ...]
+
+
+class SiteView(Model):
+    """The index of a site."""
+
+    title: Text
+    subtitle: Text
+    machine_columns: tuple[Text, ...]
+    machines: tuple[LinkedRow, ...]
+    run_columns: tuple[Text, ...]
+    runs: tuple[LinkedRow, ...]

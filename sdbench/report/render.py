@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sdbench.errors import EnvironmentProblem
 from sdbench.report.charts import draw_chart
 from sdbench.report.charts.compact import compact_svg
-from sdbench.report.model import Cell, Column, ReportView
+from sdbench.report.model import Cell, Column, ReportView, SiteView
 from sdbench.report.points import Images, Telemetry
 from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.theme import DARK, LIGHT, css_declarations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TEMPLATE_FOLDER = "templates"
 PAGE_TEMPLATE = "page.html.j2"
+SITE_TEMPLATE = "site.html.j2"
 STYLESHEET = "report.css"
 SCRIPT = "report.js"
 
@@ -73,6 +74,20 @@ def render_report(view: ReportView) -> str:
     markup = environment.filters["markup"]
     text: str = environment.get_template(PAGE_TEMPLATE).render(
         view=view, style=markup(style), script=markup(script), policy=_policy(style, script)
+    )
+    return text
+
+
+def render_site(view: SiteView) -> str:
+    """Return a site's index as HTML text; it has no script.
+
+    Raises:
+        EnvironmentProblem: the ``report`` extra is not installed.
+    """
+    environment = _make_environment()
+    style = make_stylesheet()
+    text: str = environment.get_template(SITE_TEMPLATE).render(
+        view=view, style=environment.filters["markup"](style), policy=_policy(style, "")
     )
     return text
 

@@ -1,0 +1,67 @@
+"""A site of many runs: pages that link to each other, a feed, and the same bytes twice."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from sdbench.errors import UserError
+from sdbench.report.site import run_page, write_site
+from sdbench.schema.record import Record
+from tests.compare.test_comparison import session_of
+from tests.report.test_report_page import Page
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+def two_runs(ratio: float) -> list[Record]:
+    runs = [session_of((1.0, ratio)[side], side) for side in (0, 1)]
+    return [
+        run.model_copy(update={"seal": str(number) * 64, "created_utc": f"2026-01-0{number}T00:00:00Z"})
+        for number, run in enumerate(runs, start=1)
+    ]
+
+
+def test_every_link_of_the_index_leads_to_a_page(tmp_path: Path) -> None:
+    index = write_site(two_runs(1.1), tmp_path)
+    page = Page(index.read_text(encoding="utf-8"))
+    links = [link["href"] for link in page.all("a")]
+    assert len(links) >= 4
+    for link in links:
+        assert (tmp_path / link).is_file(), link
+    assert not page.all("script")
+
+
+def test_regressions_are_in_the_feed_and_only_they(tmp_path: Path) -> None:
+    runs = two_runs(1.1)
+    write_site(runs, tmp_path / "slower")
+    feed = ET.fromstring((tmp_path / "slower" / "feed.xml").read_bytes())
+    (entry,) = feed.findall(f"{ATOM}entry")
+    assert "SLOWER" in str(entry.findtext(f"{ATOM}title"))
+    link = entry.find(f"{ATOM}link")
+    assert link is not None
+    assert link.get("href") == run_page(runs[1])
+    assert feed.findtext(f"{ATOM}updated") == "2026-01-02T00:00:00Z"
+    write_site(two_runs(1.0), tmp_path / "same")
+    assert ET.fromstring((tmp_path / "same" / "feed.xml").read_bytes()).findall(f"{ATOM}entry") == []
+
+
+def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    runs = two_runs(1.1)
+    for name, given in (("one", runs), ("two", runs[::-1])):
+        write_site(given, tmp_path / name)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) == 5
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_names_of_files_are_not_what_a_stranger_calls_a_run(tmp_path: Path) -> None:
+    hostile = [run.model_copy(update={"run_id": f"../../{run.run_id}"}) for run in two_runs(1.0)]
+    write_site(hostile, tmp_path / "site")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_site_needs_a_record(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least one record"):
+        write_site([], tmp_path)
