@@ -5,7 +5,7 @@ change points divide it into levels; then each level is held against the one bef
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -26,6 +26,7 @@ from sdbench.stats.moments import mean, variance
 from sdbench.stats.ratios import LogRatio
 
 VERSIONS_FOR_CHANGE_POINTS = 10
+_TO = " to "
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
 # What people call a field.
 _ALIASES = {
@@ -47,10 +48,11 @@ class VersionPoint(Model):
 
 
 class Step(Model):
-    """From one version, or level of versions, to the next."""
+    """From one version, or level of versions, to the next, which begins with ``first_version``."""
 
     before: str
     after: str
+    first_version: str
     judgement: Judgement
 
 
@@ -90,7 +92,7 @@ class _Level:
 
     @property
     def name(self) -> str:
-        return self.versions[0] if len(self.versions) == 1 else f"{self.versions[0]} to {self.versions[-1]}"
+        return self.versions[0] if len(self.versions) == 1 else f"{self.versions[0]}{_TO}{self.versions[-1]}"
 
 
 def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
@@ -127,6 +129,13 @@ def count_versions(records: Sequence[Record], by: str) -> int:
         return len(_sort_by_version(records, by)[1])
     except UserError:
         return 0
+
+
+def version_of(record: Record, by: str) -> str | None:
+    """Return a record's version of a fingerprint field; None where it is not known."""
+    leaves = flatten(record.fingerprint)
+    value = leaves.get(_field_meant(by, leaves))
+    return None if value is None or is_missing(value) else str(value)
 
 
 def _follow(
@@ -173,7 +182,10 @@ def _judge_all(found: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: 
     judgements = iter(judge_metric([item for _, weighed in found for _, _, item in weighed], margin))
     trends = []
     for trend, weighed in found:
-        steps = tuple(Step(before=a, after=b, judgement=next(judgements)) for a, b, _ in weighed)
+        steps = tuple(
+            Step(before=a, after=b, first_version=b.partition(_TO)[0], judgement=next(judgements))
+            for a, b, _ in weighed
+        )
         trends.append(ExperimentTrend.model_validate(trend.model_dump() | {"steps": steps}))
     return tuple(trends)
 
@@ -211,9 +223,7 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
     """The field that ``by`` means, and the records by its versions, the lowest first."""
     leaves = [flatten(record.fingerprint) for record in records]
     names = sorted({name for leaf in leaves for name in leaf})
-    field = _ALIASES.get(by.removeprefix("software."), by)
-    if field not in names and f"software.packages.{by}" in names:
-        field = f"software.packages.{by}"
+    field = _field_meant(by, names)
     if field not in names:
         close = get_close_matches(by, [*names, *_ALIASES], n=3, cutoff=0.4)
         raise UserError(
@@ -235,6 +245,11 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
         # Image ids and commits have no order of their own.
         order = sorted(sorted_records, key=lambda version: min(r.created_utc for r in sorted_records[version]))
     return field, {version: sorted_records[version] for version in order}
+
+
+def _field_meant(by: str, names: Collection[str]) -> str:
+    field = _ALIASES.get(by.removeprefix("software."), by)
+    return f"software.packages.{by}" if field not in names and f"software.packages.{by}" in names else field
 
 
 def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:

@@ -1,19 +1,21 @@
 """Many runs as a static site: an index, a page per run and per machine, and an Atom feed of regressions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from sdbench.compare.comparison import Comparison, compare_records
+from sdbench.compare.trends import Trend, count_versions, find_trend, version_of
 from sdbench.compare.verdicts import MARGIN
-from sdbench.compare.wording import headline
+from sdbench.compare.wording import format_change, format_interval, headline
 from sdbench.errors import UserError
 from sdbench.report.model import Cell, LinkedRow, SiteView
 from sdbench.report.points import Images, Telemetry, make_source
 from sdbench.report.render import render_report, render_site
 from sdbench.report.safe_text import clean
+from sdbench.report.sections.trend import FIELDS
 from sdbench.report.text import NONE, TONES, cell, format_count
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known
@@ -34,6 +36,16 @@ class Change:
     before: Record
     after: Record
     comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Something that became slower, and the first run that shows it."""
+
+    record: Record
+    what: str
+    title: str
+    summary: str
 
 
 def write_site(
@@ -61,10 +73,11 @@ def write_site(
     changes = [change for of_machine in machines.values() for change in _changes(of_machine)]
     for name, view in pages.items():
         write_whole(folder / name, render_report(view).encode())
-    write_whole(folder / "feed.xml", make_feed(changes))
+    regressions = [item for of_machine in machines.values() for item in find_regressions(of_machine)]
+    write_whole(folder / "feed.xml", make_feed(regressions))
     # Last, so that an index never names a page that is not there.
     index = folder / "index.html"
-    write_whole(index, render_site(_index(ordered, machines, changes)).encode())
+    write_whole(index, render_site(_index(ordered, machines, changes, len(regressions))).encode())
     return index
 
 
@@ -73,24 +86,60 @@ def run_page(record: Record) -> str:
     return f"runs/{record.seal[:_NAME_DIGITS]}.html"
 
 
-def make_feed(changes: Sequence[Change]) -> bytes:
-    """Return an Atom feed (RFC 4287) of the changes that made something slower, the latest first."""
+def find_regressions(of_machine: Sequence[Record]) -> list[Regression]:
+    """Return what became slower on one machine: from run to run, and over the versions of what people update."""
+    found = [
+        Regression(
+            change.after,
+            "run",
+            f"{change.after.device_name}: {headline(change.comparison)}",
+            f"What differs: {change.comparison.attribution}",
+        )
+        for change in _changes(of_machine)
+        if change.comparison.verdict == "slower"
+    ]
+    for field in FIELDS:
+        if count_versions(of_machine, field) > 1:
+            found += _slower_steps(find_trend(of_machine, field, MARGIN), field, of_machine)
+    return found
+
+
+def _slower_steps(trend: Trend, field: str, of_machine: Sequence[Record]) -> Iterator[Regression]:
+    """One regression per version from which on experiments are slower."""
+    steps: dict[str, list[str]] = {}
+    for experiment in trend.experiments:
+        for step in experiment.steps:
+            if step.judgement.verdict == "slower" and step.judgement.ratio is not None:
+                text = f"{experiment.label} {format_change(step.judgement.ratio)} [{format_interval(step.judgement)}]"
+                steps.setdefault(step.first_version, []).append(text)
+    for version, texts in steps.items():
+        first = next(record for record in of_machine if version_of(record, field) == version)
+        companions = f"; not only {trend.by} changed: {', '.join(trend.also)}" if trend.also else ""
+        yield Regression(
+            first,
+            field,
+            f"{trend.device_name}: {format_count(len(texts), 'experiment')} slower from {field} {version} on",
+            "; ".join(texts) + companions,
+        )
+
+
+def make_feed(regressions: Sequence[Regression]) -> bytes:
+    """Return an Atom feed (RFC 4287) of regressions, the latest first."""
     ET.register_namespace("", _ATOM)
     feed = ET.Element(f"{{{_ATOM}}}feed")
-    slower = [change for change in changes if change.comparison.verdict == "slower"]
-    slower.sort(key=lambda change: (change.after.created_utc, change.after.seal), reverse=True)
+    ordered = sorted(regressions, key=lambda item: (item.record.created_utc, item.record.seal, item.what), reverse=True)
     _add(feed, "id", "urn:sdbench:regressions")
     _add(feed, "title", "sdbench: regressions")
-    _add(feed, "updated", slower[0].after.created_utc if slower else _NO_TIME)
+    _add(feed, "updated", ordered[0].record.created_utc if ordered else _NO_TIME)
     author = ET.SubElement(feed, f"{{{_ATOM}}}author")
     _add(author, "name", "sdbench")
-    for change in slower:
+    for item in ordered:
         entry = ET.SubElement(feed, f"{{{_ATOM}}}entry")
-        _add(entry, "id", f"urn:sha256:{change.after.seal}")
-        _add(entry, "title", f"{change.after.device_name}: {headline(change.comparison)}")
-        _add(entry, "updated", change.after.created_utc)
-        _add(entry, "summary", f"What differs: {change.comparison.attribution}")
-        ET.SubElement(entry, f"{{{_ATOM}}}link", {"href": run_page(change.after)})
+        _add(entry, "id", f"urn:sdbench:{item.what}:sha256:{item.record.seal}")
+        _add(entry, "title", item.title)
+        _add(entry, "updated", item.record.created_utc)
+        _add(entry, "summary", item.summary)
+        ET.SubElement(entry, f"{{{_ATOM}}}link", {"href": run_page(item.record)})
     ET.indent(feed)
     content: bytes = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
@@ -147,11 +196,10 @@ def _index(ordered: Sequence[Record], machines: Mapping[str, Sequence[Record]], 
         )
         for key, of_machine in machines.items()
     )
-    slower = sum(change.comparison.verdict == "slower" for change in changes)
     return SiteView(
         title="sdbench results",
         subtitle=f"{format_count(len(ordered), 'run')} of {format_count(len(machines), 'machine')}; "
-        f"{format_count(slower, 'regression')} from one run to the next",
+        f"{format_count(regression_count, 'regression')}",
         machine_columns=("Machine", "Origin", "Runs", "Latest"),
         machines=rows,
         run_columns=("Run of", "Manifest", "Measured", "Driver", "Ended", "Against the run before"),

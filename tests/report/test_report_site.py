@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sdbench.errors import UserError
-from sdbench.report.site import run_page, write_site
+from sdbench.report.site import find_regressions, run_page, write_site
 from sdbench.schema.record import Record
-from tests.compare.test_comparison import session_of
+from tests.compare.test_comparison import run_of, session_of
 from tests.report.test_report_page import Page
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -44,6 +44,17 @@ def test_regressions_are_in_the_feed_and_only_they(tmp_path: Path) -> None:
     assert feed.findtext(f"{ATOM}updated") == "2026-01-02T00:00:00Z"
     write_site(two_runs(1.0), tmp_path / "same")
     assert ET.fromstring((tmp_path / "same" / "feed.xml").read_bytes()).findall(f"{ATOM}entry") == []
+
+
+def test_a_slower_driver_is_in_the_feed_though_single_runs_tell_nothing() -> None:
+    paces = (1.0, 1.003, 0.997, 1.002)
+    runs = [
+        run_of((1.0 if number < 6 else 1.08) * paces[number % 4], day=number + 1, driver=f"{500 + number}.1")
+        for number in range(12)
+    ]
+    (found,) = find_regressions(runs)
+    assert found.record is runs[6]
+    assert found.title.endswith("1 experiment slower from driver 506.1 on")
 
 
 def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
