@@ -167,7 +167,12 @@ def _changes(of_machine: Sequence[Record]) -> list[Change]:
     ]
 
 
-def _index(ordered: Sequence[Record], machines: Mapping[str, Sequence[Record]], changes: Sequence[Change]) -> SiteView:
+def _index(
+    ordered: Sequence[Record],
+    machines: Mapping[str, Sequence[Record]],
+    changes: Sequence[Change],
+    regression_count: int,
+) -> SiteView:
     names = dict(zip((record.seal for record in ordered), make_source(ordered, None, None).machine_names, strict=True))
     verdicts = {change.after.seal: change.comparison for change in changes}
     runs = tuple(
