@@ -30,7 +30,7 @@ class Doubt(Model):
 
 
 class ExperimentComparison(Model):
-    """One experiment on both sides: a judgement per metric, the doubts, and where the next minute is best spent."""
+    """One experiment on both sides: a judgement per metric, the doubts, and where inconclusive the best next minute."""
 
     experiment_id: str
     label: str
@@ -103,7 +103,8 @@ def compare_records(
     differences = find_differences(baseline[0].fingerprint, candidate[0].fingerprint)
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in differences)
     sessions = Sessions(others.values(), candidate, by_boot=by_boot)
-    by_metric = {metric: [weigh(pair, metric, sessions) for pair in pairs] for metric in METRICS}
+    weighed = [weigh(pair, METRICS, sessions) for pair in pairs]
+    by_metric = {metric: [found[place] for found in weighed] for place, metric in enumerate(METRICS)}
     judged = zip(*(judge_metric(found, margin) for found in by_metric.values()), strict=True)
     experiments = tuple(
         ExperimentComparison(
@@ -111,7 +112,7 @@ def compare_records(
             label=_label(pair),
             judgements=judgements,
             doubts=_doubts(pair),
-            advice=_advice(pair),
+            advice=_advice(pair) if judgements[0].verdict == "inconclusive" else "",
         )
         for pair, judgements in zip(pairs, judged, strict=True)
     )

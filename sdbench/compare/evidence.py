@@ -88,10 +88,16 @@ class Sessions:
         return (session_values(items, by_boot=self.by_boot) for items in sampled.values())
 
 
-def weigh(pair: Pair, metric: ComparedMetric, sessions: Sessions) -> Evidence:
-    """Return what a pair tells of a metric."""
-    if reasons := reasons_against(pair.baseline, pair.candidate):
-        return Evidence(metric, incomparable=reasons)
+def weigh(pair: Pair, metrics: Sequence[ComparedMetric], sessions: Sessions) -> tuple[Evidence, ...]:
+    """Return what a pair tells of each metric."""
+    reasons = reasons_against(pair.baseline, pair.candidate)
+    return tuple(
+        Evidence(metric, incomparable=reasons) if reasons else _weigh_metric(pair, metric, sessions)
+        for metric in metrics
+    )
+
+
+def _weigh_metric(pair: Pair, metric: ComparedMetric, sessions: Sessions) -> Evidence:
     first, second = (
         [item for item in (sample(*measured, _READERS[metric]) for measured in side) if item.values]
         for side in (pair.baseline, pair.candidate)

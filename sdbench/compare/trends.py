@@ -161,7 +161,7 @@ def _follow(
     )
     pairs = [(a, b, Pair(tuple(versions[a]), tuple(versions[b]))) for a, b in pairwise(values)]
     method = "each version against the one before"
-    weighed = [(a, b, weigh(pair, "latency_s", sessions)) for a, b, pair in pairs]
+    weighed = [(a, b, weigh(pair, ("latency_s",), sessions)[0]) for a, b, pair in pairs]
     # A step to other work, other weights say, is no step of one series.
     if len(values) >= VERSIONS_FOR_CHANGE_POINTS and not any(item.incomparable for _, _, item in weighed):
         method = "change points, each level against the one before"

@@ -19,6 +19,9 @@ TABLE_ROWS = 22
 RESULTS_DRAWN = 120
 DRAWN_ONE_BY_ONE = frozenset({"latency", "memory", "phases", "projection", "samples"})
 
+# More than these are a site, of a page for each.
+RUNS = 60
+
 S = TypeVar("S", bound=Section)
 
 

@@ -1,6 +1,7 @@
 """Records joined into points: one experiment on one machine, with its estimate recomputed from the raw samples."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -230,9 +231,9 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
     for record in records:
         for result in record.results:
             labels.setdefault(result.planned.experiment_id, result.planned.label)
-    written = list(labels.values())
+    written = Counter(labels.values())
     return {
-        experiment_id: label if written.count(label) == 1 else f"{label} ({experiment_id[:6]})"
+        experiment_id: label if written[label] == 1 else f"{label} ({experiment_id[:6]})"
         for experiment_id, label in labels.items()
     }
 

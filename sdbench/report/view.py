@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from sdbench.errors import UserError
 from sdbench.report.costs import unpriced_names
-from sdbench.report.limits import DRAWN_ONE_BY_ONE, limit_section, limit_source, say_limit
+from sdbench.report.limits import DRAWN_ONE_BY_ONE, RUNS, limit_section, limit_source, say_limit
 from sdbench.report.model import ReportView, Section
 from sdbench.report.pairs import compare_runs
 from sdbench.report.points import Images, Source, Telemetry, make_source
@@ -16,6 +16,7 @@ from sdbench.report.sections import SECTIONS
 from sdbench.report.text import format_count
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
+from sdbench.store.collector import pause_collector
 
 
 class SectionModule(Protocol):
@@ -40,9 +41,16 @@ def build_view(
         prices: what the machines cost.
 
     Raises:
-        UserError: there is no record, the same one twice, or the prices' names fit no machine.
+        UserError: there is no record, too many, the same one twice, or the prices' names fit no machine.
     """
     _refuse_unusable(records)
+    with pause_collector():
+        return _build_view(records, telemetry, images, prices)
+
+
+def _build_view(
+    records: Sequence[Record], telemetry: Telemetry | None, images: Images | None, prices: Prices
+) -> ReportView:
     source = make_source(records, telemetry, images, prices)
     _refuse_prices_of_others(source)
     source = replace(source, compared=compare_runs(source))
@@ -69,6 +77,11 @@ def _load(path: str) -> SectionModule:
 def _refuse_unusable(records: Sequence[Record]) -> None:
     if not records:
         raise UserError("a report needs at least one record; name a run's folder")
+    if len(records) > RUNS:
+        raise UserError(
+            f"{len(records)} runs are too many for one page, which holds {RUNS}; name fewer, "
+            "or make a page for each: sdbench site"
+        )
     seals = [record.seal for record in records]
     for record in records:
         if seals.count(record.seal) > 1:

@@ -15,7 +15,7 @@ from sdbench.compare.wording import (
 )
 from sdbench.report.chart_model import RatioChart, RatioMark
 from sdbench.report.model import Cell, CompareSection, PairView, RunName, Section, Table
-from sdbench.report.pairs import RUNS_IN_ALL_PAIRS, comparable_runs
+from sdbench.report.pairs import PAIRS, RUNS_IN_ALL_PAIRS, comparable_runs
 from sdbench.report.points import Compared, Source
 from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, make_table
 
@@ -35,7 +35,8 @@ def build(source: Source) -> Section:
     labels = {point.planned.experiment_id: point.label for point in source.points}
     paragraphs: tuple[str, ...] = ()
     if len(runs) > RUNS_IN_ALL_PAIRS:
-        paragraphs = (f"{len(runs)} runs: each is held against the first. Name fewer to see all pairs.",)
+        which = "each" if len(runs) <= PAIRS + 1 else f"each of the next {PAIRS}"
+        paragraphs = (f"{len(runs)} runs: {which} is held against the first. Name fewer to see all pairs.",)
     return CompareSection(
         name="compare",
         title=TITLE,

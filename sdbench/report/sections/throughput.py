@@ -2,7 +2,7 @@
 
 from sdbench.report.chart_model import LineChart, LinePoint
 from sdbench.report.model import Section
-from sdbench.report.points import Measured, Source, needs_log_scale
+from sdbench.report.points import Measured, Point, Source, needs_log_scale
 from sdbench.report.text import format_number
 from sdbench.schema.experiment import at_batch
 
@@ -35,13 +35,20 @@ def _lines(source: Source) -> dict[str, list[Measured]]:
     families: dict[tuple[str, str], list[Measured]] = {}
     for measured in source.measured:
         point = measured.point
-        alone = at_batch(point.experiment, 1)
-        families.setdefault((alone.experiment_id, point.machine.name), []).append(measured)
+        families.setdefault((_id_of_one(point), point.machine.name), []).append(measured)
     return {
         _line_name(source, members[0]): sorted(members, key=lambda m: m.point.batch)
         for members in families.values()
         if len(members) > 1
     }
+
+
+def _id_of_one(point: Point) -> str:
+    """The id of the same experiment with one image a call."""
+    experiment = point.experiment
+    if experiment.batch == 1 and experiment.workload == "latency":
+        return point.planned.experiment_id
+    return at_batch(experiment, 1).experiment_id
 
 
 def _line_name(source: Source, measured: Measured) -> str:
