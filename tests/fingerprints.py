@@ -137,6 +137,7 @@ def make_state(**changes: Any) -> State:
     return State(**{**given, **changes})
 
 
-def make_fingerprint(device: str = "cpu") -> Fingerprint:
+def make_fingerprint(device: str = "cpu", hardware: Hardware | None = None) -> Fingerprint:
     """Return the sealed fingerprint of the invented machine, with a GPU when ``device`` is CUDA."""
-    return seal_fingerprint(make_hardware(device), make_configuration(device), make_software(device), make_state())
+    hardware = hardware or make_hardware(device)
+    return seal_fingerprint(hardware, make_configuration(device), make_software(device), make_state())

@@ -30,7 +30,8 @@ from sdbench.schema.outcome import (
     TimedOut,
     WorkerEnvironment,
 )
-from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result, compute_seal
+from sdbench.schema.record import PlannedExperiment, Record, Request, Result, compute_seal
+from sdbench.schema.versions import RECORD_SCHEMA
 from tests.fingerprints import make_fingerprint
 
 NO_CUDA = "no CUDA device on this machine"
@@ -309,6 +310,8 @@ def make_record(**changes: Any) -> Record:
         "wall_s": Known(value=252.0),
         "request": make_request(),
         "session": None,
+        "device_group": None,
+        "exported": None,
         "manifest": make_manifest(),
         "device": device,
         "fingerprint": make_fingerprint(device),

@@ -55,7 +55,9 @@ def choose_device(
     """
     match = _REQUEST.fullmatch(request.strip().lower())
     if match is None:
-        raise UserError(f"unknown device {request!r}; write auto, cpu, cuda or cuda:N, for example cuda:0")
+        raise UserError(
+            f"unknown device {request!r}; write auto, cpu, cuda or cuda:N, for example cuda:0; run takes cuda:all too"
+        )
     if match.group() == "cpu":
         return _cpu(root)
     environ = os.environ if environ is None else environ
@@ -67,6 +69,21 @@ def choose_device(
         if match.group() == "auto":
             return _cpu(root)
         raise EnvironmentProblem(f"device {request!r} is not to be had: {problem}") from None
+
+
+def list_cuda_devices() -> tuple[str, ...]:
+    """Return what torch calls each visible GPU: ``cuda:0``, ``cuda:1``, ...
+
+    Raises:
+        EnvironmentProblem: CUDA is not to be had on this machine.
+    """
+    first = choose_device("cuda:0")
+    nvml = open_nvml()
+    count = Unknown(reason=nvml.reason) if isinstance(nvml, Unknown) else nvml.device_count()
+    if isinstance(nvml, Unknown) or isinstance(count, Unknown):
+        return (first.torch_name,)
+    visible = _visible_indices(nvml, count.value, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(f"cuda:{index}" for index in range(len(visible)))
 
 
 def _cpu(root: Path) -> Device:

@@ -57,10 +57,16 @@ _ANY_HOME = re.compile(r"/(?:home|Users)/[^/\s:'\",;)\]]+")
 class Redactor:
     """Takes out of free text what names this machine, its user or a secret."""
 
-    def __init__(self, root: Path = ROOT, environ: Mapping[str, str] | None = None) -> None:
-        """Collect what must not be written, from the environment, the user database and the kernel."""
+    def __init__(
+        self, root: Path = ROOT, environ: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
+        """Collect what must not be written, from the environment, the user database and the kernel.
+
+        ``more`` maps further texts to what stands for them.
+        """
         environ = os.environ if environ is None else environ
-        literals = dict.fromkeys(_find_homes(environ), "~") | dict.fromkeys(_find_serials(root), "(serial)")
+        literals = dict(more or {}) | dict.fromkeys(_find_homes(environ), "~")
+        literals |= dict.fromkeys(_find_serials(root), "(serial)")
         literals |= dict.fromkeys(_find_secrets(environ), "(secret)")
         # A home of "/ann" must not eat the start of "/annex"; secrets and serial numbers hide anywhere.
         self._literals = [
@@ -72,6 +78,12 @@ class Redactor:
             (re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", re.IGNORECASE), label)
             for word, label in sorted(words.items(), key=lambda item: -len(item[0]))
         ]
+
+    @classmethod
+    def of_everything(cls, environ: Mapping[str, str], root: Path = ROOT) -> "Redactor":
+        """Return one that takes out the value of every variable too, for texts that leave the machine."""
+        values = (value for value in environ.values() if len(value) >= _MIN_SECRET_LENGTH)
+        return cls(root, environ, dict.fromkeys(values, "(variable)"))
 
     def redact(self, text: str) -> str:
         """Return ``text`` without home paths, names, tokens, serial numbers, MAC addresses and GPU UUIDs."""

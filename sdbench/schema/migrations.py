@@ -6,7 +6,7 @@ from typing import Any
 
 from sdbench.errors import RecordError
 from sdbench.schema.base import sha256_of
-from sdbench.schema.record import RECORD_SCHEMA
+from sdbench.schema.versions import RECORD_SCHEMA
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -95,6 +95,11 @@ def _to_v5(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"schema": "sdbench/record/v5", "session": session}
 
 
+def _to_v6(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 knows what was withheld when a record left its machine, and devices measured together."""
+    return record | {"schema": "sdbench/record/v6", "device_group": None, "exported": None}
+
+
 def _reason(record: dict[str, Any], version: int) -> str:
     return (
         "not recorded by the source" if record["origin"] == "imported" else f"not read before record version {version}"
@@ -102,7 +107,7 @@ def _reason(record: dict[str, Any], version: int) -> str:
 
 
 # A step is added here with a golden file in tests/golden.
-RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3, 3: _to_v4, 4: _to_v5}
+RECORD_MIGRATIONS: dict[int, Migration] = {1: _to_v2, 2: _to_v3, 3: _to_v4, 4: _to_v5, 5: _to_v6}
 
 _SCHEMA = re.compile(r"sdbench/record/v([1-9][0-9]{0,5})")
 CURRENT_VERSION = int(RECORD_SCHEMA.rpartition("v")[2])

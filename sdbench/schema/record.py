@@ -10,8 +10,6 @@ from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
 from sdbench.schema.outcome import Notice, Outcome, TrustCheck, launches_of
 
-RECORD_SCHEMA = "sdbench/record/v5"
-
 
 class Request(Model):
     """What the user asked for beside the manifest: enough to ask the same again."""
@@ -55,6 +53,27 @@ class Session(Model):
     settings: Reading[tuple[str, ...]]
 
 
+class DeviceGroup(Model):
+    """The devices of one host that were measured for one question: each alone, or all at once.
+
+    Records of one ``group_id`` belong together; where ``at_once`` is set, the others ran beside this one.
+    """
+
+    group_id: str
+    devices: tuple[str, ...]
+    at_once: bool
+
+
+class Exported(Model):
+    """How a record that left its machine differs from the one that was made there.
+
+    ``source_seal`` is the seal of that one; ``withheld`` names, as ``Model.field``, what did not leave or was redacted.
+    """
+
+    source_seal: Sha256
+    withheld: tuple[str, ...]
+
+
 class BundledFile(Model):
     """A file of the bundle beside the record, by its path within the folder."""
 
@@ -67,10 +86,11 @@ class Record(Model):
     """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest.
 
     An imported record holds what somebody else published: its outcomes are ``Published``, and what the source did not
-    record is unknown. A virtual one was made by the virtual backend: its figures are of no machine.
+    record is unknown. A virtual one was made by the virtual backend: its figures are of no machine. ``exported`` is
+    None on the machine that measured.
     """
 
-    schema_: Literal["sdbench/record/v5"] = Field(alias="schema")
+    schema_: Literal["sdbench/record/v6"] = Field(alias="schema")
     origin: Literal["measured", "imported", "virtual"]
     run_id: str
     created_utc: str
@@ -79,6 +99,8 @@ class Record(Model):
     wall_s: Reading[float]
     request: Request
     session: Session | None
+    device_group: DeviceGroup | None
+    exported: Exported | None
     manifest: Manifest
     device: str
     fingerprint: Fingerprint
