@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdbench.cli.answers import print_answers
 from sdbench.cli.runs import named_runs, refuse_to_replace
+from sdbench.errors import UserError
 from sdbench.report.figures import write_figures
 from sdbench.report.markdown import format_markdown
 from sdbench.report.model import ReportView
@@ -14,14 +16,23 @@ from sdbench.report.render import write_view
 from sdbench.report.view import build_view
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_images, load_record, load_telemetry, record_path, verify_files
+from sdbench.store.files import write_whole
+
+_DEFAULT_OUT = Path("report.html")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Write the report, print its path and return 0."""
-    refuse_to_replace(options.out, (".html", ".htm"))
+    out = options.out or _DEFAULT_OUT
+    if options.format == "html":
+        refuse_to_replace(out, (".html", ".htm"))
+    elif options.out is not None:
+        if options.format == "text":
+            raise UserError("--format text prints on the terminal and takes no --out; use --format markdown")
+        refuse_to_replace(out, (".md",))
     prices = make_prices(options.price, options.prices)
     runs = []
-    for run in named_runs(options.runs):
+    for run in named_runs(options.runs, options.results):
         record = load_record(run)
         folder = record_path(run).parent
         verify_files(folder, record)
@@ -29,12 +40,17 @@ def execute(options: argparse.Namespace) -> int:
     view = view_of(runs, prices)
     if options.figures is not None:
         for path in write_figures(view, options.figures):
-            # Markdown has standard output for itself.
-            print(path, file=sys.stderr if options.format == "markdown" else sys.stdout)
-    if options.format == "markdown":
+            # The answers have standard output for themselves.
+            print(path, file=sys.stdout if options.format == "html" else sys.stderr)
+    if options.format == "markdown" and options.out is not None:
+        write_whole(out, format_markdown(view).encode())
+        print(out)
+    elif options.format == "markdown":
         print(format_markdown(view), end="")
+    elif options.format == "text":
+        print_answers(view)
     else:
-        print(write_view(view, options.out))
+        print(write_view(view, out))
     return 0
 
 

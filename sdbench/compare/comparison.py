@@ -10,7 +10,7 @@ from sdbench.compare.differences import Difference, attribute, count_unknown_on_
 from sdbench.compare.evidence import Pair, Sessions, weigh
 from sdbench.compare.judging import judge_metric, judge_suite
 from sdbench.compare.trust import doubts, trust_of
-from sdbench.compare.units import share_session, treatment_of
+from sdbench.compare.units import share_devices, share_session, treatment_of
 from sdbench.compare.verdicts import ALPHA, ComparedMetric, Judgement, Verdict, worst
 from sdbench.schema.base import Model
 from sdbench.schema.outcome import Succeeded, TrustCheck, counted_launches
@@ -172,7 +172,7 @@ def _was_skipped(pair: Pair) -> bool:
 
 def _treatments(baseline: Record, candidate: Record) -> tuple[str, ...]:
     """What each side of a session set: ``baseline: threads=1``."""
-    if not share_session(baseline, candidate):
+    if not share_session(baseline, candidate) and not share_devices(baseline, candidate):
         return ()
     named = (("baseline", baseline), ("candidate", candidate))
     return tuple(f"{name}: {treatment_of(record) or 'nothing'}" for name, record in named)

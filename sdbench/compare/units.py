@@ -165,12 +165,20 @@ def learn_session_variance(groups: Iterable[Iterable[Sequence[float]]]) -> Sessi
 
 
 def treatment_of(record: Record) -> str:
-    """Return what a side of ``ab`` set: such sides are repetitions of their like only."""
+    """Return what a side of ``ab`` set, or which devices ran beside: such sides are repetitions of their like only."""
+    if record.device_group is not None and record.device_group.at_once:
+        return f"beside {', '.join(name for name in record.device_group.devices if name != record.device)}"
     if record.session is None:
         return ""
     settings = record.session.settings
     # What is not known is like nothing else.
     return " ".join(settings.value) if isinstance(settings, Known) else f"not known ({record.run_id})"
+
+
+def share_devices(first: Record, second: Record) -> bool:
+    """Return whether two records are of one device, alone and beside others, of one ``--device cuda:all``."""
+    groups = first.device_group, second.device_group
+    return groups[0] is not None and groups[1] is not None and groups[0].group_id == groups[1].group_id
 
 
 def group_repeated(records: Sequence[Record]) -> Mapping[tuple[str, ...], tuple[Record, ...]]:

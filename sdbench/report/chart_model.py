@@ -20,10 +20,11 @@ class IntervalMark(Model):
     low: FiniteFloat | None
     high: FiniteFloat | None
     text: Text
+    limit: FiniteFloat | None = None
 
 
 class IntervalChart(Model):
-    """Horizontal points (or bars from zero) with whiskers, one row per experiment."""
+    """Horizontal points (or bars from zero) with whiskers, one row per experiment; ``limit`` is how far it could go."""
 
     kind: Literal["points", "bars"]
     alt: Text
@@ -44,8 +45,16 @@ class LinePoint(Model):
     high: FiniteFloat | None
 
 
+class LineStop(Model):
+    """Where a line ends although more was asked for, at the height of its last point."""
+
+    line: Text
+    x: PositiveInt
+    value: FiniteFloat
+
+
 class LineChart(Model):
-    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``.
+    """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``; intervals as bands.
 
     With ``x_names`` the numbers, from 1, stand for these. Not ``from_zero``, the axis has room for what differs only.
     """
@@ -60,6 +69,7 @@ class LineChart(Model):
     from_zero: bool = True
     x_names: tuple[Text, ...] = ()
     points: tuple[LinePoint, ...]
+    stops: tuple[LineStop, ...] = ()
 
 
 class Share(Model):
@@ -105,6 +115,28 @@ class SampleChart(Model):
     marks: tuple[SampleMark, ...]
 
 
+class TracePoint(Model):
+    """What a series was over a stretch of time: its median, lowest and highest reading."""
+
+    series: Text
+    machine: Text
+    launch: Count
+    minute: FiniteFloat
+    value: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+
+
+class TraceChart(Model):
+    """Readings over the minutes of a run, a panel per series; a line ends where its launch does."""
+
+    kind: Literal["traces"] = "traces"
+    alt: Text
+    caption: Text
+    machines: tuple[Text, ...]
+    points: tuple[TracePoint, ...]
+
+
 class RatioMark(Model):
     """A ratio candidate / baseline with its interval, and the verdict on it."""
 
@@ -127,4 +159,6 @@ class RatioChart(Model):
     marks: tuple[RatioMark, ...]
 
 
-Chart = Annotated[IntervalChart | LineChart | ShareChart | SampleChart | RatioChart, Field(discriminator="kind")]
+Chart = Annotated[
+    IntervalChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart, Field(discriminator="kind")
+]

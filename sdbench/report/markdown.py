@@ -7,6 +7,8 @@ from sdbench.report.model import CompareSection, ReportView, SummarySection, Tab
 
 # What Markdown, or HTML within it, would take for more than letters.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
+# GitHub makes links and mentions of these even where they are escaped; a word joiner, which nobody sees, stops it.
+_LIVE = re.compile(r"(?i)(@|://|www\.)")
 _ROWS = 30
 
 
@@ -54,4 +56,4 @@ def _row(texts: list[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _LIVE.sub(lambda found: f"{found[0][0]}\u2060{found[0][1:]}", _SPECIAL.sub(r"\\\1", " ".join(text.split())))

@@ -1,18 +1,21 @@
 """The typed view: everything a template or a chart needs, already worded, rounded and in order."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import FiniteFloat, SerializeAsAny
+from pydantic import Field, FiniteFloat, SerializeAsAny
 
 from sdbench.report.chart_model import Chart, RatioChart
-from sdbench.report.safe_text import Text
+from sdbench.report.safe_text import Address, LongText, Text
 from sdbench.schema.base import Count, Model, PositiveInt, Sha256
+
+# 20 KiB, the most that a picture on the page has.
+_BASE64_CHARACTERS = 27_308
 
 Tone = Literal["plain", "good", "bad", "muted"]
 
 
 class Cell(Model):
-    """One cell of a table; ``sort`` is the number that its text stands for, in the column's base unit."""
+    """One cell of a table; ``sort`` is the number it stands for, where its text is none."""
 
     text: Text
     tone: Tone = "plain"
@@ -35,6 +38,13 @@ class Table(Model):
     notes: tuple[Text, ...] = ()
 
 
+class Link(Model):
+    """A text that leads to another place, if its address is one that a page may link to."""
+
+    text: Text
+    address: Address | None
+
+
 class Section(Model):
     """A section of the page: paragraphs, charts, tables. Sections with more to say extend it."""
 
@@ -42,6 +52,7 @@ class Section(Model):
     title: Text
     template: Text = "section.html.j2"
     paragraphs: tuple[Text, ...] = ()
+    links: tuple[Link, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -70,9 +81,13 @@ class SummarySection(Section):
 
 
 class DataColumn(Model):
-    """A column of data: its distinct values (text, tone, number or None), and per row which of them it has."""
+    """A column of data: its distinct values (text, tone, number or None), and per row which of them it has.
+
+    ``key`` is its name in a saved file, where its numbers are in the SI unit that ends the name.
+    """
 
     title: Text
+    key: Text
     numeric: bool
     values: tuple[tuple[Text, Tone, FiniteFloat | None], ...]
     index: tuple[Count, ...]
@@ -118,7 +133,7 @@ class Detail(Model):
     """Text behind a fold."""
 
     title: Text
-    text: Text
+    text: LongText
 
 
 class FoldedSection(Section):
@@ -129,12 +144,12 @@ class FoldedSection(Section):
 
 
 class Recipe(Model):
-    """How to repeat one run."""
+    """How to repeat a run, or runs that one command gives again: a table of facts for each, and their manifests."""
 
-    machine: Text
+    title: Text
     command: Text
-    facts: Table
-    manifest: Detail
+    facts: tuple[Table, ...]
+    manifests: tuple[Detail, ...]
 
 
 class ReproduceSection(Section):
@@ -145,21 +160,28 @@ class ReproduceSection(Section):
 
 
 class Picture(Model):
-    """An embedded image."""
+    """A small image: WebP as base64 text, its size in pixels."""
 
-    data_uri: Text
+    webp_base64: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+=*$", max_length=_BASE64_CHARACTERS)]
     alt: Text
     caption: Text
     width: PositiveInt
     height: PositiveInt
 
 
-class PictureGroup(Model):
-    """Pictures that belong together, and one that moves."""
+class PictureStep(Model):
+    """Pictures of one moment side by side."""
+
+    label: Text
+    pictures: tuple[Picture, ...]
+
+
+class PictureSeries(Model):
+    """Pictures step by step; the last is shown, the others behind a fold, or each at a slider where scripts run."""
 
     title: Text
-    pictures: tuple[Picture, ...]
-    animation: Picture | None
+    fold: Text
+    steps: tuple[PictureStep, ...]
 
 
 class ImageSection(Section):
@@ -170,10 +192,23 @@ class ImageSection(Section):
 
 
 class PrecisionSection(Section):
-    """How far candidates are from a reference: pictures of the last step, and animations behind folds."""
+    """How far candidates are from a reference, with pictures step by step."""
 
     template: Text = "precision.html.j2"
-    groups: tuple[PictureGroup, ...]
+    series: tuple[PictureSeries, ...]
+
+
+class Chapter(Model):
+    """Sections that answer one question; those with nothing to show are named at the page's end."""
+
+    name: Text
+    title: Text
+    sections: tuple[SerializeAsAny[Section], ...]
+
+    @property
+    def shown(self) -> tuple[Section, ...]:
+        """The sections that have something to show."""
+        return tuple(section for section in self.sections if not section.is_bare)
 
 
 class ReportView(Model):
@@ -182,15 +217,21 @@ class ReportView(Model):
     title: Text
     subtitle: Text
     notice: Text | None
-    sections: tuple[SerializeAsAny[Section], ...]
+    chapters: tuple[Chapter, ...]
     footer: Text
     seals: tuple[Sha256, ...]
 
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The sections of all chapters, in order."""
+        return tuple(section for chapter in self.chapters for section in chapter.sections)
+
 
 class LinkedRow(Model):
-    """A row of a site's index; its first cell leads to ``link``, a page of the same site."""
+    """A row of a site's index; its first cell leads to ``link``, its last to ``last_link``, pages of the same site."""
 
     link: Text
+    last_link: Text | None = None
     cells: tuple[Cell, ...]
 
 
@@ -199,6 +240,7 @@ class SiteView(Model):
 
     title: Text
     subtitle: Text
+    comparison: Text | None
     machine_columns: tuple[Text, ...]
     machines: tuple[LinkedRow, ...]
     run_columns: tuple[Text, ...]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sdbench.compare.comparison import Comparison
 from sdbench.compare.trust import trust_of
 from sdbench.report.prices import NO_PRICES, Prices
+from sdbench.report.safe_text import clean
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
@@ -230,7 +231,7 @@ def _label_experiments(records: Sequence[Record]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for record in records:
         for result in record.results:
-            labels.setdefault(result.planned.experiment_id, result.planned.label)
+            labels.setdefault(result.planned.experiment_id, clean(result.planned.label))
     written = Counter(labels.values())
     return {
         experiment_id: label if written[label] == 1 else f"{label} ({experiment_id[:6]})"
@@ -252,7 +253,7 @@ def _name_machines(records: Sequence[Record]) -> tuple[str, ...]:
 
 def _shorten(device_name: str) -> str:
     """A device's name without the marks of its maker."""
-    return " ".join(_BOILERPLATE.sub(" ", device_name).split()) or device_name
+    return " ".join(_BOILERPLATE.sub(" ", clean(device_name)).split()) or "device without a name"
 
 
 def _tell_apart(record: Record, group: Sequence[Record]) -> str:
@@ -260,8 +261,8 @@ def _tell_apart(record: Record, group: Sequence[Record]) -> str:
     for tell in _TELLS:
         found = [tell(other) for other in group]
         if None not in found and len(set(found)) == len(found):
-            return str(tell(record))
-    return f"{record.created_utc}, {record.run_id[-6:]}"
+            return clean(str(tell(record)))
+    return clean(f"{record.created_utc}, {record.run_id[-6:]}")
 
 
 def _driver(record: Record) -> str | None:
@@ -284,6 +285,7 @@ _TELLS: tuple[Callable[[Record], str | None], ...] = (
     _driver,
     _torch,
     lambda record: record.created_utc[:10],
+    lambda record: record.created_utc[11:],
     lambda record: record.created_utc,
 )
 

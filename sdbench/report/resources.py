@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from statistics import median
 
-from sdbench.report.points import Point
+from sdbench.report.points import Machine, Point
 from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.fingerprint import GpuIdentity
 from sdbench.schema.outcome import Published
 
 MEMORY_TITLES = {
@@ -33,6 +34,24 @@ def memory_title(point: Point) -> str:
     if isinstance(point.outcome, Published):
         return point.outcome.memory_meaning
     return MEMORY_TITLES[memory_field(point)]
+
+
+def memory_capacity(machine: Machine) -> Reading[int]:
+    """Return how much memory (bytes) a machine's device has, or why that is unknown."""
+    hardware = machine.record.fingerprint.hardware
+    if not machine.on_cuda:
+        return hardware.memory_total_bytes
+    if isinstance(hardware.gpus, Unknown):
+        return hardware.gpus
+    named = [gpu.memory_total_bytes for gpu in hardware.gpus.value if _is_named(gpu, machine.record.device_name)]
+    sizes = {size.value for size in named if isinstance(size, Known)}
+    if len(sizes) != 1:
+        return Unknown(reason="no GPU of the fingerprint, or several of different memory, has the device's name")
+    return Known(value=sizes.pop())
+
+
+def _is_named(gpu: GpuIdentity, device_name: str) -> bool:
+    return isinstance(gpu.name, Known) and gpu.name.value == device_name
 
 
 def memory_use(point: Point) -> MemoryUse | Unknown:

@@ -1,8 +1,9 @@
-"""Many runs as a static site: an index, a page per run and per machine, and an Atom feed of regressions."""
+"""Many runs as a static site: an index, pages of runs, machines and comparisons, and an Atom feed of regressions."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,9 +12,10 @@ from sdbench.compare.trends import Trend, count_versions, find_trend, version_of
 from sdbench.compare.verdicts import MARGIN
 from sdbench.compare.wording import format_change, format_interval, headline
 from sdbench.errors import UserError
+from sdbench.report.limits import RUNS
 from sdbench.report.model import Cell, LinkedRow, SiteView
 from sdbench.report.points import Images, Telemetry, make_source
-from sdbench.report.render import render_report, render_site
+from sdbench.report.render import render_site, write_view
 from sdbench.report.safe_text import clean
 from sdbench.report.sections.trend import FIELDS
 from sdbench.report.text import NONE, TONES, cell, format_count
@@ -27,6 +29,8 @@ RUNS_ON_A_MACHINES_PAGE = 6
 _NAME_DIGITS = 16
 _ATOM = "http://www.w3.org/2005/Atom"
 _NO_TIME = "1970-01-01T00:00:00Z"
+_TIME = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
+MACHINES_PAGE = "comparisons/machines.html"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Regression:
     what: str
     title: str
     summary: str
+    page: str
 
 
 def write_site(
@@ -66,18 +71,26 @@ def write_site(
     if not records:
         raise UserError("a site needs at least one record; name a folder of runs")
     ordered = sorted(records, key=lambda record: (record.created_utc, record.seal))
-    pages = {run_page(record): build_view([record], telemetry, images) for record in ordered}
+    pages: dict[str, Sequence[Record]] = {run_page(record): [record] for record in ordered}
     machines = _machines(ordered)
     for key, of_machine in machines.items():
-        pages[f"machines/{key}.html"] = build_view(of_machine[-RUNS_ON_A_MACHINES_PAGE:], telemetry, images)
-    changes = [change for of_machine in machines.values() for change in _changes(of_machine)]
-    for name, view in pages.items():
-        write_whole(folder / name, render_report(view).encode())
-    regressions = [item for of_machine in machines.values() for item in find_regressions(of_machine)]
+        pages[f"machines/{key}.html"] = of_machine[-RUNS_ON_A_MACHINES_PAGE:]
+    changes = {key: _changes(of_machine) for key, of_machine in machines.items()}
+    for change in chain.from_iterable(changes.values()):
+        pages[change_page(change)] = [change.before, change.after]
+    if len(machines) > 1:
+        pages[MACHINES_PAGE] = [of_machine[-1] for of_machine in machines.values()][-RUNS:]
+    # One at a time: all views together would take a multiple of the records' memory.
+    for name, shown in pages.items():
+        write_view(build_view(shown, telemetry, images), folder / name, home="../index.html")
+    regressions = [item for key, of_machine in machines.items() for item in find_regressions(of_machine, changes[key])]
     write_whole(folder / "feed.xml", make_feed(regressions))
     # Last, so that an index never names a page that is not there.
     index = folder / "index.html"
-    write_whole(index, render_site(_index(ordered, machines, changes, len(regressions))).encode())
+    write_whole(
+        index,
+        render_site(_index(ordered, machines, [*chain.from_iterable(changes.values())], len(regressions))).encode(),
+    )
     return index
 
 
@@ -86,7 +99,12 @@ def run_page(record: Record) -> str:
     return f"runs/{record.seal[:_NAME_DIGITS]}.html"
 
 
-def find_regressions(of_machine: Sequence[Record]) -> list[Regression]:
+def change_page(change: Change) -> str:
+    """Return the page that holds a run against the one before it."""
+    return f"comparisons/{change.before.seal[:_NAME_DIGITS]}-{change.after.seal[:_NAME_DIGITS]}.html"
+
+
+def find_regressions(of_machine: Sequence[Record], changes: Sequence[Change]) -> list[Regression]:
     """Return what became slower on one machine: from run to run, and over the versions of what people update."""
     found = [
         Regression(
@@ -94,8 +112,9 @@ def find_regressions(of_machine: Sequence[Record]) -> list[Regression]:
             "run",
             f"{change.after.device_name}: {headline(change.comparison)}",
             f"What differs: {change.comparison.attribution}",
+            change_page(change),
         )
-        for change in _changes(of_machine)
+        for change in changes
         if change.comparison.verdict == "slower"
     ]
     for field in FIELDS:
@@ -120,6 +139,7 @@ def _slower_steps(trend: Trend, field: str, of_machine: Sequence[Record]) -> Ite
             field,
             f"{trend.device_name}: {format_count(len(texts), 'experiment')} slower from {field} {version} on",
             "; ".join(texts) + companions,
+            run_page(first),
         )
 
 
@@ -128,21 +148,28 @@ def make_feed(regressions: Sequence[Regression]) -> bytes:
     ET.register_namespace("", _ATOM)
     feed = ET.Element(f"{{{_ATOM}}}feed")
     ordered = sorted(regressions, key=lambda item: (item.record.created_utc, item.record.seal, item.what), reverse=True)
-    _add(feed, "id", "urn:sdbench:regressions")
+    # The same over the life of a site: it is that of its first regression.
+    first = ordered[-1].record.seal if ordered else "none"
+    _add(feed, "id", f"urn:sdbench:regressions:sha256:{first}")
     _add(feed, "title", "sdbench: regressions")
-    _add(feed, "updated", ordered[0].record.created_utc if ordered else _NO_TIME)
+    _add(feed, "updated", _time_of(ordered[0].record) if ordered else _NO_TIME)
     author = ET.SubElement(feed, f"{{{_ATOM}}}author")
     _add(author, "name", "sdbench")
     for item in ordered:
         entry = ET.SubElement(feed, f"{{{_ATOM}}}entry")
         _add(entry, "id", f"urn:sdbench:{item.what}:sha256:{item.record.seal}")
         _add(entry, "title", item.title)
-        _add(entry, "updated", item.record.created_utc)
+        _add(entry, "updated", _time_of(item.record))
         _add(entry, "summary", item.summary)
-        ET.SubElement(entry, f"{{{_ATOM}}}link", {"href": run_page(item.record)})
+        ET.SubElement(entry, f"{{{_ATOM}}}link", {"href": item.page})
     ET.indent(feed)
     content: bytes = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
+
+
+def _time_of(record: Record) -> str:
+    """A record's time as RFC 3339 asks for it; a stranger's record may have anything there."""
+    return record.created_utc if _TIME.fullmatch(record.created_utc) else _NO_TIME
 
 
 def _add(parent: ET.Element, name: str, text: str) -> None:
@@ -150,13 +177,13 @@ def _add(parent: ET.Element, name: str, text: str) -> None:
 
 
 def _machines(ordered: Sequence[Record]) -> dict[str, list[Record]]:
-    """The measured runs by what must be alike for them to follow each other: origin, machine, device."""
+    """The runs by what must be alike for them to follow each other: origin, machine, device."""
     found: dict[str, list[Record]] = {}
     for record in ordered:
-        if record.origin != "imported":
-            device = "".join(char for char in record.device if char.isalnum())
-            key = f"{record.fingerprint.hardware_sha256[:_NAME_DIGITS]}-{device}-{record.origin}"
-            found.setdefault(key, []).append(record)
+        # cpu or cuda:0, but a stranger's record may say anything.
+        device = re.sub("[^a-z0-9]", "", record.device)[:_NAME_DIGITS]
+        key = f"{record.fingerprint.hardware_sha256[:_NAME_DIGITS]}-{device}-{record.origin}"
+        found.setdefault(key, []).append(record)
     return found
 
 
@@ -164,6 +191,8 @@ def _changes(of_machine: Sequence[Record]) -> list[Change]:
     return [
         Change(before, after, compare_records([before], [after], MARGIN, known=of_machine))
         for before, after in pairwise(of_machine)
+        # What others published has no samples to compare.
+        if after.origin != "imported"
     ]
 
 
@@ -174,17 +203,18 @@ def _index(
     regression_count: int,
 ) -> SiteView:
     names = dict(zip((record.seal for record in ordered), make_source(ordered, None, None).machine_names, strict=True))
-    verdicts = {change.after.seal: change.comparison for change in changes}
+    found = {change.after.seal: change for change in changes}
     runs = tuple(
         LinkedRow(
             link=run_page(record),
+            last_link=change_page(found[record.seal]) if record.seal in found else None,
             cells=(
                 cell(names[record.seal], "plain"),
                 cell(record.manifest.title, "plain"),
                 cell(record.created_utc, "plain"),
                 cell(_driver(record), "plain"),
                 cell(record.ended, "plain" if record.ended == "complete" else "bad"),
-                _verdict(verdicts.get(record.seal)),
+                _verdict(found.get(record.seal)),
             ),
         )
         for record in reversed(ordered)
@@ -205,6 +235,7 @@ def _index(
         title="sdbench results",
         subtitle=f"{format_count(len(ordered), 'run')} of {format_count(len(machines), 'machine')}; "
         f"{format_count(regression_count, 'regression')}",
+        comparison=MACHINES_PAGE if len(machines) > 1 else None,
         machine_columns=("Machine", "Origin", "Runs", "Latest"),
         machines=rows,
         run_columns=("Run of", "Manifest", "Measured", "Driver", "Ended", "Against the run before"),
@@ -217,7 +248,8 @@ def _driver(record: Record) -> str:
     return driver.value if isinstance(driver, Known) else NONE
 
 
-def _verdict(comparison: Comparison | None) -> Cell:
-    if comparison is None:
+def _verdict(change: Change | None) -> Cell:
+    if change is None:
         return cell(NONE, "muted")
-    return cell(comparison.verdict, TONES.get(comparison.verdict, "plain"))
+    verdict = change.comparison.verdict
+    return cell(verdict, TONES.get(verdict, "plain"))

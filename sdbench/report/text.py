@@ -1,6 +1,7 @@
 """Words for values: the page's rounding, in one place. Conversion itself is in ``sdbench.units``."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from sdbench.report.model import Cell, Column, Table, Tone
 from sdbench.schema.base import Known, Unknown
@@ -9,6 +10,8 @@ from sdbench.units import format_bytes, format_duration, round_significant
 
 DIGITS = 4
 NONE = "—"
+_LISTED = 3
+_HASH, _HASH_DIGITS = re.compile(r"\b[0-9a-f]{32,}\b"), 12
 # Below it, leading zeros are hard to count.
 _TINY = 1e-4
 UNKNOWN = "unknown: "
@@ -44,6 +47,18 @@ def format_count(count: int, noun: str) -> str:
     """Return ``1 launch``, ``3 launches``, ``2 samples``."""
     plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def list_some(texts: Sequence[str]) -> str:
+    """Return the first texts with commas, and how many more there are."""
+    if len(texts) <= _LISTED + 1:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:_LISTED])} and {len(texts) - _LISTED} more"
+
+
+def shorten_hashes(text: str) -> str:
+    """Return a text with the first 12 digits of each hash."""
+    return _HASH.sub(lambda found: f"{found[0][:_HASH_DIGITS]}…", text)
 
 
 def format_reading(name: str, reading: object) -> str:

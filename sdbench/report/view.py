@@ -7,20 +7,20 @@ from typing import Protocol, cast
 
 from sdbench.errors import UserError
 from sdbench.report.costs import unpriced_names
-from sdbench.report.limits import DRAWN_ONE_BY_ONE, RUNS, limit_section, limit_source, say_limit
-from sdbench.report.model import ReportView, Section
+from sdbench.report.limits import DRAWN_ONE_BY_ONE, RESULTS, RUNS, limit_section, limit_source, say_limit
+from sdbench.report.model import Chapter, ReportView, Section
 from sdbench.report.pairs import compare_runs
 from sdbench.report.points import Images, Source, Telemetry, make_source
 from sdbench.report.prices import NO_PRICES, Prices
-from sdbench.report.sections import SECTIONS
-from sdbench.report.text import format_count
+from sdbench.report.sections import CHAPTERS, SECTIONS
+from sdbench.report.text import format_count, list_some
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
 from sdbench.store.collector import pause_collector
 
 
 class SectionModule(Protocol):
-    """What a module named in ``SECTIONS`` offers."""
+    """What a module named in ``CHAPTERS`` offers."""
 
     def build(self, source: Source) -> Section:
         """Return the section of this page."""
@@ -58,20 +58,20 @@ def _build_view(
         title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
         subtitle=_subtitle(source),
         notice=_notice(source),
-        sections=tuple(_build(name, path, source) for name, path in SECTIONS.items()),
-        footer="This file has everything inside it, asks the network for nothing and works without JavaScript.",
+        chapters=tuple(
+            Chapter(name=name, title=title, sections=tuple(_build(section, source) for section in sections))
+            for name, (title, sections) in CHAPTERS.items()
+        ),
+        footer="It asks the network for nothing and works without JavaScript.",
         seals=tuple(record.seal for record in records),
     )
 
 
-def _build(name: str, path: str, source: Source) -> Section:
+def _build(name: str, source: Source) -> Section:
+    module = cast("SectionModule", import_module(f"{SECTIONS}.{name}"))
     if name not in DRAWN_ONE_BY_ONE or (part := limit_source(source)) is source:
-        return limit_section(_load(path).build(source))
-    return say_limit(limit_section(_load(path).build(part)), source)
-
-
-def _load(path: str) -> SectionModule:
-    return cast("SectionModule", import_module(path))
+        return limit_section(module.build(source))
+    return say_limit(limit_section(module.build(part)), source)
 
 
 def _refuse_unusable(records: Sequence[Record]) -> None:
@@ -82,6 +82,9 @@ def _refuse_unusable(records: Sequence[Record]) -> None:
             f"{len(records)} runs are too many for one page, which holds {RUNS}; name fewer, "
             "or make a page for each: sdbench site"
         )
+    result_count = sum(len(record.results) for record in records)
+    if result_count > RESULTS:
+        raise UserError(f"{result_count:,} results are too many for one page, which holds {RESULTS:,}; name fewer runs")
     seals = [record.seal for record in records]
     for record in records:
         if seals.count(record.seal) > 1:
@@ -97,15 +100,15 @@ def _refuse_prices_of_others(source: Source) -> None:
 
 def _subtitle(source: Source) -> str:
     records = [machine.record for machine in source.machines]
-    days = dict.fromkeys(record.created_utc for record in records)
+    days = dict.fromkeys(record.created_utc[:10] for record in records)
     experiments = format_count(len({point.planned.experiment_id for point in source.points}), "experiment")
     versions = dict.fromkeys(
         f"sdbench {version.value}"
         for record in records
         if isinstance(version := record.fingerprint.software.sdbench_version, Known)
     )
-    words = [", ".join(source.machine_names), experiments, ", ".join(days), ", ".join(versions)]
-    return " · ".join(words)
+    words = [list_some(source.machine_names), experiments, list_some(list(days)), list_some(list(versions))]
+    return " · ".join(word for word in words if word)
 
 
 def _notice(source: Source) -> str | None:
@@ -113,7 +116,7 @@ def _notice(source: Source) -> str | None:
     virtual = [machine.name for machine in source.machines if machine.record.origin == "virtual"]
     sentences = []
     if virtual:
-        sentences.append(f"Virtual: the figures of {', '.join(virtual)} are drawn from a noise model, of no machine.")
+        sentences.append(f"Virtual: the figures of {list_some(virtual)} are drawn from a noise model, of no machine.")
     if cut:
-        sentences.append(f"Not finished: the record of {', '.join(cut)} holds what was done by then.")
+        sentences.append(f"Not finished: the record of {list_some(cut)} holds what was done by then.")
     return " ".join(sentences) or None

@@ -1,9 +1,11 @@
 """What leaves the page: figures as files, and the answers as Markdown."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from sdbench.cli.answers import print_answers
 from sdbench.errors import EnvironmentProblem
 from sdbench.report.figures import write_figures
 from sdbench.report.markdown import format_markdown
@@ -36,6 +38,25 @@ def test_markdown_has_the_four_answers_and_the_verdicts() -> None:
         assert f"**{question}**" in text
     assert "| Experiment | What | Verdict |" in text
     assert "slower" in text
+
+
+def test_the_terminal_has_the_four_answers_and_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "[bold]A title[/bold] \x1b[31m"
+    before = make_record(manifest=make_manifest(title=title))
+    after = make_record(run_id="after", created_utc="2026-02-01T00:00:00Z")
+    print_answers(build_view((before, after)))
+    text = capsys.readouterr().out
+    for question in ("Which machine?", "Did the change matter?", "Can I trust this?", "Can I repeat it?"):
+        assert question in text
+    assert "compared with" in text
+    assert "[bold]A title[/bold] [31m" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("text", ["@octocat", "https://user:pw@evil.example", "www.evil.example", "a@b.example"])
+def test_markdown_mentions_nobody_and_links_nowhere(text: str) -> None:
+    markdown = format_markdown(build_view((make_record(manifest=make_manifest(title=text)),)))
+    assert not re.search(r"(?i)@[a-z]|://|www\.", markdown)
 
 
 def test_nothing_of_a_record_is_markup_in_markdown() -> None:

@@ -107,7 +107,7 @@ def test_import_is_what_repeats_a_published_record() -> None:
     assert isinstance(section, ReproduceSection)
     (recipe,) = section.recipes
     assert recipe.command == "sdbench import lambda-2022.csv --steps 50"
-    values = dict(zip(column(recipe.facts, "What"), column(recipe.facts, "Value"), strict=True))
+    values = dict(zip(column(recipe.facts[0], "What"), column(recipe.facts[0], "Value"), strict=True))
     assert values["Seed"] == values["torch"] == "not recorded by the source"
 
 

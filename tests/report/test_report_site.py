@@ -1,17 +1,24 @@
 """A site of many runs: pages that link to each other, a feed, and the same bytes twice."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from sdbench.errors import UserError
-from sdbench.report.site import find_regressions, run_page, write_site
+from sdbench.report.site import MACHINES_PAGE, find_regressions, write_site
 from sdbench.schema.record import Record
 from tests.compare.test_comparison import run_of, session_of
+from tests.records import make_record, make_result, make_succeeded
+from tests.report.strangers import PAYLOADS, say_everywhere
 from tests.report.test_report_page import Page
 
 ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+def make_small_record(device: str = "cpu") -> Record:
+    return make_record(device=device, results=(make_result(make_succeeded(device=device)),))
 
 
 def two_runs(ratio: float) -> list[Record]:
@@ -26,7 +33,8 @@ def test_every_link_of_the_index_leads_to_a_page(tmp_path: Path) -> None:
     index = write_site(two_runs(1.1), tmp_path)
     page = Page(index.read_text(encoding="utf-8"))
     links = [link["href"] for link in page.all("a")]
-    assert len(links) >= 4
+    assert len(links) >= 5
+    assert [link.split("/")[0] for link in links if "/" in link].count("comparisons") == 1
     for link in links:
         assert (tmp_path / link).is_file(), link
     assert not page.all("script")
@@ -40,10 +48,44 @@ def test_regressions_are_in_the_feed_and_only_they(tmp_path: Path) -> None:
     assert "SLOWER" in str(entry.findtext(f"{ATOM}title"))
     link = entry.find(f"{ATOM}link")
     assert link is not None
-    assert link.get("href") == run_page(runs[1])
+    assert link.get("href") == "comparisons/1111111111111111-2222222222222222.html"
     assert feed.findtext(f"{ATOM}updated") == "2026-01-02T00:00:00Z"
     write_site(two_runs(1.0), tmp_path / "same")
     assert ET.fromstring((tmp_path / "same" / "feed.xml").read_bytes()).findall(f"{ATOM}entry") == []
+
+
+def test_a_strangers_time_does_not_break_the_feed(tmp_path: Path) -> None:
+    runs = [run.model_copy(update={"created_utc": f"{run.created_utc}<"}) for run in two_runs(1.1)]
+    write_site(runs, tmp_path)
+    feed = ET.fromstring((tmp_path / "feed.xml").read_bytes())
+    assert {item.text for item in feed.iter(f"{ATOM}updated")} == {"1970-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
+def test_index_and_feed_of_strangers_runs_are_inert(
+    payload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pages have tests of their own.
+    monkeypatch.setattr("sdbench.report.site.write_view", lambda *_, **__: None)
+    records = [
+        say_everywhere(record.to_json_dict(), payload).model_copy(update={"seal": str(number) * 64})
+        for number, record in enumerate((make_small_record(), make_small_record("cuda:0")), start=1)
+    ]
+    page = Page(write_site(records, tmp_path).read_text(encoding="utf-8"))
+    assert not page.all("script")
+    assert not page.all("img")
+    assert all(re.fullmatch(r"feed\.xml|[a-z]+/[0-9a-z-]+\.html", link["href"]) for link in page.all("a"))
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
+    ET.fromstring((tmp_path / "feed.xml").read_bytes())
+
+
+def test_machines_stand_on_one_page_and_pages_lead_back(tmp_path: Path) -> None:
+    index = write_site([make_small_record(), make_small_record("cuda:0")], tmp_path)
+    assert any(link["href"] == MACHINES_PAGE for link in Page(index.read_text(encoding="utf-8")).all("a"))
+    for path in tmp_path.glob("*/*.html"):
+        home = next(link["href"] for link in Page(path.read_text(encoding="utf-8")).all("a") if "/" in link["href"])
+        assert (path.parent / home).resolve() == index.resolve()
 
 
 def test_a_slower_driver_is_in_the_feed_though_single_runs_tell_nothing() -> None:
@@ -52,7 +94,7 @@ def test_a_slower_driver_is_in_the_feed_though_single_runs_tell_nothing() -> Non
         run_of((1.0 if number < 6 else 1.08) * paces[number % 4], day=number + 1, driver=f"{500 + number}.1")
         for number in range(12)
     ]
-    (found,) = find_regressions(runs)
+    (found,) = find_regressions(runs, [])
     assert found.record is runs[6]
     assert found.title.endswith("1 experiment slower from driver 506.1 on")
 
@@ -62,7 +104,7 @@ def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for name, given in (("one", runs), ("two", runs[::-1])):
         write_site(given, tmp_path / name)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 

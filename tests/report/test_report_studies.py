@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from sdbench.report.model import PrecisionSection
+from sdbench.report.chart_model import LineChart
+from sdbench.report.model import PrecisionSection, Section
 from sdbench.report.render import render_report
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known, Unknown
@@ -112,7 +113,7 @@ def test_precision_shows_curves_metrics_and_says_that_synthetic_pictures_are_non
     record = study_record(make_divergence(0.97), make_divergence(0.98, steps=20))
     section = find_section(build_view((record,)), "precision")
     assert "not pictures of anything" in section.paragraphs[0]
-    assert [(point.x, round(point.value, 6)) for point in section.charts[0].points] == [(10, 0.03), (20, 0.02)]  # type: ignore[union-attr]
+    assert [(point.x, round(point.value, 6)) for point in lines_of(section).points] == [(10, 0.03), (20, 0.02)]
     assert column(section.tables[0], "PSNR, dB") == ["41.50", "41.50"]
 
 
@@ -127,16 +128,20 @@ def test_identical_and_broken_images_are_worded() -> None:
     assert column(table, "not finite") == ["0", "12"]
 
 
-def test_pictures_are_embedded_and_the_animation_waits_behind_a_fold() -> None:
+def test_pictures_stand_step_by_step_and_all_but_the_last_wait_behind_a_fold() -> None:
     record = study_record()
-    images = {record.run_id: dict.fromkeys((CANDIDATE, ANIMATION), make_webp())}
-    view = build_view((record,), images=images)
+    view = build_view((record,), images={record.run_id: {CANDIDATE: make_webp()}})
     section = find_section(view, "precision")
     assert isinstance(section, PrecisionSection)
-    assert [picture.caption for picture in section.groups[0].pictures] == ["tiny bf16 batch 1 64x64 4 steps"]
+    (series,) = section.series
+    assert [step.label for step in series.steps] == [
+        "UNet call 1: PSNR 41.5 dB, 1 - SSIM 0.02000",
+        "UNet call 2: PSNR 41.5 dB, 1 - SSIM 0.01000",
+    ]
+    assert [picture.caption for picture in series.steps[0].pictures] == ["tiny bf16 batch 1 64x64 4 steps"]
     page = render_report(view)
     assert page.count("data:image/webp") == 2
-    assert page.index("<details>\n<summary>Reference, candidate and difference") < page.rindex("data:image/webp")
+    assert page.index("UNet call 2") < page.index("<summary>1 step before") < page.index("UNet call 1")
 
 
 def test_capacity_shows_the_answer_with_its_throughput_and_every_probe() -> None:
@@ -152,8 +157,15 @@ def test_searched_batch_stands_in_the_row_names_and_on_the_throughput_line() -> 
     record = make_record(results=(make_result(make_succeeded(1.0)), make_search_result()))
     view = build_view((record,))
     assert "tiny fp32 largest batch 64x64 4 steps: 6" in column(find_table(view, "results"), "Experiment")
-    points = find_section(view, "throughput").charts[0].points  # type: ignore[union-attr]
-    assert [point.x for point in points] == [1, 6]
+    chart = lines_of(find_section(view, "throughput"))
+    assert [point.x for point in chart.points] == [1, 6]
+    assert [stop.x for stop in chart.stops] == [7]
+
+
+def lines_of(section: Section) -> LineChart:
+    chart = section.charts[0]
+    assert isinstance(chart, LineChart)
+    return chart
 
 
 def test_report_without_studies_says_so() -> None:

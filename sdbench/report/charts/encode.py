@@ -17,6 +17,9 @@ POINT_SIZE_PX2 = 55
 # A log axis has no zero: these leave room for the outermost whiskers.
 _LOG_ROOM_LOW, _LOG_ROOM_HIGH = 0.8, 1.15
 _LINEAR_ROOM = 1.05
+_EXPONENTS_BELOW = 1e-4
+# Two names of so many characters stand beside each other over the plot.
+_NARROW_CHARACTERS = 45
 # Below this share of filled places a chart is mostly empty rows.
 _DENSE_RATIO = 0.5
 # Parts what makes a row its own from what its label shows: the machine's name stands beside the value.
@@ -32,9 +35,9 @@ def number_scale(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Draw
 
 
 def number_axis(alt: Altair, ends: Sequence[float], *, log_scale: bool) -> Drawing:
-    """Return an axis with round numbers, never in exponent form."""
+    """Return an axis with round numbers, in exponent form only where there would be more zeros than one can count."""
     if log_scale:
-        return alt.Axis(format="~g", values=log_ticks(*_log_domain(ends)))
+        return alt.Axis(format="~e" if min(ends) < _EXPONENTS_BELOW else "~g", values=log_ticks(*_log_domain(ends)))
     return alt.Axis(format="~r", tickCount=6)
 
 
@@ -71,28 +74,30 @@ def rows_size(alt: Altair) -> dict[str, Any]:
     return {"width": PLOT_WIDTH_PX, "height": alt.Step(ROW_STEP_PX)}
 
 
-def machine_colour(alt: Altair, machines: tuple[str, ...]) -> Drawing:
+def machine_colour(alt: Altair, machines: tuple[str, ...], *, legend: bool = True) -> Drawing:
     """Return the colour of a machine's marks; the first colour when there is but one machine."""
     if len(machines) == 1:
         return alt.value(css_variable(MACHINE_MARKS[0]))
-    return alt.Color("machine:N", sort=None, scale=_scale(alt, machines, mark_variables()), legend=_top_legend(alt))
+    shown = _top_legend(alt, machines) if legend else None
+    return alt.Color("machine:N", sort=None, scale=_scale(alt, machines, mark_variables()), legend=shown)
 
 
-def machine_shape(alt: Altair, machines: tuple[str, ...]) -> Drawing:
+def machine_shape(alt: Altair, machines: tuple[str, ...], *, legend: bool = True) -> Drawing:
     """Return the shape of a machine's points, so that colour is not all that tells them apart."""
     if len(machines) == 1:
         return alt.value(SHAPES[0])
-    return alt.Shape("machine:N", sort=None, scale=_scale(alt, machines, shapes_of(machines)), legend=_top_legend(alt))
+    shown = _top_legend(alt, machines) if legend else None
+    return alt.Shape("machine:N", sort=None, scale=_scale(alt, machines, shapes_of(machines)), legend=shown)
 
 
 def line_colour(alt: Altair, names: Sequence[str]) -> Drawing:
     """Return the colour of each line."""
-    return alt.Color("line:N", sort=None, scale=_scale(alt, names, mark_variables()), legend=_top_legend(alt))
+    return alt.Color("line:N", sort=None, scale=_scale(alt, names, mark_variables()), legend=_top_legend(alt, names))
 
 
 def line_shape(alt: Altair, names: Sequence[str]) -> Drawing:
     """Return the shape of each line's points."""
-    return alt.Shape("line:N", sort=None, scale=_scale(alt, names, shapes_of(names)), legend=_top_legend(alt))
+    return alt.Shape("line:N", sort=None, scale=_scale(alt, names, shapes_of(names)), legend=_top_legend(alt, names))
 
 
 def shapes_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -110,8 +115,10 @@ def _scale(alt: Altair, names: Sequence[str], looks: Sequence[str]) -> Drawing:
     return alt.Scale(domain=list(names), range=[looks[index % len(looks)] for index in range(len(names))])
 
 
-def _top_legend(alt: Altair) -> Drawing:
-    return alt.Legend(orient="top", columns=2)
+def _top_legend(alt: Altair, names: Sequence[str]) -> Drawing:
+    """Long names below each other: side by side they would make the chart wider than its plot, and so smaller."""
+    is_wide = max(map(len, names), default=0) > _NARROW_CHARACTERS
+    return alt.Legend(orient="top", columns=1 if is_wide else 2, rowPadding=6)
 
 
 def _log_domain(ends: Sequence[float]) -> tuple[float, float]:

@@ -1,4 +1,6 @@
-"""Lines over a whole number, with whiskers."""
+"""Lines over a whole number, with their intervals as bands."""
+
+from typing import Any
 
 from sdbench.report.chart_model import LineChart
 from sdbench.report.charts.encode import (
@@ -13,10 +15,12 @@ from sdbench.report.charts.encode import (
 )
 
 HEIGHT_PX = 240
+_BAND_OPACITY = 0.25
+_STOP_LOOK: dict[str, Any] = {"shape": "M-.5,-.5L.5,.5M-.5,.5L.5,-.5", "size": 220, "strokeWidth": 3, "filled": False}
 
 
 def draw(alt: Altair, chart: LineChart) -> Drawing:
-    """Return the drawing: lines, then whiskers, then points."""
+    """Return the drawing: bands, then lines, then points, then where lines stop."""
     rows = [point.to_json_dict() for point in chart.points]
     if chart.x_names:
         rows = [row | {"name": chart.x_names[row["x"] - 1]} for row in rows]
@@ -34,18 +38,26 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     )
     colour = line_colour(alt, names)
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=colour)
-    layers = [base.mark_line(strokeWidth=1.5)]
+    layers = []
     if with_interval:
-        whiskers = alt.Chart(alt.Data(values=with_interval)).mark_rule(strokeWidth=1.5)
-        layers.append(whiskers.encode(x=x, y=alt.Y("low:Q", title=chart.axis), y2="high:Q", color=colour))
+        bands = alt.Chart(alt.Data(values=with_interval))
+        low = alt.Y("low:Q", title=chart.axis)
+        layers.append(bands.mark_area(opacity=_BAND_OPACITY).encode(x=x, y=low, y2="high:Q", color=colour))
+        # A band as thin as its line, or of one point only, is still to be seen.
+        layers.append(bands.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=colour))
+    layers.append(base.mark_line(strokeWidth=1.5))
     layers.append(base.mark_point(filled=True, size=POINT_SIZE_PX2).encode(shape=line_shape(alt, names)))
+    if chart.stops:
+        ends_early = [stop.to_json_dict() for stop in chart.stops]
+        crosses = alt.Chart(alt.Data(values=ends_early)).mark_point(**_STOP_LOOK)
+        layers.append(crosses.encode(x=x, y=y, color=colour))
     return alt.layer(*layers).properties(width=PLOT_WIDTH_PX + 100, height=HEIGHT_PX)
 
 
 def _x_axis(alt: Altair, chart: LineChart) -> Drawing:
     if chart.x_names:
         return alt.X("name:N", title=chart.x_axis, sort=list(chart.x_names), axis=alt.Axis(grid=False, labelAngle=-40))
-    values = sorted({point.x for point in chart.points})
+    values = sorted({point.x for point in chart.points} | {stop.x for stop in chart.stops})
     if not chart.doubling:
         return alt.X("x:Q", title=chart.x_axis, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, format="d"))
     scale = alt.Scale(type="log", base=2, domain=[values[0] * 0.9, values[-1] * 1.1], nice=False)

@@ -49,11 +49,24 @@ def draw(alt: Altair, chart: RatioChart) -> Drawing:
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("label:N", title=None, sort=None))
     colour = alt.Color("verdict:N", scale=_scale(alt, {k: css_variable(v) for k, v in _COLOURS.items()}), legend=None)
     shape = alt.Shape("verdict:N", scale=_scale(alt, _SHAPES), legend=None)
+    cut = [
+        {"label": row["label"], "verdict": row["verdict"], "shown": end, "angle": angle}
+        for row in rows
+        for end, angle, beyond in (
+            (low_end, 270, row["low"] is not None and row["low"] < low_end),
+            (high_end, 90, row["high"] is not None and row["high"] > high_end),
+        )
+        if beyond
+    ]
+    arrows = alt.Chart(alt.Data(values=cut)).mark_point(shape="triangle", filled=True, size=1.5 * POINT_SIZE_PX2)
     layers = [
         band.mark_rect(color=css_variable("rule")).encode(x=x, x2="to:Q"),
         line.mark_rule(strokeDash=[3, 3], color=css_variable("muted")).encode(x=x),
         base.mark_rule(strokeWidth=2).encode(x=alt.X("from:Q", title=chart.axis, scale=scale), x2="to:Q", color=colour),
         base.mark_point(filled=True, size=1.5 * POINT_SIZE_PX2).encode(x=x, color=colour, shape=shape),
+        arrows.encode(
+            x=x, y=alt.Y("label:N", title=None, sort=None), color=colour, angle=alt.Angle("angle:Q", scale=None)
+        ),
         base.mark_text(align="left", dx=12).encode(x=alt.X("end:Q", title=chart.axis, scale=scale), text="text:N"),
     ]
     return alt.layer(*layers).properties(width=_WIDTH_PX, height=alt.Step(ROW_STEP_PX))

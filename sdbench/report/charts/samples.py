@@ -6,7 +6,7 @@ from sdbench.report.chart_model import SampleChart, SampleMark
 from sdbench.report.charts.encode import PLOT_WIDTH_PX, Altair, Drawing, log_ticks, machine_colour
 from sdbench.report.theme import css_variable
 
-ROW_STEP_PX = 30
+ROW_STEP_PX = 24
 _SIZE_PX2 = 16
 _LOOKS: dict[str, dict[str, Any]] = {
     "steady": {"filled": True, "shape": "circle", "size": _SIZE_PX2},

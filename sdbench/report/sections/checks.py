@@ -8,7 +8,7 @@ from sdbench.report.text import cell, format_count, format_percent, make_table
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import was_throttled
 
-TITLE = "Can I trust this?"
+TITLE = "Was it measured as asked?"
 _COLUMNS = "Check|Asked|Found|Result|Evidence"
 Row = tuple[Cell | str, ...]
 

@@ -4,8 +4,9 @@ from collections import Counter
 
 from sdbench.compare.claims import Score, Verdict, claims_of, join_untested, score_own_claims
 from sdbench.compare.words import format_expected, format_value
-from sdbench.report.model import Cell, Section, Table, Tone
+from sdbench.report.model import Cell, Link, Section, Table, Tone
 from sdbench.report.points import Source
+from sdbench.report.safe_text import find_link
 from sdbench.report.text import NONE, cell, format_count, make_table
 
 TITLE = "Do the source's claims hold here?"
@@ -37,7 +38,21 @@ def build(source: Source) -> Section:
         columns,
         (_row(score, named=source.several) for score in join_untested(scores)),
     )
-    return Section(name="claims", title=TITLE, paragraphs=(_RULE,), tables=(table, *deviations))
+    links = _links(source)
+    return Section(name="claims", title=TITLE, paragraphs=(_RULE,), links=links, tables=(table, *deviations))
+
+
+def _links(source: Source) -> tuple[Link, ...]:
+    """The sources of the manifests."""
+    origins = dict.fromkeys(
+        origin for machine in source.machines if (origin := machine.record.manifest.source) is not None
+    )
+    return tuple(
+        Link(text=", ".join(str(part) for part in words if part), address=address)
+        for origin in origins
+        for address in [find_link(origin.url)]
+        for words in [("Source: " + origin.title, origin.authors, origin.year, None if address else origin.url)]
+    )
 
 
 def _deviations(source: Source) -> tuple[Table, ...]:

@@ -17,9 +17,9 @@ from sdbench.report.chart_model import RatioChart, RatioMark
 from sdbench.report.model import Cell, CompareSection, PairView, RunName, Section, Table
 from sdbench.report.pairs import PAIRS, RUNS_IN_ALL_PAIRS, comparable_runs
 from sdbench.report.points import Compared, Source
-from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, make_table
+from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, list_some, make_table, shorten_hashes
 
-TITLE = "Did the change matter?"
+TITLE = "Run against run"
 # More rows than these say nothing on a page: the most telling ones are shown, `sdbench compare` has all.
 _CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 20, 30
 _NOTHING = "There is one run with samples on this page. Name two to compare them: sdbench report BASELINE CANDIDATE"
@@ -74,12 +74,12 @@ def _weight(item: ExperimentComparison) -> tuple[int, float]:
 
 
 def _remarks(comparison: Comparison) -> tuple[str, ...]:
-    found = [f"What differs: {comparison.attribution}."]
+    found = [f"What differs: {shorten_hashes(comparison.attribution)}."]
     found += [f"Set by the {treatment}." for treatment in comparison.treatments]
     lone = [f"{item.label} (only in the {item.side})" for item in comparison.unmatched]
     lone += [f"{label} (skipped on both sides)" for label in comparison.on_neither]
     if lone:
-        found.append(f"Not compared: {', '.join(lone[:_CHART_ROWS])}{', …' if len(lone) > _CHART_ROWS else ''}.")
+        found.append(f"Not compared: {list_some(lone)}.")
     return tuple(found)
 
 
@@ -89,7 +89,8 @@ def _chart(comparison: Comparison, drawn: list[ExperimentComparison]) -> RatioCh
     return RatioChart(
         alt="Latency ratios of candidate to baseline with their intervals; the table below has the same figures",
         caption=f"Latency, candidate / baseline, with {1 - comparison.alpha:.0%} intervals. Grey band: the margin of "
-        f"{comparison.margin:.0%}, too small to matter. Right of 1 is slower.{rest}",
+        f"{comparison.margin:.0%}, too small to matter. Right of 1 is slower. A triangle at the frame: the interval "
+        f"goes on beyond it.{rest}",
         axis="candidate / baseline",
         margin=comparison.margin,
         marks=tuple(

@@ -1,10 +1,9 @@
 """The pictures that were made, as far as the bundle keeps them."""
 
-from sdbench.report.embed import read_data_uri
-from sdbench.report.model import ImageSection, Picture
+from sdbench.report.model import ImageSection, Picture, Section
 from sdbench.report.points import Point, Source
 from sdbench.report.text import format_count
-from sdbench.schema.outcome import ImageResult
+from sdbench.report.thumbnails import make_picture
 
 TITLE = "What came out?"
 MAX_PICTURES = 24
@@ -14,8 +13,8 @@ _SYNTHETIC = (
 )
 
 
-def build(source: Source) -> ImageSection:
-    """Return the small images of the bundle as data URIs, the first of each launch's experiment."""
+def build(source: Source) -> Section:
+    """Return the first image of each experiment, small."""
     pictures: list[Picture] = []
     left_out_count = 0
     for point in source.points:
@@ -27,23 +26,21 @@ def build(source: Source) -> ImageSection:
         else:
             left_out_count += 1
     paragraphs = [_SYNTHETIC] if any(p.experiment.weights == "synthetic" for p in source.points if p.launches) else []
-    if not pictures:
-        paragraphs.append("No image is embedded here.")
     if left_out_count:
         images = format_count(left_out_count, "more image")
-        paragraphs.append(f"{images} left out: not given, too large, over {MAX_PICTURES}, or unlike the record's hash.")
+        paragraphs.append(
+            f"{images} left out: not given, over {MAX_PICTURES}, no picture, or unlike the record's hash."
+        )
+    if not pictures:
+        return Section(name="images", title=TITLE, paragraphs=(*paragraphs[1:], "No image is shown here."))
     return ImageSection(name="images", title=TITLE, paragraphs=tuple(paragraphs), pictures=tuple(pictures))
 
 
 def _first_picture(source: Source, point: Point) -> Picture | None:
-    for launch in point.launches:
-        for image in launch.images:
-            if image.path and (uri := read_data_uri(source, point.machine, image.path)):
-                return _picture(source, point, image, uri)
-    return None
-
-
-def _picture(source: Source, point: Point, image: ImageResult, uri: str) -> Picture:
     name = ", ".join(source.row_names(point))
     kind = "output with synthetic weights" if point.experiment.weights == "synthetic" else "output"
-    return Picture(data_uri=uri, alt=f"{kind} of {name}", caption=name, width=image.width, height=image.height)
+    for launch in point.launches:
+        for image in launch.images:
+            if picture := make_picture(source, point.machine, image.path, f"{kind} of {name}", name):
+                return picture
+    return None

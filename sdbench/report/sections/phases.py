@@ -9,7 +9,7 @@ from sdbench.report.points import Measured, Source
 from sdbench.report.text import format_number, format_percent, make_table
 from sdbench.units import format_bytes, format_duration
 
-TITLE = "Where does the time go?"
+TITLE = "The parts of one call"
 _NOTE = (
     "Phases come from calls of their own after the timed ones, so that timing them slows no reported figure. "
     "The last column of their table compares such a call with a timed one: near 1, the phases stand for them."

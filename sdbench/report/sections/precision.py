@@ -1,12 +1,12 @@
 """How far reduced precision, and other ways to compute, are from an fp32 reference."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sdbench.report.chart_model import LineChart, LinePoint
-from sdbench.report.embed import read_data_uri
-from sdbench.report.model import Cell, Picture, PictureGroup, PrecisionSection, Table
+from sdbench.report.model import Cell, PictureSeries, PictureStep, PrecisionSection, Section, Table
 from sdbench.report.points import Point, Source, needs_log_scale
-from sdbench.report.text import NONE, UNKNOWN, format_number, format_reading, make_table
+from sdbench.report.text import NONE, UNKNOWN, format_count, format_number, format_reading, make_table
+from sdbench.report.thumbnails import make_picture
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.study import Divergence, PrecisionStudy
 
@@ -21,12 +21,15 @@ _METRICS = (
     "1 - SSIM is 0 for identical images."
 )
 
+# A slider of more steps is no easier to read, and each has three pictures of up to 20 KiB.
+_PICTURE_STEPS = 20
 
-def build(source: Source) -> PrecisionSection:
+
+def build(source: Source) -> Section:
     """Return metric curves over the steps, their table, and the pictures of each pair."""
     studies = [(point, point.study) for point in source.points if point.study is not None]
     if not studies:
-        return PrecisionSection(name="precision", title=TITLE, paragraphs=("Nothing was compared.",), groups=())
+        return Section(name="precision", title=TITLE, paragraphs=("Nothing was compared.",))
     synthetic = any(point.experiment.weights == "synthetic" for point, _ in studies)
     charts = (
         _chart(source, "finished images, by number of steps", "steps of the run", _sweep(studies)),
@@ -38,7 +41,7 @@ def build(source: Source) -> PrecisionSection:
         paragraphs=(*((_SYNTHETIC,) if synthetic else ()), _METRICS),
         charts=tuple(chart for chart in charts if chart is not None),
         tables=(_table(source, studies),),
-        groups=tuple(_group(source, point, study) for point, study in studies),
+        series=tuple(series for point, study in studies if (series := _series(source, point, study)).steps),
     )
 
 
@@ -98,28 +101,44 @@ def _number(reading: Reading[float]) -> Cell | str:
     return Cell(text=NONE, tone="muted") if text.startswith(UNKNOWN) else text
 
 
-def _group(source: Source, point: Point, study: PrecisionStudy) -> PictureGroup:
-    last = study.trajectory[-1] if study.trajectory else study.sweep[-1]
+def _series(source: Source, point: Point, study: PrecisionStudy) -> PictureSeries:
+    items = study.trajectory or study.sweep
+    shown = _spread(items)
+    steps = tuple(step for item in shown if (step := _step(source, point, study, item)).pictures)
+    left_out = f"; {len(shown)} of {format_count(len(items), 'step')}" if len(shown) < len(items) else ""
+    fold = f"{format_count(len(steps) - 1, 'step')} before"
+    return PictureSeries(title=_name(source, point) + left_out, fold=fold, steps=steps)
+
+
+def _spread(items: Sequence[Divergence]) -> Sequence[Divergence]:
+    """As many of the items as a page holds, the first and the last among them."""
+    if len(items) <= _PICTURE_STEPS:
+        return items
+    return [items[round(place * (len(items) - 1) / (_PICTURE_STEPS - 1))] for place in range(_PICTURE_STEPS)]
+
+
+def _step(source: Source, point: Point, study: PrecisionStudy, item: Divergence) -> PictureStep:
+    moment = f"{item.steps} steps" if item.call is None else f"UNet call {item.call}"
     stills = (
-        ("fp32 reference", last.reference_path),
-        (_candidate_words(point), last.candidate_path),
-        (f"difference, {study.amplification} times as large", last.difference_path),
+        ("fp32 reference", item.reference_path),
+        (_candidate_words(point), item.candidate_path),
+        (f"difference, {study.amplification} times as large", item.difference_path),
     )
+    name = _name(source, point)
     pictures = tuple(
-        picture for caption, path in stills if (picture := _picture(source, point, caption, path)) is not None
+        picture
+        for caption, path in stills
+        if (picture := make_picture(source, point.machine, path, f"{caption} at {moment}; {name}", caption))
     )
-    caption = "Reference, candidate and difference, call by call"
-    animation = _picture(source, point, caption, study.trajectory_animation_path, frames_wide=3)
-    return PictureGroup(title=_name(source, point), pictures=pictures, animation=animation)
+    return PictureStep(label=f"{moment}: {_closeness(item)}", pictures=pictures)
 
 
-def _picture(source: Source, point: Point, caption: str, path: str | None, frames_wide: int = 1) -> Picture | None:
-    uri = read_data_uri(source, point.machine, path) if path else None
-    if uri is None:
-        return None
-    e = point.experiment
-    alt = f"{caption}; {_name(source, point)}"
-    return Picture(data_uri=uri, alt=alt, caption=caption, width=e.width * frames_wide, height=e.height)
+def _closeness(item: Divergence) -> str:
+    if item.identical:
+        return "identical to the reference"
+    if not isinstance(item.psnr_db, Known) or not isinstance(item.ssim, Known):
+        return f"{format_count(item.non_finite_count, 'value')} not finite"
+    return f"PSNR {item.psnr_db.value:.1f} dB, 1 - SSIM {format_number(1 - item.ssim.value)}"
 
 
 def _candidate_words(point: Point) -> str:

@@ -2,15 +2,17 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from sdbench.report.model import Cell, Detail, Recipe, ReproduceSection, Table
 from sdbench.report.points import Machine, Source
-from sdbench.report.text import make_table, reading_cell
+from sdbench.report.text import format_count, make_table, reading_cell
+from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import launches_of
 from sdbench.schema.record import Record
 
-TITLE = "How can I repeat it?"
+TITLE = "The same run again"
 _NOT_RECORDED = "not recorded by the source"
 
 
@@ -20,22 +22,55 @@ def build(source: Source) -> ReproduceSection:
         "Install the version below, save the manifest under the name in the command (JSON is YAML too), and run it. "
         "The same seed draws the same starting noise on every machine."
     )
-    recipes = tuple(_recipe(machine) for machine in source.machines)
+    records = [machine.record for machine in source.machines]
+    alike: dict[str, list[Machine]] = {}
+    for machine in source.machines:
+        alike.setdefault(make_command(machine.record, records), []).append(machine)
+    recipes = tuple(_recipe(command, machines) for command, machines in alike.items())
     return ReproduceSection(name="reproduce", title=TITLE, paragraphs=(sentence,), recipes=recipes)
 
 
-def make_command(record: Record) -> str:
-    """Return the shell command that asks for the same run again."""
+def make_command(record: Record, others: Sequence[Record] = ()) -> str:
+    """Return the shell command that asks for the same run again; of a session's side, with what the other one set.
+
+    The other side is looked for among ``others``; where it is not there, three dots stand for what it set.
+    """
     request = record.request
+    own = side_settings(record)
+    kept = [setting for setting in request.settings if setting not in own]
     if record.origin == "imported":
         settings = (word for setting in request.settings for word in f"--{setting}".split("=", maxsplit=1))
         return shlex.join(["sdbench", "import", request.manifest_name, *settings])
-    words = ["sdbench", "run", request.manifest_name, "--device", request.device]
+    command = "ab" if record.session else "run"
+    words = ["sdbench", command, request.manifest_name, "--device", request.device]
     words += [word for only in request.only for word in ("--only", only)]
     words += ["--weights", request.weights] if request.weights else []
     words += ["--budget", f"{request.budget_s:g}s"] if request.budget_s else []
-    words += [word for setting in request.settings for word in ("--set", setting)]
-    return shlex.join(words)
+    words += [word for setting in kept for word in ("--set", setting)]
+    return shlex.join(words) + _sides_words(record, others)
+
+
+def side_settings(record: Record) -> tuple[str, ...]:
+    """Return what a session's side set by itself; nothing for a plain run."""
+    settings = record.session.settings if record.session else None
+    return settings.value if isinstance(settings, Known) else ()
+
+
+def _sides_words(record: Record, others: Sequence[Record]) -> str:
+    session = record.session
+    if session is None:
+        return ""
+    sides = {
+        other.session.side: other
+        for other in (record, *others)
+        if other.session is not None and other.session.session_id == session.session_id
+    }
+    words = [
+        f"--{side} {shlex.quote(setting)}"
+        for side in ("a", "b")
+        for setting in (side_settings(sides[side]) if side in sides else ("...",))
+    ]
+    return " ".join(["", *words, f"--seed {session.seed}"])
 
 
 def manifest_text(record: Record) -> str:
@@ -45,10 +80,16 @@ def manifest_text(record: Record) -> str:
     )
 
 
-def _recipe(machine: Machine) -> Recipe:
-    record = machine.record
-    manifest = Detail(title=f"Manifest: {record.manifest.title}", text=manifest_text(record))
-    return Recipe(machine=machine.name, command=make_command(record), facts=_facts(machine), manifest=manifest)
+def _recipe(command: str, machines: Sequence[Machine]) -> Recipe:
+    first = machines[0]
+    manifests = {manifest_text(machine.record): machine.record.manifest.title for machine in machines}
+    others = f" and {format_count(len(machines) - 1, 'more run')}" if len(machines) > 1 else ""
+    return Recipe(
+        title=first.name + others,
+        command=command,
+        facts=tuple(map(_facts, machines)),
+        manifests=tuple(Detail(title=f"Manifest: {title}", text=text) for text, title in manifests.items()),
+    )
 
 
 def _facts(machine: Machine) -> Table:

@@ -10,8 +10,19 @@ from sdbench.units import format_bytes, round_significant
 
 TITLE = "All results"
 ROWS_WITHOUT_SCRIPT = 200
-_COLUMNS = "Status|#median latency, s|#low|#high|#launches|#samples|#images/min|#memory|which memory|#energy per image"
+_COLUMNS = "Status|#latency, s|#low|#high|#launches|#samples|#images/min|#highest memory|which memory|#energy per image"
 _COST_COLUMN = f"|#cost of {IMAGE_COUNT:,} images"
+# Titles that are no names of a saved file's columns.
+_KEYS = {
+    "latency, s": "latency_s",
+    "low": "latency_low_s",
+    "high": "latency_high_s",
+    "launches": "counted_launches",
+    "images/min": "images_per_min",
+    "highest memory": "memory_peak_bytes",
+    "which memory": "memory_meaning",
+    "energy per image": "energy_per_image_j",
+}
 
 
 def build(source: Source) -> Section:
@@ -35,13 +46,17 @@ def _data(table: Table) -> tuple[DataColumn, ...]:
         index = [
             values.setdefault((row[place].text, row[place].tone, row[place].sort), len(values)) for row in table.rows
         ]
-        found = DataColumn(title=column.title, numeric=column.numeric, values=tuple(values), index=tuple(index))
+        key = _KEYS.get(column.title) or column.title.lower().replace(",", "").replace(" ", "_")
+        found = DataColumn(
+            title=column.title, key=key, numeric=column.numeric, values=tuple(values), index=tuple(index)
+        )
         columns.append(found)
     return tuple(columns)
 
 
 def _number(value: float | None) -> Cell:
-    return Cell(text=format_number(value), sort=value)
+    """A number sorts as what it reads as; in its own digits it would be the largest part of a page."""
+    return Cell(text=format_number(value))
 
 
 def _cells(point: Point) -> tuple[Cell | str, ...]:

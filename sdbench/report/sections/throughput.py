@@ -1,46 +1,84 @@
 """Images per minute over the batch size."""
 
-from sdbench.report.chart_model import LineChart, LinePoint
+from collections.abc import Mapping, Sequence
+
+from sdbench.report.chart_model import LineChart, LinePoint, LineStop
 from sdbench.report.model import Section
 from sdbench.report.points import Measured, Point, Source, needs_log_scale
 from sdbench.report.text import format_number
 from sdbench.schema.experiment import at_batch
+from sdbench.schema.outcome import OutOfMemory, find_search
 
 TITLE = "What does a larger batch give?"
+# The experiment with one image a call, and the machine.
+Key = tuple[str, str]
 
 
 def build(source: Source) -> Section:
     """Return the throughput (images per minute) of experiments that differ in nothing but the batch."""
-    lines = _lines(source)
+    families = _families(source)
+    stops = _stops(source, families)
+    lines = {key: members for key, members in families.items() if len(members) > 1 or key in stops}
     if not lines:
         sentence = "No experiment was measured at more than one batch size, so there is no line to draw."
         return Section(name="throughput", title=TITLE, paragraphs=(sentence,))
-    points = tuple(_point(line, m) for line, members in lines.items() for m in members)
+    names = {key: _line_name(source, members[0]) for key, members in lines.items()}
+    points = tuple(_point(names[key], m) for key, members in lines.items() for m in members)
+    crosses = tuple(
+        LineStop(line=names[key], x=stops[key], value=members[-1].images_per_min)
+        for key, members in lines.items()
+        if key in stops
+    )
     ends = [end for point in points for end in (point.value, point.low, point.high) if end is not None]
     log_scale = needs_log_scale(ends)
     chart = LineChart(
         alt="Images per minute by batch size: "
-        + "; ".join(_sentence(line, members) for line, members in lines.items()),
-        caption="Images per minute by batch size. Whiskers: the latency's interval, converted.",
+        + "; ".join(_sentence(names[key], members, stops.get(key)) for key, members in lines.items()),
+        caption="Images per minute by batch size. Band: the latency's interval, converted."
+        + (
+            " Cross: the least batch for which memory did not suffice, at the height of the one before."
+            if crosses
+            else ""
+        ),
         x_axis="batch size",
         doubling=True,
         axis="images per minute, log scale" if log_scale else "images per minute",
         log_scale=log_scale,
         points=points,
+        stops=crosses,
     )
     return Section(name="throughput", title=TITLE, charts=(chart,))
 
 
-def _lines(source: Source) -> dict[str, list[Measured]]:
-    families: dict[tuple[str, str], list[Measured]] = {}
-    for measured in source.measured:
-        point = measured.point
-        families.setdefault((_id_of_one(point), point.machine.name), []).append(measured)
-    return {
-        _line_name(source, members[0]): sorted(members, key=lambda m: m.point.batch)
-        for members in families.values()
-        if len(members) > 1
-    }
+def _families(source: Source) -> dict[Key, list[Measured]]:
+    """The measured points by what they would be with one image a call, the smallest batch first."""
+    families: dict[Key, list[Measured]] = {}
+    for measured in sorted(source.measured, key=lambda m: m.point.batch):
+        families.setdefault(_key(measured.point), []).append(measured)
+    # In the order of the page, not of the batches.
+    return {key: families[key] for key in (_key(measured.point) for measured in source.measured)}
+
+
+def _stops(source: Source, families: Mapping[Key, Sequence[Measured]]) -> dict[Key, int]:
+    """Per line the least batch, above all that were measured, for which memory did not suffice."""
+    found: dict[Key, int] = {}
+    for point in source.points:
+        if point.experiment.workload not in ("latency", "largest-batch"):
+            continue
+        key = _key(point)
+        search = find_search(point.launches)
+        failed = [probe.batch for probe in search.probes if not probe.fits] if search else []
+        if isinstance(point.outcome, OutOfMemory) and point.experiment.workload == "latency":
+            failed.append(point.experiment.batch)
+        largest = families[key][-1].point.batch if key in families else None
+        above = [batch for batch in failed if largest is not None and batch > largest]
+        if above:
+            found[key] = min(*above, found.get(key, above[0]))
+    return found
+
+
+def _key(point: Point) -> Key:
+    return (_id_of_one(point), point.machine.name)
 
 
 def _id_of_one(point: Point) -> str:
@@ -69,6 +107,6 @@ def _point(line: str, measured: Measured) -> LinePoint:
     )
 
 
-def _sentence(line: str, members: list[Measured]) -> str:
+def _sentence(line: str, members: list[Measured], stop: int | None) -> str:
     rates = ", ".join(f"{format_number(m.images_per_min)} at batch {m.point.batch}" for m in members)
-    return f"{line}: {rates}"
+    return f"{line}: {rates}" + (f", out of memory at batch {stop}" if stop else "")

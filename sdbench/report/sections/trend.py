@@ -8,7 +8,7 @@ from sdbench.compare.wording import explain, format_change, format_interval, nam
 from sdbench.report.chart_model import LineChart, LinePoint
 from sdbench.report.model import Cell, Section, Table
 from sdbench.report.points import Source
-from sdbench.report.text import NONE, TONES, cell, format_count, make_table
+from sdbench.report.text import NONE, TONES, cell, format_count, make_table, shorten_hashes
 from sdbench.schema.record import Record
 
 TITLE = "Over the versions"
@@ -71,7 +71,7 @@ def _chart(trend: Trend) -> LineChart | None:
         axis="latency / that of the first version",
         log_scale=False,
         from_zero=False,
-        x_names=trend.versions,
+        x_names=tuple(map(shorten_hashes, trend.versions)),
         points=tuple(
             LinePoint(
                 line=item.label,
@@ -103,7 +103,7 @@ def _rows(item: ExperimentTrend) -> Iterator[tuple[Cell | str, ...]]:
         judgement, word = step.judgement, name_verdict(step.judgement)
         yield (
             item.label,
-            f"{step.before} → {step.after}",
+            shorten_hashes(f"{step.before} → {step.after}"),
             cell(word, TONES.get(word, "plain")),
             NONE if judgement.ratio is None else format_change(judgement.ratio),
             NONE if judgement.low is None else format_interval(judgement),

@@ -62,6 +62,25 @@
     show();
   };
 
+  // One step at a time at a slider, where without scripts all stand below each other.
+  const sliders = () => {
+    for (const [number, series] of findAll("[data-series]").entries()) {
+      const controls = find("[data-slider]", series);
+      const input = find("input", controls);
+      const fold = find("details", series);
+      if (!fold) continue;
+      const last = find("[data-step]", series);
+      const steps = [...findAll("[data-step]", fold), last];
+      last.before(...steps);
+      fold.remove();
+      const show = () => steps.forEach((step, place) => { step.hidden = place + 1 !== Number(input.value); });
+      input.addEventListener("input", () => { remember(`step${number}`, input.value); show(); });
+      if (state.has(`step${number}`)) input.value = state.get(`step${number}`);
+      controls.hidden = false;
+      show();
+    }
+  };
+
   const results = () => {
     const island = find("#results-data");
     if (!island) return;
@@ -73,16 +92,19 @@
     const said = find("[data-said]", controls);
     const count = data.columns[0].index.length;
     const textAt = (column, row) => column.values[column.index[row]][0];
-    const searched = Array.from({ length: count }, (_, row) =>
-      data.columns.map((column) => textAt(column, row)).join("\u0000").toLowerCase());
+    let searched = null;
+    const search = () => {
+      searched ??= Array.from({ length: count }, (_, row) =>
+        data.columns.map((column) => textAt(column, row)).join("\u0000").toLowerCase());
+      return searched;
+    };
     let rows = [];
     let page = 0;
+    const firstPage = Math.max(0, Number.parseInt(state.get("page") || "1", 10) - 1 || 0);
     let sorted = Number.parseInt(state.get("sort") || "", 10);
     let descending = (state.get("sort") || "").endsWith("d");
 
     const draw = () => {
-      const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
-      page = Math.min(Math.max(page, 0), pages - 1);
       const lines = rows.slice(page * PAGE_ROWS, (page + 1) * PAGE_ROWS).map((row) => {
         const line = document.createElement("tr");
         data.columns.forEach((column, place) => {
@@ -96,6 +118,10 @@
         return line;
       });
       body.replaceChildren(...lines);
+      report();
+    };
+    const report = () => {
+      const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
       const of = rows.length === count ? `${count} rows` : `${rows.length} of ${count} rows`;
       say(said, `${of}, page ${page + 1} of ${pages}`);
       find("[data-previous]", controls).disabled = page === 0;
@@ -105,11 +131,14 @@
       const words = filter.value.toLowerCase().split(/\s+/u).filter(Boolean);
       rows = [];
       for (let row = 0; row < count; row += 1) {
-        if (words.every((word) => searched[row].includes(word))) rows.push(row);
+        if (words.every((word) => search()[row].includes(word))) rows.push(row);
       }
       const column = data.columns[sorted];
       if (column) {
-        const keys = column.values.map(([text, , key]) => (key === null ? text : key));
+        const keys = column.values.map(([text, , key]) => {
+          if (key !== null || !column.numeric) return key ?? text;
+          return Number.isNaN(Number(text)) ? text : Number(text);
+        });
         const sign = descending ? -1 : 1;
         const isNumber = column.numeric;
         rows.sort((a, b) => {
@@ -124,6 +153,12 @@
         else head.removeAttribute("aria-sort");
       }
       page = 0;
+      remember("page", "");
+      draw();
+    };
+    const turn = (to) => {
+      page = Math.min(Math.max(0, to), Math.max(0, Math.ceil(rows.length / PAGE_ROWS) - 1));
+      remember("page", page ? String(page + 1) : "");
       draw();
     };
     findAll("thead th", table).forEach((head, place) => {
@@ -140,21 +175,37 @@
     });
     filter.value = state.get("filter") || "";
     filter.addEventListener("input", () => { remember("filter", filter.value); choose(); });
-    find("[data-previous]", controls).addEventListener("click", () => { page -= 1; draw(); });
-    find("[data-next]", controls).addEventListener("click", () => { page += 1; draw(); });
+    // The buttons are off where there is no such page.
+    find("[data-previous]", controls).addEventListener("click", () => turn(page - 1));
+    find("[data-next]", controls).addEventListener("click", () => turn(page + 1));
     // A cell that begins like a formula is one to a spreadsheet.
     const quote = (text) => `"${(/^[=+\-@\t\r]/u.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+    // A number as it is, null where there is none, else the text.
+    const valueAt = (column, row) => {
+      const [text, , key] = column.values[column.index[row]];
+      if (!column.numeric) return text;
+      const number = key ?? Number(text);
+      return Number.isFinite(number) ? number : null;
+    };
+    const field = (value) => (typeof value === "string" ? quote(value) : value ?? "");
     find("[data-csv]", controls).addEventListener("click", () => {
-      const lines = [data.columns.map((column) => quote(column.title)).join(",")];
-      for (const row of rows) lines.push(data.columns.map((column) => quote(textAt(column, row))).join(","));
+      const lines = [data.columns.map((column) => quote(column.key)).join(",")];
+      for (const row of rows) lines.push(data.columns.map((column) => field(valueAt(column, row))).join(","));
       save("sdbench-results.csv", "text/csv", `${lines.join("\r\n")}\r\n`);
     });
     find("[data-json]", controls).addEventListener("click", () => {
-      const objects = rows.map((row) => Object.fromEntries(data.columns.map((c) => [c.title, textAt(c, row)])));
+      const objects = rows.map((row) => Object.fromEntries(data.columns.map((c) => [c.key, valueAt(c, row)])));
       save("sdbench-results.json", "application/json", `${JSON.stringify(objects, null, 1)}\n`);
     });
     controls.hidden = false;
-    choose();
+    if (state.has("sort") || filter.value) {
+      choose();
+    } else {
+      // The page came with its first rows.
+      rows = Array.from({ length: count }, (_, row) => row);
+      report();
+    }
+    if (firstPage) turn(firstPage);
   };
 
   const commands = () => {
@@ -172,7 +223,11 @@
     }
   };
 
+  // A link to another state of this page, pasted or gone back to, is a new start; one to a section only scrolls.
+  addEventListener("hashchange", () => { if (location.hash.startsWith("#?")) location.reload(); });
+
   pairs();
+  sliders();
   results();
   copyLinks();
   commands();
