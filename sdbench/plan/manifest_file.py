@@ -55,8 +55,17 @@ def load_manifest(path: Path) -> LoadedManifest:
         text = content.decode()
     except UnicodeDecodeError:
         raise ManifestError(f"{path}:1:1: this is a binary file, not UTF-8 text; name a YAML manifest") from None
-    parsed = parse_yaml(text, str(path))
-    return LoadedManifest(check_manifest(parsed), parsed, text, hashlib.sha256(content).hexdigest())
+    return load_manifest_text(text, str(path))
+
+
+def load_manifest_text(text: str, name: str) -> LoadedManifest:
+    """Return the checked manifest in ``text``; ``name`` stands for its file in messages.
+
+    Raises:
+        ManifestError: it is no manifest of this version.
+    """
+    parsed = parse_yaml(text, name)
+    return LoadedManifest(check_manifest(parsed), parsed, text, hashlib.sha256(text.encode()).hexdigest())
 
 
 def read_bytes(path: Path) -> bytes:

@@ -33,11 +33,13 @@ from sdbench.schema.outcome import (
     find_search,
     measuring_launches,
 )
-from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result, Session
+from sdbench.schema.record import DeviceGroup, PlannedExperiment, Record, Request, Result, Session
 from sdbench.schema.study import BatchSearch
+from sdbench.schema.versions import RECORD_SCHEMA
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
-from sdbench.store.bundle import IMAGE_FOLDER, seal_record
+from sdbench.store.bundle import seal_record
 from sdbench.store.files import write_whole
+from sdbench.store.names import IMAGE_FOLDER
 from sdbench.units import format_bytes
 
 # Set for every worker: no chatter into its output, and no phoning home.
@@ -56,7 +58,7 @@ class RunSpec:
 
     ``skipped`` maps experiment ids to why this machine cannot run them, ``estimated_launch_s`` all ids to a
     rough wall time (s) of one launch. ``environment`` is set for the workers beside the process's own; ``session``
-    marks one of two sides that take turns.
+    marks one of two sides that take turns, ``device_group`` one of several devices measured together.
     """
 
     manifest: Manifest
@@ -73,6 +75,7 @@ class RunSpec:
     rounds: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     session: Session | None = None
+    device_group: DeviceGroup | None = None
     worker_command: Sequence[str] = WORKER_COMMAND
 
 
@@ -241,6 +244,8 @@ class ActiveRun:
                 "wall_s": {"status": "known", "value": self.elapsed_s},
                 "request": self.spec.request.to_json_dict(),
                 "session": self.spec.session.to_json_dict() if self.spec.session else None,
+                "device_group": self.spec.device_group.to_json_dict() if self.spec.device_group else None,
+                "exported": None,
                 "manifest": self.spec.manifest.to_json_dict(),
                 "device": self.spec.device.torch_name,
                 "fingerprint": self.fingerprint.to_json_dict(),

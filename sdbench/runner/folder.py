@@ -14,9 +14,10 @@ from sdbench.probes.telemetry import Telemetry
 from sdbench.schema.base import sha256_of
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.outcome import Failed, Launch, OutOfMemory, TimedOut
-from sdbench.store.bundle import JOURNAL_NAME, MANIFEST_NAME, RECORD_NAME, TELEMETRY_NAME, load_record
+from sdbench.store.bundle import load_record
 from sdbench.store.files import sync_folder, write_whole
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
+from sdbench.store.names import JOURNAL_NAME, MANIFEST_NAME, RECORD_NAME, TELEMETRY_NAME
 
 if TYPE_CHECKING:
     from sdbench.runner.active import RunSpec
@@ -116,8 +117,11 @@ def _prepare_folder(spec: "RunSpec", key: str) -> tuple[Path, dict[str, Any]]:
 
 def resume_key(spec: "RunSpec", fingerprint: Fingerprint) -> str:
     """Return the hash of what must be alike for a run to be continued: request, plan, device and machine."""
+    # A run beside others is none that a run alone goes on with; without a group the key is what it always was.
+    group = {"device_group": spec.device_group.to_json_dict()} if spec.device_group else {}
     return sha256_of(
-        {
+        group
+        | {
             "request": spec.request.to_json_dict(),
             "planned": [item.to_json_dict() for item in spec.planned],
             "device": spec.device.torch_name,

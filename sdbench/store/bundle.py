@@ -1,6 +1,7 @@
 """The sealed bundle of a run: a folder with record.json, and the files that the record names by hash."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,20 @@ from pydantic import ValidationError
 from sdbench.errors import RecordError
 from sdbench.schema.migrations import CURRENT_VERSION, migrate_record, refuse_other_versions
 from sdbench.schema.outcome import Series
-from sdbench.schema.record import Record, compute_seal
+from sdbench.schema.record import BundledFile, Record, compute_seal
 from sdbench.store.collector import pause_collector
 from sdbench.store.files import describe_file, write_whole
 from sdbench.store.journal import read_journal
-
-RECORD_NAME = "record.json"
-JOURNAL_NAME = "journal.jsonl"
-TELEMETRY_NAME = "telemetry.jsonl"
-MANIFEST_NAME = "manifest.yaml"
-# What an imported record was made from.
-SOURCE_NAME = "source.csv"
-IMAGE_FOLDER = "images"
+from sdbench.store.names import (
+    IMAGE_FOLDER,
+    JOURNAL_NAME,
+    MANIFEST_NAME,
+    RECORD_BYTES_MAX,
+    RECORD_NAME,
+    SOURCE_NAME,
+    TELEMETRY_NAME,
+)
+from sdbench.units import format_bytes
 
 Telemetry = tuple[tuple[str, int, tuple[Series, ...]], ...]
 
@@ -34,14 +37,19 @@ def seal_record(folder: Path, unsealed: dict[str, Any]) -> Record:
     names = [JOURNAL_NAME, TELEMETRY_NAME, MANIFEST_NAME, SOURCE_NAME]
     paths = [folder / name for name in names if (folder / name).is_file()]
     paths += sorted((folder / IMAGE_FOLDER).glob("*.webp"))
-    content = unsealed | {"files": [describe_file(folder, path).to_json_dict() for path in paths]}
+    sealed, encoded = encode_sealed(unsealed, [describe_file(folder, path) for path in paths])
+    write_whole(folder / RECORD_NAME, encoded)
+    return sealed
+
+
+def encode_sealed(unsealed: dict[str, Any], named: Sequence[BundledFile]) -> tuple[Record, bytes]:
+    """Return the record that names these files, sealed, and the bytes of its ``record.json``."""
+    content = unsealed | {"files": [file.to_json_dict() for file in named]}
     # Through the model once, so that the seal is over exactly what a reader computes it from.
     draft = Record.model_validate_json(json.dumps(content | {"seal": "0" * 64})).to_json_dict()
     sealed = draft | {"seal": compute_seal(draft)}
-    write_whole(
-        folder / RECORD_NAME, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    )
-    return Record.model_validate_json(json.dumps(sealed))
+    encoded = (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return Record.model_validate_json(encoded), encoded
 
 
 def record_path(path: Path) -> Path:
@@ -65,7 +73,9 @@ def find_runs(path: Path) -> tuple[Path, ...]:
     """Return the runs that ``path`` means: itself, or if it is a folder that only holds runs, each of them by name."""
     if not path.is_dir() or any((path / name).exists() for name in (RECORD_NAME, JOURNAL_NAME)):
         return (path,)
-    return tuple(sorted(file.parent for file in path.glob(f"*/{RECORD_NAME}"))) or (path,)
+    # What starts with a dot is a draft that a crash left.
+    found = (file.parent for file in path.glob(f"*/{RECORD_NAME}") if not file.parent.name.startswith("."))
+    return tuple(sorted(found)) or (path,)
 
 
 def load_record(path: Path, *, check_seal: bool = True) -> Record:
@@ -82,24 +92,36 @@ def load_record(path: Path, *, check_seal: bool = True) -> Record:
 
 def _read_record(file: Path, *, check_seal: bool) -> Record:
     try:
+        if file.stat().st_size > RECORD_BYTES_MAX:
+            raise RecordError(f"{file}: over {format_bytes(RECORD_BYTES_MAX)}, too large for a record")
         content = file.read_bytes()
-        stored = json.loads(content, parse_constant=_refuse_constant)
     except OSError as error:
         raise RecordError(f"cannot read {file}: {error.strerror}; check the path") from None
+    return parse_record(content, str(file), check_seal=check_seal)
+
+
+def parse_record(content: bytes, name: str, *, check_seal: bool = True) -> Record:
+    """Return the record in the bytes of a ``record.json``; ``name`` stands for it in messages.
+
+    Raises:
+        RecordError: no record, damaged, of a future version, or changed after it was sealed.
+    """
+    try:
+        stored = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{file}: not valid JSON ({' '.join(str(error).split())[:120]}); "
+            f"{name}: not valid JSON ({' '.join(str(error).split())[:120]}); "
             "name a run folder or a record, or restore it from a copy"
         ) from None
     if not isinstance(stored, dict):
-        raise RecordError(f"{file}: not a record, but a JSON {type(stored).__name__}")
-    version = refuse_other_versions(stored, str(file))
+        raise RecordError(f"{name}: not a record, but a JSON {type(stored).__name__}")
+    version = refuse_other_versions(stored, name)
     if check_seal and stored.get("seal") != compute_seal(stored):
         raise RecordError(
-            f"{file}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
+            f"{name}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
         )
     if version != CURRENT_VERSION:
-        content = json.dumps(migrate_record(stored, str(file))).encode()
+        content = json.dumps(migrate_record(stored, name)).encode()
     # What was parsed takes as much memory as the record, and is of no more use.
     del stored
     try:
@@ -107,7 +129,7 @@ def _read_record(file: Path, *, check_seal: bool) -> Record:
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"])
-        raise RecordError(f"{file}: {place}: {detail['msg']}; restore it from a copy") from None
+        raise RecordError(f"{name}: {place}: {detail['msg']}; restore it from a copy") from None
 
 
 def verify_files(folder: Path, record: Record) -> None:

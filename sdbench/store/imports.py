@@ -21,11 +21,13 @@ from sdbench.schema.fingerprint import (
 )
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Claim, Group, Manifest, ModelChoice, Protocol, Source
 from sdbench.schema.outcome import OutOfMemory, Published
-from sdbench.schema.record import RECORD_SCHEMA, PlannedExperiment, Record, Request, Result
-from sdbench.store.bundle import RECORD_NAME, SOURCE_NAME, seal_record
+from sdbench.schema.record import PlannedExperiment, Record, Request, Result
+from sdbench.schema.versions import RECORD_SCHEMA
+from sdbench.store.bundle import seal_record
 from sdbench.store.files import write_whole
 from sdbench.store.lambda_csv import STEPS_OF_THE_STUDY, LambdaRow
 from sdbench.store.lambda_fields import has_no_memory_figure, is_cpu
+from sdbench.store.names import RECORD_NAME, SOURCE_NAME
 
 MEMORY_MEANING = "torch.cuda.memory_reserved() after one call"
 METHOD = "mean of 3 calls after 2 warm-ups, rounded to 0.01 s"
@@ -85,6 +87,8 @@ def make_unsealed(rows: Sequence[LambdaRow], source: ImportSource) -> dict[str, 
             "schema": RECORD_SCHEMA,
             "origin": "imported",
             "session": None,
+            "device_group": None,
+            "exported": None,
             "run_id": f"{_slug(Path(source.name).stem)}-{_slug(device)}-{sha256_of([device, content])[:8]}",
             "created_utc": source.created_utc,
             "ended_utc": source.created_utc,

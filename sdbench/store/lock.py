@@ -14,6 +14,47 @@ LOCK_FOLDER = Path("/tmp/sdbench-locks")  # noqa: S108 - sticky, and the files h
 
 
 @contextlib.contextmanager
+def hold_file(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is never unlinked; wait while another process has it.
+
+    Raises:
+        EnvironmentProblem: the lock file cannot be opened.
+    """
+    descriptor = _open_lock(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def try_file(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file if no other process has it; yield whether that is so.
+
+    Raises:
+        EnvironmentProblem: the lock file cannot be opened.
+    """
+    descriptor = _open_lock(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot open the lock {path}: {error.strerror}; make it writable") from None
+
+
+@contextlib.contextmanager
 def hold_device(lock_key: str, on_wait: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
     """Hold the lock of a device; when another run has it, say so through ``on_wait`` and wait.
 

@@ -7,9 +7,9 @@ import pytest
 from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.schema.migrations import CURRENT_VERSION
 from sdbench.schema.record import compute_seal
-from sdbench.store import bundle
 from sdbench.store.bundle import load_record, load_telemetry, seal_record, verify_files
 from sdbench.store.files import write_whole
+from sdbench.store.names import JOURNAL_NAME
 from tests.records import make_record
 
 
@@ -87,7 +87,7 @@ def test_file_outside_the_bundle_is_refused(folder: Path) -> None:
 def test_unfinished_run_is_told_apart_from_no_run(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"no record\.json"):
         load_record(tmp_path)
-    (tmp_path / bundle.JOURNAL_NAME).write_text("")
+    (tmp_path / JOURNAL_NAME).write_text("")
     with pytest.raises(RecordError, match="has not ended"):
         load_record(tmp_path)
 

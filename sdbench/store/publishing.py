@@ -1,0 +1,204 @@
+"""Publish runs to a destination, and pull them from one.
+
+An object is called ``<run id>/<SHA-256>.zip``, its signature ``<run id>/<SHA-256>.zip.sig``. Nothing is ever replaced.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sdbench.errors import RecordError, UserError
+from sdbench.store.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, PublishedBundle, read_bundle
+from sdbench.store.bundle import load_record
+from sdbench.store.destination import Destination, create_all, read_all
+from sdbench.store.exporting import export_bundle
+from sdbench.store.files import write_whole_folder
+from sdbench.store.names import RECORD_NAME
+from sdbench.store.signature import SIGNATURE_BYTES_MAX, SIGNATURE_ENDING, check_signature, sign
+
+SIGNATURE_NAME = "bundle.zip.sig"
+ADDRESS_NAME = "bundle.sha256"
+_OBJECT = re.compile(r"(?P<run_id>[A-Za-z0-9][A-Za-z0-9._-]{0,199})/(?P<sha256>[0-9a-f]{64})\.zip")
+
+Fate = Literal["new", "already there", "filtered out", "refused"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of one run: its id, the SHA-256 of its bundle, where it is now, and why it was refused."""
+
+    run_id: str
+    sha256: str
+    fate: Fate
+    place: str
+    problem: UserError | None = None
+
+
+def publish_runs(
+    runs: Sequence[Path], destination: Destination, environ: Mapping[str, str], key: Path | None = None
+) -> tuple[Transfer, ...]:
+    """Publish the runs at these paths, each signed if there is a key, and return what became of each.
+
+    Raises:
+        RecordError: a run is damaged.
+        UserError: a run may not leave, or another bundle of it is there already.
+        EnvironmentProblem: the destination is out of reach, refuses, or would replace what is there.
+    """
+    there = _objects(destination)
+    destination.probe()
+    transfers: list[Transfer] = []
+    objects: list[tuple[str, bytes]] = []
+    for path in runs:
+        bundle, content = export_bundle(path, environ)
+        run_id, sha256 = bundle.record.run_id, bundle.sha256
+        if others := there[run_id] - {sha256}:
+            raise UserError(
+                f"{run_id}: {destination.url} has this run with other content ({min(others)[:16]}..., here "
+                f"{sha256[:16]}...); nothing is replaced: publish it elsewhere, or ask who published that one"
+            )
+        name = f"{run_id}/{sha256}{ARCHIVE_ENDING}"
+        fate: Fate = "already there" if sha256 in there[run_id] else "new"
+        transfers.append(Transfer(run_id, sha256, fate, f"{destination.url.rstrip('/')}/{name}"))
+        if key is not None:
+            # First, so that nobody finds the bundle without it.
+            destination.create(name + SIGNATURE_ENDING, sign(content, key))
+        if fate == "new":
+            objects.append((name, content))
+    create_all(destination, objects)
+    _refuse_twins(_objects(destination), {transfer.run_id for transfer in transfers}, destination.url)
+    return tuple(transfers)
+
+
+def pull_runs(
+    source: Destination,
+    out: Path,
+    wanted: Callable[[PublishedBundle], bool],
+    signers: Path | None = None,
+    *,
+    signed_only: bool = False,
+) -> Iterator[Transfer]:
+    """Yield what became of each run at a source, pulled into a folder of its own under ``out`` if it is wanted.
+
+    A bundle that is damaged, not what its name says, not signed as asked, or of a run that is here with other content
+    is refused; the others are pulled.
+
+    Raises:
+        UserError: there is no published run.
+        EnvironmentProblem: the source is out of reach.
+    """
+    names = source.list_names()
+    objects = _group(names)
+    if not objects:
+        raise UserError(
+            f"{source.url}: no published run is there; name what sdbench publish was given as its destination"
+        )
+    missing: list[str] = []
+    for run_id, digests in sorted(objects.items()):
+        try:
+            _refuse_twins(objects, {run_id}, source.url)
+            (sha256,) = digests
+            if _is_here(out, run_id, sha256):
+                yield Transfer(run_id, sha256, "already there", str(out / run_id))
+            else:
+                missing.append(f"{run_id}/{sha256}{ARCHIVE_ENDING}")
+        except UserError as problem:
+            yield Transfer(run_id, min(digests), "refused", "", problem)
+    signatures = {name for name in names if name.endswith(SIGNATURE_ENDING)}
+    for name, content in read_all(source, missing, ARCHIVE_BYTES_MAX):
+        run_id, _, file = name.partition("/")
+        sha256 = file.removesuffix(ARCHIVE_ENDING)
+        try:
+            if isinstance(content, RecordError):
+                raise content
+            bundle = _read_named(content, name, source.url)
+            signed = name + SIGNATURE_ENDING
+            signature = source.read(signed, SIGNATURE_BYTES_MAX) if signed in signatures else None
+            if signature is None and signed_only:
+                raise RecordError(f"{source.url}: {name} is not signed; ask its publisher to sign it")
+            if signature is not None and signers is not None:
+                check_signature(content, signature, signers, name)
+            if wanted(bundle):
+                unpack_bundle(bundle, out, signature)
+                yield Transfer(run_id, sha256, "new", str(out / run_id))
+            else:
+                yield Transfer(run_id, sha256, "filtered out", "")
+        except UserError as problem:
+            yield Transfer(run_id, sha256, "refused", "", problem)
+
+
+def _read_named(content: bytes, name: str, url: str) -> PublishedBundle:
+    """Return the bundle in an object's bytes after holding it against the object's name.
+
+    Raises:
+        RecordError: it is damaged, or not what its name says.
+    """
+    bundle = read_bundle(content, f"{url.rstrip('/')}/{name}")
+    if f"{bundle.record.run_id}/{bundle.sha256}{ARCHIVE_ENDING}" != name:
+        raise RecordError(
+            f"{url}: {name} is run {bundle.record.run_id[:100]!r} with SHA-256 {bundle.sha256[:16]}...: "
+            "the name and the content do not agree; do not trust it"
+        )
+    return bundle
+
+
+def unpack_bundle(bundle: PublishedBundle, out: Path, signature: bytes | None = None) -> Path:
+    """Write a bundle as a run's folder that appears whole or not at all, and return it.
+
+    Raises:
+        UserError: a folder of this name is there already.
+        EnvironmentProblem: the folder is not writable or the disk is full.
+    """
+    folder = out / bundle.record.run_id
+    if folder.exists():
+        raise UserError(f"{folder} is there already, with other content; move it away, or pull into another folder")
+    files = dict(bundle.files) | {ADDRESS_NAME: f"{bundle.sha256}\n".encode()}
+    if signature is not None:
+        files[SIGNATURE_NAME] = signature
+    write_whole_folder(folder, files)
+    return folder
+
+
+def _objects(destination: Destination) -> defaultdict[str, set[str]]:
+    return _group(destination.list_names())
+
+
+def _group(names: Sequence[str]) -> defaultdict[str, set[str]]:
+    """Return the SHA-256 of each run's bundles by its id; what is no bundle is left alone."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if match := _OBJECT.fullmatch(name):
+            found[match["run_id"]].add(match["sha256"])
+    return found
+
+
+def _refuse_twins(objects: Mapping[str, set[str]], run_ids: set[str], url: str) -> None:
+    for run_id in sorted(run_ids):
+        if len(objects.get(run_id, ())) > 1:
+            digests = ", ".join(digest[:16] for digest in sorted(objects[run_id]))
+            raise UserError(
+                f"{url}: run {run_id} is there with two contents ({digests}); neither is taken: ask who published it "
+                "which one is right"
+            )
+
+
+def _is_here(out: Path, run_id: str, sha256: str) -> bool:
+    """Return whether the run was pulled before, or was measured here.
+
+    Raises:
+        UserError: a run of this id but other content is here.
+    """
+    folder = out / run_id
+    if (folder / ADDRESS_NAME).is_file():
+        if not (folder / RECORD_NAME).is_file():
+            raise UserError(f"{folder} was pulled before and is not whole any more; remove it and pull again")
+        if (folder / ADDRESS_NAME).read_text(encoding="utf-8", errors="replace").strip() == sha256:
+            return True
+        raise UserError(
+            f"{folder} has this run with other content than {sha256[:16]}...; nothing is replaced: move it away"
+        )
+    # A run that was measured here lies in a folder without the digits that end its id.
+    origin = out / run_id.rpartition("-")[0]
+    return (origin / RECORD_NAME).is_file() and load_record(origin).run_id == run_id

@@ -1,0 +1,116 @@
+"""SQL over the index of a folder of runs, and a summary that needs no index."""
+
+import contextlib
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sdbench.errors import RecordError, UserError
+from sdbench.store.facts import latency_s_of, read_brief
+from sdbench.store.index import open_index, update_index
+from sdbench.store.names import RECORD_NAME
+
+SUMMARY_COLUMNS = ("device", "driver", "experiment", "median_latency_s", "runs")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The columns and rows of an answer, and what the index had to leave out."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    problems: tuple[str, ...] = ()
+
+
+def ask(sql: str, results: Path) -> Answer:
+    """Return what SQL finds in a folder of runs, after making its index agree with what is there.
+
+    Of a folder that cannot be written the index is made anew for each question, elsewhere.
+
+    Raises:
+        UserError: it is no SQL over these tables, or the folder is missing.
+        EnvironmentProblem: DuckDB is not installed.
+    """
+    if results.is_dir() and not os.access(results, os.W_OK):
+        with tempfile.TemporaryDirectory(prefix="sdbench-index-") as elsewhere:
+            return _ask(sql, results, Path(elsewhere))
+    return _ask(sql, results, None)
+
+
+def _ask(sql: str, results: Path, folder: Path | None) -> Answer:
+    update = update_index(results, folder)
+    connection = open_index(results, folder)
+    import duckdb
+
+    try:
+        cursor = connection.execute(sql)
+        if cursor is None or not cursor.description:
+            raise UserError("the query asks for nothing; write SELECT ... or FROM runs")
+        columns = tuple(str(column[0]) for column in cursor.description)
+        return Answer(columns, tuple(cursor.fetchall()), update.problems)
+    except duckdb.Error as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"the query fails: {text}; sdbench query --schema shows the tables") from None
+
+
+def find_queried_runs(sql: str, results: Path) -> tuple[Path, ...]:
+    """Return the folders of the runs that a query's column ``path``, or else ``run_id``, names, each once.
+
+    Raises:
+        UserError: the query fails, has neither column, or finds no run.
+    """
+    answer = ask(sql, results)
+    if "path" in answer.columns:
+        place = answer.columns.index("path")
+        names = [row[place] for row in answer.rows]
+    elif "run_id" in answer.columns:
+        place = answer.columns.index("run_id")
+        by_id = dict(ask("SELECT run_id, path FROM runs", results).rows)
+        names = [by_id.get(row[place]) for row in answer.rows]
+    else:
+        raise UserError(f"the query {sql!r} has no column path or run_id; write FROM runs WHERE ...")
+    found = dict.fromkeys(str(name) for name in names if name is not None)
+    if not found:
+        raise UserError(f"the query {sql!r} finds no run in {results}")
+    return tuple(results / name for name in found)
+
+
+def summarize(results: Path) -> Answer:
+    """Return the median latency (s) of each experiment by device and driver, straight from the records.
+
+    Records are read one after the other and only in part; their seals are not checked.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not results.is_dir():
+        raise UserError(f"{results}: no such folder; name the folder that holds the runs")
+    found: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    problems = []
+    for path, content in _records(results):
+        try:
+            record = read_brief(content, path)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        device, driver = record.device_name, record.fingerprint.software.gpu_kernel_driver.value or ""
+        for result in record.results:
+            if (latency_s := latency_s_of(result.outcome)) is not None:
+                found[device, driver, result.planned.label].append(latency_s)
+    rows = tuple((*key, median(values), len(values)) for key, values in sorted(found.items()))
+    return Answer(SUMMARY_COLUMNS, rows, tuple(problems))
+
+
+def _records(results: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the records below a folder with their paths; Paths of 10,000 runs would take as long as their bytes."""
+    with os.scandir(results) as entries:
+        folders = sorted(entry.path for entry in entries if not entry.name.startswith("."))
+    for folder in folders:
+        path = f"{folder}/{RECORD_NAME}"
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - see above
+            yield path, stream.read()

@@ -1,0 +1,176 @@
+"""The index agrees with the records after every change, and is never needed for them to be right."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.errors import RecordError, UserError
+from sdbench.schema.outcome import Succeeded
+from sdbench.schema.record import Record
+from sdbench.stats.intervals import estimate_latency
+from sdbench.store import index
+from sdbench.store.bundle import load_record
+from sdbench.store.facts import facts_of, latency_s_of, read_partial
+from sdbench.store.index import INDEX_FOLDER, update_index
+from sdbench.store.queries import ask, find_queried_runs, summarize
+from tests.records import make_record
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def write_run(results: Path, name: str, **changes: Any) -> Record:
+    record = make_record(run_id=name, **changes)
+    (results / name).mkdir(parents=True)
+    (results / name / "record.json").write_text(json.dumps(record.to_json_dict(), indent=1))
+    return record
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    for number in range(3):
+        write_run(folder, f"run-{number}", device="cuda:0" if number else "cpu")
+    return folder
+
+
+def count(results: Path, sql: str = "SELECT count(*) FROM runs") -> int:
+    return int(ask(sql, results).rows[0][0])
+
+
+def test_tables_hold_what_the_records_hold(results: Path) -> None:
+    records = [load_record(results / f"run-{number}") for number in range(3)]
+    assert count(results) == 3
+    assert count(results, "SELECT count(*) FROM experiments") == sum(len(record.results) for record in records)
+    found = dict(ask("SELECT run_id || experiment_id, latency_s FROM results", results).rows)
+    samples = count(results, "SELECT count(*) FROM samples WHERE series = 'latency'")
+    expected_samples = 0
+    for record in records:
+        for result in record.results:
+            if isinstance(result.outcome, Succeeded):
+                series = [launch.find_series("latency") for launch in result.outcome.launches]
+                steady = [item.steady for item in series if item]
+                latency_s = found[record.run_id + result.planned.experiment_id]
+                assert latency_s == pytest.approx(estimate_latency(steady, 0.95).value, rel=1e-12)
+            launches = getattr(result.outcome, "launches", getattr(result.outcome, "partial", ()))
+            expected_samples += sum(len(s.samples) for launch in launches if (s := launch.find_series("latency")))
+    assert samples == expected_samples
+
+
+def test_second_update_reads_nothing(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert update_index(results).added_count == 3
+    monkeypatch.setattr(index, "read_sealed", lambda *_: pytest.fail("a record was read again"))
+    assert update_index(results).added_count == 0
+
+
+def test_new_changed_and_removed_runs_are_found(results: Path) -> None:
+    update_index(results)
+    write_run(results, "run-3")
+    shutil.rmtree(results / "run-0")
+    shutil.rmtree(results / "run-1")
+    write_run(results, "run-1", created_utc="2026-02-02T00:00:00Z")
+    update = update_index(results)
+    assert (update.run_count, update.added_count, update.removed_count) == (3, 2, 2)
+    rows = ask("SELECT run_id, created_utc FROM runs ORDER BY 1", results).rows
+    assert [row[0] for row in rows] == ["run-1", "run-2", "run-3"]
+    assert rows[0][1] == "2026-02-02T00:00:00Z"
+    assert count(results, "SELECT count(DISTINCT path) FROM series") == 3
+
+
+def test_many_segments_are_merged(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_SEGMENTS_MAX", 2)
+    for number in range(3, 7):
+        update_index(results)
+        write_run(results, f"run-{number}")
+    assert count(results) == 7
+    assert len(list((results / INDEX_FOLDER).glob("*-runs.parquet"))) <= 3
+
+
+@pytest.mark.parametrize("loss", ["state.json", "000001-series.parquet", "*"])
+def test_lost_or_damaged_index_is_made_anew(results: Path, loss: str) -> None:
+    update_index(results)
+    for path in (results / INDEX_FOLDER).glob(loss):
+        path.unlink()
+    assert count(results) == 3
+    (results / INDEX_FOLDER / "state.json").write_text("{")
+    assert count(results) == 3
+
+
+def test_changed_record_is_left_out_and_named_until_it_is_mended(results: Path) -> None:
+    path = results / "run-1" / "record.json"
+    sound = path.read_text()
+    path.write_text(sound.replace('"ended": "complete"', '"ended": "paused"'))
+    answer = ask("SELECT count(*) FROM runs", results)
+    assert answer.rows == ((2,),)
+    assert any("run-1" in problem and "seal" in problem for problem in answer.problems)
+    assert update_index(results).problems == answer.problems
+    path.write_text(sound)
+    assert count(results) == 3
+
+
+def test_query_can_read_and_write_nothing_else(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for sql in (
+        f"SELECT * FROM read_csv('{tmp_path / 'secret.csv'}')",
+        f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+    ):
+        with pytest.raises(UserError, match="the query fails"):
+            ask(sql, results)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_query_names_runs_by_path_or_id_each_once(results: Path) -> None:
+    assert find_queried_runs("FROM runs WHERE gpu IS NOT NULL ORDER BY path", results) == (
+        results / "run-1",
+        results / "run-2",
+    )
+    assert find_queried_runs("SELECT run_id FROM results WHERE batch = 4", results)[0].parent == results
+    assert len(find_queried_runs("SELECT run_id FROM results", results)) == 3
+    with pytest.raises(UserError, match="finds no run"):
+        find_queried_runs("FROM runs WHERE gpu = 'none'", results)
+    with pytest.raises(UserError, match="no column path or run_id"):
+        find_queried_runs("SELECT gpu FROM runs", results)
+
+
+def test_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        update_index(tmp_path / "none")
+    with pytest.raises(UserError, match="no such folder"):
+        summarize(tmp_path / "none")
+
+
+def test_summary_needs_no_index_and_agrees_with_it(results: Path) -> None:
+    rows = summarize(results).rows
+    assert not (results / INDEX_FOLDER).exists()
+    sql = """SELECT coalesce(gpu, cpu), coalesce(driver, ''), label, median(latency_s), count(*)
+             FROM results WHERE latency_s IS NOT NULL GROUP BY ALL ORDER BY ALL"""
+    asked = ask(sql, results).rows
+    assert [row[:3] for row in rows] == [row[:3] for row in asked]
+    assert [row[3] for row in rows] == pytest.approx([row[3] for row in asked])
+
+
+@pytest.mark.parametrize("version", range(1, 7))
+def test_facts_of_every_version_are_those_of_the_record(version: int) -> None:
+    path = GOLDEN / f"record-v{version}.json"
+    partial, record = read_partial(path.read_bytes(), path.name), load_record(path)
+    facts = facts_of(partial)
+    assert (facts.run_id, facts.seal) == (record.run_id, record.seal)
+    assert len(partial.results) == len(record.results)
+    assert latency_s_of(partial.results[0].outcome) is not None
+
+
+def test_text_that_is_no_record_is_said_in_one_line() -> None:
+    for content in (b"", b"[]", b'{"schema": "sdbench/record/v6"}', b'{"schema": "sdbench/record/v99"}', b"\xff"):
+        with pytest.raises(RecordError) as caught:
+            read_partial(content, "it")
+        assert "\n" not in str(caught.value)
+
+
+def test_folder_that_cannot_be_written_is_asked_all_the_same(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbench.store.queries.os.access", lambda *_: False)
+    assert count(results) == 3
+    assert not (results / INDEX_FOLDER).exists()
