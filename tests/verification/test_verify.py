@@ -1,0 +1,270 @@
+"""What verifying proves, what it does not, and what it finds wrong."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdbench.errors import RecordError
+from sdbench.schema.base import sha256_of
+from sdbench.schema.record import Record, compute_seal
+from sdbench.store.bundle import load_record
+from sdbench.store.destination import open_destination
+from sdbench.store.journal import encode_line
+from sdbench.store.publishing import publish_runs, pull_runs
+from sdbench.store.signature import sign
+from sdbench.verification.findings import Verification
+from sdbench.verification.statement import make_statement
+from sdbench.verification.verify import Policy, verify
+from tests.records import make_failed, make_record, make_result
+from tests.runs import make_run, make_webp
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    make_run(tmp_path / "run-1")
+    return tmp_path / "run-1"
+
+
+@pytest.fixture
+def published(run: Path) -> Path:
+    (sent,) = publish_runs([run], open_destination(str(run.parent / "published")), {})
+    return Path(sent.place)
+
+
+def verdicts(verification: Verification) -> dict[str, str]:
+    return {finding.name: finding.verdict for finding in verification.findings}
+
+
+def text_of(verification: Verification, name: str) -> str:
+    return next(finding.text for finding in verification.findings if finding.name == name)
+
+
+def seal_anew(run: Path, change: Change) -> None:
+    """Do what a forger does: change the record, and seal it again."""
+    path = run / "record.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content | {"seal": compute_seal(content)}))
+
+
+def test_sound_run_is_proven_but_for_what_nobody_can_prove(run: Path) -> None:
+    found = verify(str(run))
+    assert found.is_sound
+    assert {name for name, verdict in verdicts(found).items() if verdict != "proven"} == {
+        "image",
+        "signature",
+        "measurement",
+    }
+
+
+def test_published_run_is_proven_from_its_archive_alone(published: Path, run: Path) -> None:
+    found = verify(str(published))
+    assert found.is_sound
+    assert found.sha256 == published.stem
+    assert verdicts(found)["images"] == "proven"
+    list(pull_runs(open_destination(str(published.parents[1])), run.parent / "out", lambda _: True))
+    assert verify(str(run.parent / "out" / "run-1")).sha256 == published.stem
+
+
+def test_pulled_run_that_was_changed_is_another_bundle(published: Path, run: Path) -> None:
+    list(pull_runs(open_destination(str(published.parents[1])), run.parent / "out", lambda _: True))
+    pulled = run.parent / "out" / "run-1"
+    seal_anew(pulled, lambda content: content.update(ended="paused"))
+    with pytest.raises(RecordError, match="was pulled as another bundle"):
+        verify(str(pulled))
+
+
+def test_archive_under_a_wrong_name_is_refused(published: Path) -> None:
+    other = published.with_name("0" * 64 + ".zip")
+    published.rename(other)
+    with pytest.raises(RecordError, match="not that of its name"):
+        verify(str(other))
+
+
+def first_launch(content: dict[str, Any]) -> dict[str, Any]:
+    launch: dict[str, Any] = content["results"][0]["outcome"]["launches"][0]
+    return launch
+
+
+def faster(content: dict[str, Any]) -> None:
+    for launch in content["results"][0]["outcome"]["launches"]:
+        launch["series"][0]["samples"] = [value / 2 for value in launch["series"][0]["samples"]]
+
+
+def precise(content: dict[str, Any]) -> None:
+    content["results"][0]["outcome"]["stop_reason"] = "precise enough"
+
+
+def longer_than_it_took(content: dict[str, Any]) -> None:
+    first_launch(content)["wall_s"] = 1.0
+
+
+def another_option(content: dict[str, Any]) -> None:
+    content["results"][0]["planned"]["experiment"]["batch"] = 2
+
+
+def another_machine(content: dict[str, Any]) -> None:
+    content["fingerprint"]["hardware"]["cpu_model"] = {"status": "known", "value": "Faster CPU"}
+
+
+def another_device(content: dict[str, Any]) -> None:
+    first_launch(content)["environment"]["device"] = "cuda:0"
+
+
+def too_many_calls(content: dict[str, Any]) -> None:
+    first_launch(content)["series"][0]["samples"] += [0.25] * 50
+
+
+def lost_launch(content: dict[str, Any]) -> None:
+    del content["results"][0]["outcome"]["launches"][1]
+
+
+def better_trust(content: dict[str, Any]) -> None:
+    for check in content["results"][0]["trust"]:
+        check["verdict"] = "good"
+
+
+def other_day(content: dict[str, Any]) -> None:
+    first_launch(content)["started_utc"] = "2026-02-15T10:00:00Z"
+
+
+def other_image(content: dict[str, Any]) -> None:
+    first_launch(content)["images"][0]["sha256"] = "0" * 64
+
+
+def no_results(content: dict[str, Any]) -> None:
+    content["results"] = []
+
+
+def failed_check(content: dict[str, Any]) -> None:
+    first_launch(content)["checks"][0]["passed"] = False
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (faster, "journal"),
+        (precise, "stop reasons"),
+        (longer_than_it_took, "times"),
+        (another_option, "identities"),
+        (another_machine, "fingerprint"),
+        (another_device, "environment"),
+        (too_many_calls, "samples"),
+        (lost_launch, "samples"),
+        (other_day, "times"),
+        (other_image, "images"),
+        (no_results, "manifest"),
+        (failed_check, "stop reasons"),
+    ],
+)
+def test_forged_record_contradicts_itself_though_its_seal_fits(run: Path, change: Change, name: str) -> None:
+    seal_anew(run, change)
+    load_record(run)
+    found = verify(str(run))
+    assert not found.is_sound
+    assert verdicts(found)[name] == "contradicted", found.findings
+
+
+def test_trust_that_the_samples_do_not_give_is_found_of_this_version_and_doubted_of_another(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal_anew(run, better_trust)
+    commit = load_record(run).fingerprint.software.sdbench_commit
+    monkeypatch.setattr("sdbench.verification.verify.read_own_commit", lambda _: (commit, commit))
+    assert verdicts(verify(str(run)))["verdicts"] == "contradicted"
+    monkeypatch.undo()
+    found = verify(str(run))
+    assert verdicts(found)["verdicts"] == "not proven"
+    assert "another made the record" in text_of(found, "verdicts")
+
+
+def test_picture_that_is_another_is_found(run: Path) -> None:
+    import hashlib
+
+    other = make_webp(7)
+    (run / "images/0-0.webp").write_bytes(other)
+
+    def rename(content: dict[str, Any]) -> None:
+        named = next(item for item in content["files"] if item["path"].startswith("images/"))
+        named |= {"sha256": hashlib.sha256(other).hexdigest(), "size_bytes": len(other)}
+
+    seal_anew(run, rename)
+    assert "another image than the one that was made" in text_of(verify(str(run)), "images")
+
+
+def test_image_that_was_asked_for_must_be_the_one(run: Path) -> None:
+    digest = "sha256:" + "a" * 64
+    assert verdicts(verify(str(run), Policy(image_digest=digest)))["image"] == "contradicted"
+
+    def ran_in(content: dict[str, Any]) -> None:
+        software = content["fingerprint"]["software"]
+        software["image_digest"] = {"status": "known", "value": digest}
+        content["fingerprint"]["software_sha256"] = sha256_of(software)
+
+    seal_anew(run, ran_in)
+    assert verdicts(verify(str(run), Policy(image_digest=digest)))["image"] == "proven"
+
+
+def test_signature_is_asked_for_and_told(run: Path, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    signers = tmp_path / "signers"
+    signers.write_text(f'ann@example.org namespaces="sdbench" {(tmp_path / "key.pub").read_text()}')
+    destination = open_destination(str(tmp_path / "published"))
+    (sent,) = publish_runs([run], destination, {})
+    assert verdicts(verify(sent.place, Policy(signers, signed_only=True)))["signature"] == "contradicted"
+    publish_runs([run], destination, {}, tmp_path / "key")
+    found = verify(sent.place, Policy(signers, signed_only=True))
+    assert verdicts(found)["signature"] == "proven"
+    assert "ann@example.org" in text_of(found, "signature")
+    assert verdicts(verify(sent.place))["signature"] == "not proven"
+    signers.write_text("")
+    assert verdicts(verify(sent.place, Policy(signers)))["signature"] == "not proven"
+    assert verdicts(verify(sent.place, Policy(signers, signed_only=True)))["signature"] == "contradicted"
+    signature = Path(f"{sent.place}.sig")
+    signature.write_bytes(sign(b"other bytes", tmp_path / "key"))
+    assert verdicts(verify(sent.place, Policy(signers)))["signature"] == "contradicted"
+
+
+def test_journal_of_an_earlier_version_is_no_contradiction(run: Path) -> None:
+    lines = (run / "journal.jsonl").read_bytes().splitlines()
+    entries = [json.loads(line)["entry"] for line in lines]
+    for entry in entries:
+        entry.get("launch", {}).pop("conditions", None)
+    (run / "journal.jsonl").write_bytes(b"".join(map(encode_line, entries)))
+
+    def rename(content: dict[str, Any]) -> None:
+        from sdbench.store.files import describe_file
+
+        named = next(item for item in content["files"] if item["path"] == "journal.jsonl")
+        named |= describe_file(run, run / "journal.jsonl").to_json_dict()
+
+    seal_anew(run, rename)
+    assert verify(str(run)).is_sound
+
+
+def statement_of(record: Record, run: Path) -> dict[str, Any]:
+    return make_statement(record, verify(str(run)))
+
+
+def test_statement_is_in_toto_and_names_the_bundle(published: Path) -> None:
+    found = verify(str(published))
+    statement = make_statement(load_record(published.parents[2] / "run-1"), found)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    assert statement["subject"] == [{"name": "run-1", "digest": {"sha256": published.stem}}]
+    assert set(statement["predicate"]) == {"result", "configuration", "passedTests", "warnedTests", "failedTests"}
+    assert json.loads(json.dumps(statement)) == statement
+
+
+def test_statement_of_a_failed_experiment_fails(run: Path) -> None:
+    record = make_record(results=(make_result(make_failed()),))
+    statement = statement_of(record, run)
+    assert statement["predicate"]["result"] == "FAILED"
+    assert len(statement["predicate"]["failedTests"]) == 1
+    assert statement["subject"][0]["digest"]["sha256"] == record.seal
