@@ -18,7 +18,8 @@ from sdbench.launch.engine import JOB_LABEL, LOCK_FOLDER, Engine
 from sdbench.launch.problems import as_problem
 from sdbench.schema.base import Model
 from sdbench.schema.record import Record
-from sdbench.store.bundle import RECORD_NAME, load_record, verify_files
+from sdbench.store.bundle import load_record, verify_files
+from sdbench.store.names import RECORD_NAME
 
 RESULTS = "/results"
 _EXIT_KILLED = 137

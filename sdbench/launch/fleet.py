@@ -1,0 +1,283 @@
+"""A fleet: one manifest on one machine of each kind, and all records in one place.
+
+What was done is journaled before it is acted upon, so a driver that was killed goes on where it was. A machine that is
+lost is replaced by another of its kind, on which the run starts anew: samples of two machines are never one run.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sdbench.errors import EnvironmentProblem, RecordError, UserError
+from sdbench.launch.member import Member, Progress, Runs
+from sdbench.plan.manifest_file import LoadedManifest, nearest
+from sdbench.schema.base import sha256_of
+from sdbench.store.archive import check_files
+from sdbench.store.bundle import load_record, parse_record
+from sdbench.store.files import write_whole_folder
+from sdbench.store.journal import Journal, cut_torn_tail
+from sdbench.store.lock import try_file
+from sdbench.store.names import RECORD_NAME
+
+JOURNAL = "fleet.jsonl"
+_LOCK = "lock"
+# A machine whose worker dies while the machine lives gets a second chance there, and no third.
+_ATTEMPTS_A_NODE = 2
+
+State = Literal["waiting", "running", "done", "failed", "lost"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An attempt that ended without an answer; ``node_is_gone`` says whether its machine is lost too."""
+
+    why: str
+    node_is_gone: bool
+
+
+Event = Progress | Runs | Lost
+
+
+class FleetEngine(Protocol):
+    """Where machines come from: Ray, Slurm, or a stand-in of the tests."""
+
+    def nodes(self) -> Mapping[str, Sequence[str]]:
+        """Return the machines that are there now, by kind."""
+
+    def start(self, member: Member, node: str) -> None:
+        """Begin to measure on a machine, which belongs to nothing else meanwhile."""
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        """Yield what happened since the last call, by kind; wait a moment if nothing did."""
+
+    def clear(self, member: Member, node: str) -> None:
+        """Remove what a machine kept of a member whose runs are collected; if it cannot, nothing depends on it."""
+
+
+@dataclass(frozen=True)
+class FleetSpec:
+    """What to measure and where the records go; no ``kinds`` are all kinds there are."""
+
+    loaded: LoadedManifest
+    manifest_name: str
+    kinds: tuple[str, ...]
+    image: str | None
+    arguments: tuple[str, ...]
+    out: Path
+    engine_name: str
+
+
+@dataclass
+class MemberState:
+    """How far one kind of machine is."""
+
+    member: Member
+    state: State = "waiting"
+    node: str | None = None
+    attempts: Counter[str] = field(default_factory=Counter)
+    gone: set[str] = field(default_factory=set)
+    folders: tuple[str, ...] = ()
+    exit_code: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FleetEnd:
+    """How each kind ended, and the folders of all records."""
+
+    fleet_id: str
+    members: tuple[MemberState, ...]
+    folders: tuple[Path, ...]
+
+
+def run_fleet(spec: FleetSpec, engine: FleetEngine, say: Say) -> FleetEnd:
+    """Measure on one machine of each kind, or go on where a driver was killed, and return how each kind ended.
+
+    Raises:
+        UserError: no machine of a kind that is asked for, or no machine at all.
+        EnvironmentProblem: another driver has this fleet, or ``out`` is not writable.
+    """
+    kinds = _choose_kinds(spec, engine.nodes())
+    folder, entries = _open_folder(spec, kinds)
+    with try_file(folder / _LOCK) as held:
+        if not held:
+            raise EnvironmentProblem(f"{folder}: another driver has this fleet; wait for it, or stop it")
+        with Journal(folder / JOURNAL) as journal:
+            driver = _Driver(spec, engine, journal, say)
+            if not entries:
+                journal.append(_first_entry(spec, folder.name, kinds))
+            driver.restore(folder.name, kinds, entries)
+            driver.run()
+            journal.append({"kind": "end", "utc": _now()})
+    return FleetEnd(
+        folder.name,
+        tuple(driver.states.values()),
+        tuple(spec.out / name for state in driver.states.values() for name in state.folders),
+    )
+
+
+class _Driver:
+    """Starts, restarts and collects until every kind has ended."""
+
+    def __init__(self, spec: FleetSpec, engine: FleetEngine, journal: Journal, say: Say) -> None:
+        self.spec, self.engine, self.journal, self.say = spec, engine, journal, say
+        self.states: dict[str, MemberState] = {}
+
+    def restore(self, fleet_id: str, kinds: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
+        """Set every kind to where the journal left it; what was running is waiting again, for the same machine."""
+        for kind in kinds:
+            member = Member(
+                fleet_id=fleet_id,
+                kind=kind,
+                manifest_name=self.spec.manifest_name,
+                manifest_text=self.spec.loaded.text,
+                arguments=self.spec.arguments,
+                image=self.spec.image,
+            )
+            self.states[kind] = MemberState(member)
+        for entry in entries:
+            state = self.states.get(entry.get("member", ""))
+            if state is None:
+                continue
+            state.node = entry["node"]
+            if entry["kind"] == "done":
+                state.state, state.folders, state.exit_code = "done", tuple(entry["folders"]), entry["exit_code"]
+                self.say(f"{state.member.kind}: done before")
+            elif entry["kind"] == "failed":
+                # Tried once more: the user asks again.
+                state.why = entry["why"]
+
+    def run(self) -> None:
+        """Go on until nothing waits or runs."""
+        self._start_waiting()
+        while any(state.state == "running" for state in self.states.values()):
+            for kind, event in self.engine.events():
+                self._take(self.states[kind], event)
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        waiting = [state for state in self.states.values() if state.state == "waiting"]
+        nodes = self.engine.nodes() if waiting else {}
+        for state in waiting:
+            node = _choose_node(state, nodes.get(state.member.kind, ()))
+            if node is None:
+                state.state = "lost"
+                state.why = state.why or "no machine of this kind is left"
+                self._write("lost", state, why=state.why)
+                self.say(f"{state.member.kind}: lost: {state.why}")
+                continue
+            state.node, state.state = node, "running"
+            state.attempts[node] += 1
+            self._write("start", state)
+            self.say(f"{state.member.kind}: starts on {node[:12]}")
+            self.engine.start(state.member, node)
+
+    def _take(self, state: MemberState, event: Event) -> None:
+        match event:
+            case Progress():
+                self.say(f"{state.member.kind}: {event.text}")
+            case Lost():
+                state.state, state.why = "waiting", event.why
+                if event.node_is_gone and state.node is not None:
+                    state.gone.add(state.node)
+                self._write("lost attempt", state, why=event.why)
+                self.say(f"{state.member.kind}: {event.why}; starting anew")
+            case Runs() if event.runs:
+                try:
+                    state.folders = tuple(collect_run(files, self.spec.out) for files in event.runs)
+                except RecordError as problem:
+                    self._take(state, Lost(f"a run arrived damaged ({problem})", node_is_gone=False))
+                    return
+                state.state, state.exit_code = "done", event.exit_code
+                self._write("done", state, folders=list(state.folders), exit_code=event.exit_code)
+                self.say(f"{state.member.kind}: done, {', '.join(state.folders)}")
+                if state.node is not None:
+                    self.engine.clear(state.member, state.node)
+            case Runs():
+                state.state, state.exit_code = "failed", event.exit_code
+                state.why = event.message.splitlines()[-1] if event.message else f"it ended with {event.exit_code}"
+                self._write("failed", state, why=state.why)
+                self.say(f"{state.member.kind}: failed: {state.why}")
+
+    def _write(self, what: str, state: MemberState, **more: Any) -> None:
+        self.journal.append({"kind": what, "member": state.member.kind, "node": state.node, "utc": _now(), **more})
+
+
+def collect_run(files: Mapping[str, bytes], out: Path) -> str:
+    """Write a run that came from a machine to a folder named after its id, once, and return the folder's name.
+
+    Raises:
+        RecordError: the run is damaged, or one of this id but other content is there.
+        EnvironmentProblem: ``out`` is not writable or the disk is full.
+    """
+    record = parse_record(files.get(RECORD_NAME, b""), "the machine's record")
+    check_files(record, files, record.run_id)
+    folder = out / record.run_id
+    if not folder.exists():
+        write_whole_folder(folder, files)
+    elif load_record(folder).seal != record.seal:
+        raise RecordError(f"{folder} has this run with other content; move it away")
+    return folder.name
+
+
+def _choose_kinds(spec: FleetSpec, nodes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    if not nodes:
+        raise UserError(f"--engine {spec.engine_name}: no machine is there to measure on; add nodes first")
+    for kind in spec.kinds:
+        if kind not in nodes:
+            raise UserError(f"--kinds {kind!r}: no machine of this kind; {nearest(kind, nodes)}")
+    return spec.kinds or tuple(sorted(nodes))
+
+
+def _choose_node(state: MemberState, nodes: Sequence[str]) -> str | None:
+    """The machine it was on, which can go on where it was, else another of its kind."""
+    usable = [n for n in nodes if n not in state.gone and state.attempts[n] < _ATTEMPTS_A_NODE]
+    if state.node in usable:
+        return state.node
+    return usable[0] if usable else None
+
+
+def _first_entry(spec: FleetSpec, fleet_id: str, kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        "kind": "fleet",
+        "key": _key(spec, kinds),
+        "fleet_id": fleet_id,
+        "utc": _now(),
+        "kinds": list(kinds),
+        "manifest": spec.manifest_name,
+        "manifest_sha256": spec.loaded.sha256,
+        "image": spec.image,
+        "arguments": list(spec.arguments),
+    }
+
+
+def _open_folder(spec: FleetSpec, kinds: Sequence[str]) -> tuple[Path, tuple[dict[str, Any], ...]]:
+    """Return the folder of the fleet that did not end, with its journal, or a new one."""
+    key = _key(spec, kinds)
+    for path in sorted(spec.out.glob(f"fleet-*/{JOURNAL}")):
+        entries = cut_torn_tail(path)
+        if entries and entries[0].get("key") == key and entries[-1]["kind"] != "end":
+            return path.parent, entries
+    stem = re.sub(r"[^a-z0-9-]", "-", Path(spec.manifest_name).stem.lower())
+    folder = spec.out / f"fleet-{stem}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%f')}Z"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {folder}: {error.strerror}; check --out") from None
+    return folder, ()
+
+
+def _key(spec: FleetSpec, kinds: Sequence[str]) -> str:
+    """What makes two fleets the same, so that one goes on where the other was killed."""
+    return sha256_of(
+        [spec.engine_name, spec.manifest_name, spec.loaded.sha256, list(kinds), spec.image, list(spec.arguments)]
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

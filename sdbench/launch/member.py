@@ -1,0 +1,130 @@
+"""One machine of a fleet: run the manifest there, say how it goes, and hand over the sealed runs whole."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sdbench.backends.orphans import die_with
+from sdbench.errors import RecordError
+from sdbench.schema.base import Model
+from sdbench.store.bundle import load_record, verify_files
+from sdbench.store.names import RECORD_NAME
+
+_STDERR_CHARACTERS = 2_000
+_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class Member(Model):
+    """What one machine of a fleet is to measure; ``image`` None runs without a container."""
+
+    fleet_id: str
+    kind: str
+    manifest_name: str
+    manifest_text: str
+    arguments: tuple[str, ...]
+    image: str | None
+
+    @property
+    def folder_name(self) -> str:
+        """The member's kind as a name of a folder."""
+        return _NAME.sub("-", self.kind)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the machine is at, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The machine's end: its exit code, and per sealed run the files by their paths in its folder."""
+
+    exit_code: int
+    runs: tuple[dict[str, bytes], ...]
+    message: str = ""
+
+
+def member_command(manifest: Path, out: Path, member: Member) -> list[str]:
+    """Return the command that measures on a machine: the same on every engine."""
+    command = [sys.executable, "-m", "sdbench"]
+    if member.image is None:
+        return [*command, "run", str(manifest), "--out", str(out), "--json", *member.arguments]
+    gpus = [] if member.kind == "cpu" else ["--gpus", "all"]
+    arguments = ["--args", " ".join(member.arguments)] if member.arguments else []
+    return [*command, "launch", str(manifest), "--image", member.image, *gpus, "--out", str(out), *arguments]
+
+
+def work_folder() -> Path:
+    """Return where a machine keeps the runs that are not collected yet."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(os.environ.get("SDBENCH_FLEET_WORK") or Path(state).expanduser() / "sdbench" / "fleet")
+
+
+def measure_member(member: Member, work: Path) -> Iterator[Progress | Runs]:
+    """Yield how the machine gets on, and at last its runs.
+
+    A run that an earlier attempt on this machine finished is handed over, not measured again; one that it began goes
+    on. ``work`` belongs to one machine: what another machine began there would be spliced.
+    """
+    folder = work / member.fleet_id / member.folder_name
+    out = folder / "results"
+    if found := sealed_runs(out):
+        yield Runs(0, found)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / member.manifest_name
+    manifest.write_text(member.manifest_text, encoding="utf-8")
+    errors = folder / "stderr"
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            member_command(manifest, out, member),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            # Where this process dies, nobody is left to collect what its child measures.
+            preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509
+        )
+    try:
+        for line in process.stdout or ():
+            if text := _describe(line):
+                yield Progress(text)
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    message = errors.read_text(encoding="utf-8", errors="replace")[-_STDERR_CHARACTERS:].strip()
+    yield Runs(code, sealed_runs(out), message)
+
+
+def sealed_runs(out: Path) -> tuple[dict[str, bytes], ...]:
+    """Return the files of each whole run in a folder, by their paths; a run that is not complete is none."""
+    found = []
+    for path in sorted(out.glob(f"*/{RECORD_NAME}")):
+        try:
+            record = load_record(path.parent)
+            verify_files(path.parent, record)
+        except RecordError:
+            continue
+        if record.ended == "complete":
+            names = [RECORD_NAME, *(file.path for file in record.files)]
+            found.append({name: (path.parent / name).read_bytes() for name in names})
+    return tuple(found)
+
+
+def _describe(line: bytes) -> str:
+    """What a line of ``sdbench run --json`` says to people; samples and stages are too many."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line.decode(errors="replace").strip()[:200]
+    if not isinstance(event, dict) or event.get("kind") not in ("launch", "launched", "ended", "waiting"):
+        return ""
+    return f"{event.get('done_count', 0)}/{event.get('total_count', 0)} {event.get('text', '')}"

@@ -1,0 +1,187 @@
+"""A fleet on Slurm: one array job, an element for each kind, each on a node of its own.
+
+All elements of an array share their constraint, so the array is submitted on hold, each element is given the feature
+that its kind is, and then the hold is taken off.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sdbench.errors import EnvironmentProblem
+from sdbench.launch.fleet import Event, Lost
+from sdbench.launch.member import Member, Progress, Runs, sealed_runs
+
+_POLL_S = 1.0
+_TIMEOUT_S = 60
+# A node in one of these states takes no work (scontrol's suffixes * ~ # mean not answering or powered down).
+_UNUSABLE = re.compile(r"down|drain|fail|maint|unk|\*", re.IGNORECASE)
+_NO_FEATURE = "(null)"
+_CPU_KIND = "cpu"
+_FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]*")
+# What squeue says of a job that ended so long ago that the controller has dropped it.
+_FORGOTTEN = "Invalid job id"
+_NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
+
+
+class SlurmEngine:
+    """The nodes of a Slurm cluster; a node's kind is its first feature, and ``cpu`` where it has none."""
+
+    def __init__(self, out: Path, options: Sequence[str]) -> None:
+        """Make sure that there is a cluster; ``out`` must be on a disk that all nodes share.
+
+        Raises:
+            EnvironmentProblem: Slurm's commands are missing, or its controller does not answer.
+        """
+        self._out, self._options = out.resolve(), tuple(options)
+        self._jobs: dict[str, tuple[Member, str]] = {}
+        self._said: dict[str, str] = {}
+        self._waiting: list[tuple[Member, str]] = []
+        call("sinfo", "--version")
+
+    def nodes(self) -> Mapping[str, Sequence[str]]:
+        """Return the names of the nodes that can work, by kind."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for line in call("sinfo", "-h", "-N", "-o", "%N|%f|%T").splitlines():
+            name, features, state = line.split("|")
+            if not _UNUSABLE.search(state):
+                kind = _CPU_KIND if features == _NO_FEATURE else features.split(",")[0]
+                if name not in found[kind]:
+                    found[kind].append(name)
+        return {kind: sorted(names) for kind, names in found.items() if names}
+
+    def start(self, member: Member, node: str) -> None:
+        """Note a member; all that were noted are one array job at the next look at events."""
+        self._waiting.append((member, node))
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        """Yield what the elements said since the last call; wait a second if they said nothing."""
+        if self._waiting:
+            self._submit(self._waiting)
+            self._waiting = []
+        states = self._states()
+        if states is None:
+            # The controller does not answer; what runs goes on.
+            time.sleep(_POLL_S)
+            return
+        quiet = True
+        for job, (member, _) in list(self._jobs.items()):
+            state = states.get(job, "COMPLETED")
+            if state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"):
+                if self._said.get(job) != state:
+                    self._said[job] = state
+                    quiet = False
+                    yield member.kind, Progress(state.lower())
+                continue
+            del self._jobs[job]
+            quiet = False
+            yield member.kind, self._end_of(member, state)
+        if quiet:
+            time.sleep(_POLL_S)
+
+    def clear(self, member: Member, node: str) -> None:
+        """Leave what Slurm's nodes wrote: it lies in the fleet's own folder, beside its journal."""
+
+    def _submit(self, members: Sequence[tuple[Member, str]]) -> None:
+        folder = self._out / members[0][0].fleet_id
+        script = folder / f"array-{len(list(folder.glob('array-*.sh')))}.sh"
+        script.write_text(render_script([member for member, _ in members], folder), encoding="utf-8")
+        for member, _ in members:
+            (folder / member.manifest_name).write_text(member.manifest_text, encoding="utf-8")
+        job = call("sbatch", "--parsable", "--hold", *self._options, str(script)).strip().partition(";")[0]
+        for number, (member, node) in enumerate(members):
+            element = f"{job}_{number}"
+            if member.kind != _CPU_KIND:
+                call("scontrol", "update", f"JobId={element}", f"Features={_feature(member.kind)}")
+            # This machine, or a run that it began would not go on.
+            call("scontrol", "update", f"JobId={element}", f"ReqNodeList={node}")
+            self._jobs[element] = (member, node)
+        call("scontrol", "release", job)
+
+    def _states(self) -> dict[str, str] | None:
+        """The states of our elements that Slurm still knows; None while its controller does not answer."""
+        found: dict[str, str] = {}
+        for job in sorted({element.partition("_")[0] for element in self._jobs}):
+            try:
+                listed = call("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%i %T")
+            except EnvironmentProblem as problem:
+                if _FORGOTTEN in str(problem):
+                    continue
+                return None
+            found |= dict(line.split(maxsplit=1) for line in listed.splitlines() if " " in line)
+        return found
+
+    def _end_of(self, member: Member, state: str) -> Event:
+        folder = self._out / member.fleet_id
+        places = sorted(folder.glob(f"{member.folder_name}/*/results"))
+        # Of attempts on several nodes the one that ended is whole.
+        found = next((runs for place in places if (runs := sealed_runs(place))), ())
+        if found:
+            return Runs(0 if state == "COMPLETED" else 1, found)
+        if state in _NODE_LOST:
+            return Lost(f"the machine is gone ({state})", node_is_gone=True)
+        logs = sorted(folder.glob(f"{member.folder_name}/*/log"))
+        message = logs[-1].read_text(encoding="utf-8", errors="replace")[-2000:].strip() if logs else ""
+        return Runs(1, (), message or f"Slurm says {state}; see {folder}")
+
+
+def render_script(members: Sequence[Member], folder: Path) -> str:
+    """Return the script of an array job: element N measures the N-th kind, on a node that it has to itself.
+
+    What a node writes lies in a folder of the node's name, so that another node starts anew. Where a node is lost the
+    driver decides, not Slurm.
+    """
+    first = members[0]
+    kinds = " ".join(shlex.quote(member.folder_name) for member in members)
+    command = [sys.executable, "-m", "sdbench"]
+    manifest = str(folder / first.manifest_name)
+    if first.image is None:
+        measure = [*command, "run", manifest, "--out", "OUT", *first.arguments]
+    else:
+        arguments = ["--args", " ".join(first.arguments)] if first.arguments else []
+        measure = [*command, "launch", manifest, "--image", first.image, "--gpus", "all", "--out", "OUT", *arguments]
+    line = " ".join('"$place/results"' if word == "OUT" else shlex.quote(word) for word in measure)
+    return f"""#!/bin/bash
+#SBATCH --job-name={first.fleet_id}
+#SBATCH --array=0-{len(members) - 1}
+#SBATCH --nodes=1
+#SBATCH --exclusive
+#SBATCH --no-requeue
+#SBATCH --output=/dev/null
+kinds=({kinds})
+place={shlex.quote(str(folder))}/${{kinds[$SLURM_ARRAY_TASK_ID]}}/$SLURMD_NODENAME
+mkdir -p "$place"
+# A driver that was killed asks again for what this machine may have finished meanwhile.
+if compgen -G "$place/results/*/record.json" >/dev/null; then exit 0; fi
+exec {line} >"$place/log" 2>&1
+"""
+
+
+def call(program: str, *arguments: str) -> str:
+    """Return what one of Slurm's commands prints.
+
+    Raises:
+        EnvironmentProblem: it is missing, does not answer, or fails.
+    """
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except FileNotFoundError:
+        msg = f"--engine slurm: {program} is not installed; run this on a machine that submits to Slurm"
+        raise EnvironmentProblem(msg) from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentProblem(f"--engine slurm: {program} does not answer; check the controller") from None
+    if done.returncode != 0:
+        text = " ".join(done.stderr.split())[:200]
+        raise EnvironmentProblem(f"--engine slurm: {program} {arguments[0]} fails: {text}; check the cluster")
+    return done.stdout
+
+
+def _feature(kind: str) -> str:
+    if not _FEATURE.fullmatch(kind):
+        raise EnvironmentProblem(f"--engine slurm: {kind!r} is no name of a feature; name nodes' features in letters")
+    return kind

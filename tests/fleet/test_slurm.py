@@ -1,0 +1,92 @@
+"""A real Slurm of three nodes on this machine: an array job over kinds, and a node that fails."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.test_ray import MANIFEST, check_records, journal_of, wait_for_line
+
+pytestmark = [
+    pytest.mark.fleet,
+    pytest.mark.skipif(
+        os.getuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))),
+        reason="needs root, and slurmctld, slurmd and munge: apt-get install slurmctld slurmd slurm-client munge",
+    ),
+]
+START_S = 60
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    # munged refuses a socket below a folder that others may write to, unless that is sticky.
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([Path(__file__).with_name("slurm_here.sh"), folder], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        deadline_s = time.monotonic() + START_S
+        while states().count("idle") < 3:
+            assert time.monotonic() < deadline_s, states()
+            time.sleep(0.2)
+        yield folder
+    for path in (folder / "run").glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+def states() -> list[str]:
+    done = subprocess.run(["sinfo", "-h", "-N", "-o", "%T"], capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
+    (folder / "virtual.yaml").write_text(MANIFEST)
+    command = [sys.executable, "-m", "sdbench", "fleet", str(folder / "virtual.yaml"), "--engine", "slurm"]
+    command += ["--out", str(folder / "out"), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -> None:
+    output, _ = start(tmp_path).communicate(timeout=120)
+    check_records(tmp_path / "out", {"A100", "T4"})
+    assert output.count("record  ") == 2
+    (script,) = (tmp_path / "out").glob("fleet-*/array-*.sh")
+    assert "#SBATCH --array=0-1\n" in script.read_text()
+    nodes = {entry["member"]: entry["node"] for entry in journal_of(tmp_path / "out") if entry["kind"] == "done"}
+    assert nodes["T4"] == "n3"
+    assert nodes["A100"] in ("n1", "n2")
+
+
+def test_killed_driver_takes_what_its_jobs_measured_meanwhile(slurm: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "--kinds", "T4")
+    wait_for_line(process, "T4: running")
+    process.kill()
+    process.communicate()
+    output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=120)
+    assert "record  " in output
+    check_records(tmp_path / "out", {"T4"})
+
+
+def test_failed_node_is_replaced_by_one_of_its_kind(slurm: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "--kinds", "A100")
+    wait_for_line(process, "A100: running")
+    subprocess.run(["scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test"], check=True)
+    output, _ = process.communicate(timeout=120)
+    subprocess.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], capture_output=True)
+    assert process.returncode == 0, output
+    check_records(tmp_path / "out", {"A100"})
+    entries = journal_of(tmp_path / "out")
+    assert [entry["node"] for entry in entries if entry["kind"] == "start"] == ["n1", "n2"]
+
+
+def test_unknown_kind_is_refused_at_once(slurm: Path, tmp_path: Path) -> None:
+    output, _ = start(tmp_path, "--kinds", "H100").communicate(timeout=60)
+    assert "--kinds 'H100': no machine of this kind" in output
+    assert not (tmp_path / "out").exists()

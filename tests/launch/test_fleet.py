@@ -1,0 +1,205 @@
+"""A fleet on machines that do what the test says: lost ones, damaged runs, a driver that dies, two drivers."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from sdbench.errors import EnvironmentProblem, UserError
+from sdbench.launch.fleet import JOURNAL, Event, FleetEnd, FleetSpec, Lost, run_fleet
+from sdbench.launch.member import Member, Progress, Runs, sealed_runs
+from sdbench.plan.manifest_file import load_manifest
+from sdbench.store.bundle import load_record
+from sdbench.store.journal import read_journal
+from sdbench.store.lock import try_file
+from tests.runs import make_run
+
+MANIFEST = """schema: sdbench/manifest/v1
+title: A fleet
+experiments:
+  - {id: one, title: One, options: {architecture: tiny}}
+"""
+GONE = Lost("the machine is gone", node_is_gone=True)
+DIED = Lost("its worker died", node_is_gone=False)
+
+
+class Machines:
+    """A cluster whose machines answer what they are told to, attempt by attempt."""
+
+    def __init__(self, answers: Mapping[str, Sequence[Event]], kinds: Mapping[str, Sequence[str]]) -> None:
+        self.answers = {node: deque(events) for node, events in answers.items()}
+        self.kinds = {kind: list(nodes) for kind, nodes in kinds.items()}
+        self.started: list[tuple[str, str]] = []
+        self.cleared: list[str] = []
+        self.waiting: deque[tuple[str, Event]] = deque()
+
+    def nodes(self) -> Mapping[str, Sequence[str]]:
+        return self.kinds
+
+    def start(self, member: Member, node: str) -> None:
+        self.started.append((member.kind, node))
+        answer = self.answers[node].popleft()
+        self.waiting.append((member.kind, Progress("0/1 launch 1")))
+        self.waiting.append((member.kind, answer))
+        if isinstance(answer, Lost) and answer.node_is_gone:
+            self.kinds[member.kind].remove(node)
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        yield self.waiting.popleft()
+
+    def clear(self, member: Member, node: str) -> None:
+        self.cleared.append(f"{member.kind} {node}")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> FleetSpec:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(MANIFEST)
+    return FleetSpec(load_manifest(path), "fleet.yaml", (), None, (), tmp_path / "out", "stand-in")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, Runs]:
+    """A whole run of each of three machines."""
+    found = {}
+    for name in ("a", "b", "c"):
+        make_run(tmp_path / name / f"run-{name}")
+        found[name] = Runs(0, sealed_runs(tmp_path / name))
+    return found
+
+
+def measure(spec: FleetSpec, machines: Machines) -> FleetEnd:
+    return run_fleet(spec, machines, lambda _: None)
+
+
+def states(end: FleetEnd) -> dict[str, str]:
+    return {state.member.kind: state.state for state in end.members}
+
+
+def test_one_machine_of_each_kind_measures_and_all_records_are_in_one_place(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    machines = Machines({"1": [runs["a"]], "3": [runs["b"]]}, {"A100": ["1", "2"], "T4": ["3"]})
+    end = measure(spec, machines)
+    assert states(end) == {"A100": "done", "T4": "done"}
+    assert sorted(folder.name for folder in end.folders) == ["run-a", "run-b"]
+    assert {load_record(folder).run_id for folder in end.folders} == {"run-a", "run-b"}
+    assert machines.cleared == ["A100 1", "T4 3"]
+
+
+def test_lost_machine_is_replaced_by_one_of_its_kind_where_the_run_starts_anew(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    machines = Machines({"1": [GONE], "2": [runs["a"]], "3": [runs["b"]]}, {"A100": ["1", "2"], "T4": ["3"]})
+    end = measure(spec, machines)
+    assert states(end) == {"A100": "done", "T4": "done"}
+    assert [node for kind, node in machines.started if kind == "A100"] == ["1", "2"]
+
+
+def test_kind_without_a_machine_left_is_reported_lost_and_the_others_are_whole(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    machines = Machines({"1": [GONE], "3": [runs["b"]]}, {"A100": ["1"], "T4": ["3"]})
+    end = measure(spec, machines)
+    assert states(end) == {"A100": "lost", "T4": "done"}
+    assert end.members[0].why == "the machine is gone"
+    assert [folder.name for folder in end.folders] == ["run-b"]
+
+
+def test_worker_that_dies_gets_a_second_chance_on_its_machine_and_no_third(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    machines = Machines({"1": [DIED, DIED], "2": [runs["a"]]}, {"A100": ["1", "2"]})
+    assert states(measure(spec, machines)) == {"A100": "done"}
+    assert [node for _, node in machines.started] == ["1", "1", "2"]
+
+
+def test_run_that_arrives_damaged_is_not_kept(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    (files,) = runs["a"].runs
+    torn = Runs(0, ({**files, "telemetry.jsonl": files["telemetry.jsonl"][:-9]},))
+    machines = Machines({"1": [torn, runs["a"]]}, {"A100": ["1"]})
+    end = measure(spec, machines)
+    assert states(end) == {"A100": "done"}
+    assert [path.name for path in spec.out.iterdir() if path.name.startswith((".", "run"))] == ["run-a"]
+
+
+def test_machine_that_gives_no_record_has_failed_and_says_why(spec: FleetSpec) -> None:
+    machines = Machines({"1": [Runs(3, (), "first\nsdbench: no CUDA here")]}, {"A100": ["1"]})
+    end = measure(spec, machines)
+    assert states(end) == {"A100": "failed"}
+    assert end.members[0].why == "sdbench: no CUDA here"
+
+
+def test_unknown_kind_is_refused_at_once(spec: FleetSpec) -> None:
+    asked = FleetSpec(spec.loaded, "fleet.yaml", ("A1000",), None, (), spec.out, "stand-in")
+    machines = Machines({}, {"A100": ["1"], "T4": ["2"]})
+    with pytest.raises(UserError, match=r"--kinds 'A1000': no machine of this kind; nearest: 'A100'"):
+        measure(asked, machines)
+    with pytest.raises(UserError, match="no machine is there"):
+        measure(spec, Machines({}, {}))
+    assert machines.started == []
+    assert not spec.out.exists()
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+class Mortal(Machines):
+    """Machines whose driver dies after so many events."""
+
+    def __init__(self, lives: int, answers: Mapping[str, Sequence[Event]], kinds: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(answers, kinds)
+        self.lives = lives
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
+        yield from super().events()
+
+
+@pytest.mark.parametrize("lives", range(5))
+def test_driver_that_dies_anywhere_goes_on_with_nothing_lost_and_nothing_twice(
+    spec: FleetSpec, runs: dict[str, Runs], lives: int
+) -> None:
+    kinds = {"A100": ["1"], "T4": ["2"]}
+    answers = {"1": [runs["a"]] * 2, "2": [runs["b"]] * 2}
+    mortal = Mortal(lives, answers, kinds)
+    with pytest.raises(Killed):
+        for _ in range(2):  # 4 events are a whole fleet: the next one dies at its start
+            measure(spec, mortal)
+    done = [entry["member"] for path in spec.out.glob(f"*/{JOURNAL}") for entry in read_journal(path)[0]
+            if entry["kind"] == "done"]  # fmt: skip
+    again = Machines(answers, kinds)
+    end = measure(spec, again)
+    assert states(end) == {"A100": "done", "T4": "done"}
+    assert sorted(path.name for path in spec.out.glob("run-*")) == ["run-a", "run-b"]
+    if lives < 4:
+        # What was acknowledged before is not measured again.
+        counts: defaultdict[str, int] = defaultdict(int)
+        for kind, _ in again.started:
+            counts[kind] += 1
+        assert counts == {kind: 1 for kind in kinds if kind not in done}
+
+
+def test_two_drivers_of_one_fleet_are_refused(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    machines = Mortal(1, {"1": [runs["a"]]}, {"A100": ["1"]})
+    with pytest.raises(Killed):
+        measure(spec, machines)
+    (folder,) = spec.out.glob("fleet-*")
+    with try_file(folder / "lock") as held:
+        assert held
+        with pytest.raises(EnvironmentProblem, match="another driver has this fleet"):
+            measure(spec, Machines({"1": [runs["a"]]}, {"A100": ["1"]}))
+
+
+def test_run_of_the_same_id_with_other_content_is_not_replaced(
+    spec: FleetSpec, runs: dict[str, Runs], tmp_path: Path
+) -> None:
+    make_run(spec.out / "run-a", created_utc="2026-01-15T09:00:00Z")
+    before = (spec.out / "run-a" / "record.json").read_bytes()
+    machines = Machines({"1": [runs["a"], runs["a"]]}, {"A100": ["1"]})
+    assert states(measure(spec, machines)) == {"A100": "lost"}
+    assert (spec.out / "run-a" / "record.json").read_bytes() == before
