@@ -19,7 +19,7 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         UserError: there is no run, or neither the runs nor ``--manifest`` bring claims.
     """
-    records = [load_record(run) for run in named_runs(options.runs)]
+    records = [load_record(run) for run in named_runs(options.runs, options.results)]
     if not records:
         raise UserError("no run is named; write run folders or records")
     if options.manifest:

@@ -16,7 +16,7 @@ STANDARD_OUTPUT = Path("-")
 def execute(options: argparse.Namespace) -> int:
     """Write the rows of the records, say how many results were left out, and return 0."""
     refuse_to_replace(options.out, (".csv",))
-    records = [load_record(run) for run in named_runs(options.runs)]
+    records = [load_record(run) for run in named_runs(options.runs, options.results)]
     export = export_rows([(record, record.device_name) for record in records], options.dialect, options.steps)
     text = write_lambda_csv(export.rows, options.dialect)
     if options.out == STANDARD_OUTPUT:

@@ -24,8 +24,15 @@ COMMANDS: dict[str, str] = {
     "schema": "sdbench.cli.schema",
     "fetch": "sdbench.cli.fetch",
     "launch": "sdbench.cli.launch",
+    "fleet": "sdbench.cli.fleet",
     "report": "sdbench.cli.report",
     "site": "sdbench.cli.site",
+    "index": "sdbench.cli.index",
+    "query": "sdbench.cli.query",
+    "publish": "sdbench.cli.publish",
+    "pull": "sdbench.cli.pull",
+    "verify": "sdbench.cli.verify",
+    "preview-export": "sdbench.cli.preview_export",
     "compare": "sdbench.cli.compare",
     "ab": "sdbench.cli.ab",
     "trend": "sdbench.cli.trend",
@@ -47,6 +54,7 @@ def run_and_exit() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
+    options.command_line = tuple(arguments)
     try:
         code = int(import_module(COMMANDS[options.command]).execute(options))
         sys.stdout.flush()

@@ -4,10 +4,13 @@ import argparse
 from pathlib import Path
 
 from sdbench import __version__
+from sdbench.cli.places import add_results_option, read_place
 
 MAX_COUNT = 10_000
 # Fewer tell nothing about rates of 0.1 %; more need more memory than they tell.
 TRIALS_MIN, TRIALS_MAX = 1_000, 200_000
+_RUN_HELP = "run folder, record, or a query: 'FROM runs WHERE ...'"
+_RUNS_HELP = "run, folder of runs, or a query: 'FROM runs WHERE ...'"
 
 EPILOG = """exit codes:
   0    all well
@@ -43,29 +46,35 @@ def build_parser() -> argparse.ArgumentParser:
     fetch.add_argument("--check", action="store_true", help="only say what is missing; exit code 1 if anything is")
     _add_run_options(fetch)
     _add_launch(commands)
+    _add_fleet(commands)
     validate = commands.add_parser("validate", help="check manifests and records")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest, record or run folder")
     schema = commands.add_parser("schema", help="print a JSON Schema, for editors")
     schema.add_argument("what", choices=("manifest", "record"))
     report = commands.add_parser("report", help="write one HTML file about one or more runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
-    report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    report.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUN_HELP)
+    report.add_argument("--out", type=Path, metavar="FILE", help="default: report.html; Markdown on standard output")
     report.add_argument(
         "--format",
-        choices=("html", "markdown"),
+        choices=("html", "markdown", "text"),
         default="html",
-        help="the page, or its answers and verdicts as text on standard output (default: %(default)s)",
+        help="the page; or its answers and verdicts on standard output, for a pull request or a terminal (default: "
+        "%(default)s)",
     )
     report.add_argument("--figures", type=Path, metavar="DIR", help="write each chart there as SVG and PNG too")
     _add_prices(report)
+    add_results_option(report)
     site = commands.add_parser("site", help="write a static site of many runs, with a feed of regressions")
-    site.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run, or folder of runs")
+    site.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUNS_HELP)
     site.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the site goes")
+    add_results_option(site)
     _add_compare(commands)
     _add_ab(commands)
     _add_claims(commands)
     _add_import(commands)
     _add_export(commands)
+    _add_publishing(commands)
+    _add_index(commands)
     doctor = commands.add_parser("doctor", help="show what this machine has and lacks, each lack with its remedy")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     fingerprint = commands.add_parser("fingerprint", help="show what a record would say about this machine")
@@ -75,7 +84,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _add_run_options(commands.add_parser("run", help="run a manifest, or continue where it stopped"))
+    run = commands.add_parser("run", help="run a manifest, or continue where it stopped")
+    _add_run_options(run)
+    # What --device cuda:all tells the processes that it starts.
+    run.add_argument("--device-group", help=argparse.SUPPRESS)
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
@@ -128,26 +140,53 @@ def _add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
 
 
+def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fleet = commands.add_parser("fleet", help="run a manifest on one machine of each kind of a cluster")
+    fleet.add_argument("manifest", type=Path, metavar="MANIFEST")
+    fleet.add_argument(
+        "--engine",
+        choices=("ray", "slurm", "kubernetes"),
+        required=True,
+        help="who has the machines; kubernetes prints Jobs to apply",
+    )
+    fleet.add_argument("--kinds", default="", metavar="A100,H100", help="kinds of machines (default: all there are)")
+    fleet.add_argument("--image", metavar="IMAGE", help="the container image to measure in, on every machine")
+    fleet.add_argument("--address", default="auto", help="of the Ray cluster (default: the one of this machine)")
+    fleet.add_argument(
+        "--sbatch", type=str.split, default=[], metavar="'OPTIONS'", help="options of sbatch, for example '-p gpu'"
+    )
+    fleet.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where records go (default: %(default)s)"
+    )
+    fleet.add_argument(
+        "--args", type=str.split, default=[], dest="arguments", metavar="'OPTIONS'", help="options of sdbench run"
+    )
+
+
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     compare = commands.add_parser("compare", help="candidate against baseline: faster, slower, same, with an interval")
     for side in ("baseline", "candidate"):
-        compare.add_argument(side, type=Path, metavar=side.upper(), help="run, or folder with a run per session")
+        compare.add_argument(
+            side, type=read_place, metavar=side.upper(), help="run, folder with a run per session, or a query"
+        )
     _add_judging(compare)
     compare.add_argument(
         "--store",
+        "--results",
         type=Path,
         default=Path("results"),
         metavar="DIR",
-        help="runs to learn from how sessions of this machine vary (default: %(default)s)",
+        help="runs that queries look into, and to learn from how sessions of this machine vary (default: %(default)s)",
     )
     compare.add_argument("--force", action="store_true", help="read records that were changed; the result is marked")
     trend = commands.add_parser("trend", help="one machine over the versions of its driver, torch, image, ...")
-    trend.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run, or folder of runs")
+    trend.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUNS_HELP)
     trend.add_argument(
         "--by", default="driver", metavar="FIELD", help="driver, torch, cuda, image, or any field of diff"
     )
     trend.add_argument("--margin", default="2%", metavar="SHARE", help="what is too small to matter (default: 2%%)")
     trend.add_argument("--json", action="store_true", help="print JSON")
+    add_results_option(trend)
     selfcheck = commands.add_parser("selfcheck", help="how far sdbench itself can be trusted on this machine, now")
     selfcheck.add_argument("--budget", default="5m", metavar="TIME", help="about how long (default: %(default)s)")
     selfcheck.add_argument("--trials", type=_read_trials, default=20_000, metavar="N", help="simulated per noise model")
@@ -194,9 +233,10 @@ def _add_ab(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     claims = commands.add_parser("claims", help="hold what a source claims against what runs measured")
-    claims.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    claims.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUN_HELP)
     claims.add_argument("--manifest", type=Path, help="take the claims from this manifest, not from the runs' own")
     claims.add_argument("--json", action="store_true", help="print JSON")
+    add_results_option(claims)
 
 
 def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -217,7 +257,7 @@ def _add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser("export", help="write records as a CSV file of the 2022 study's tool")
-    export.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or record")
+    export.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUN_HELP)
     export.add_argument("--format", choices=("lambda-csv",), default="lambda-csv", help="default: %(default)s")
     export.add_argument("--out", type=Path, default=Path("-"), metavar="FILE", help="- is standard output (default)")
     export.add_argument(
@@ -227,6 +267,49 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="as in 2022; with a header; with autocast and xformers too (default: %(default)s)",
     )
     export.add_argument("--steps", type=int, metavar="N", help="only experiments of N steps")
+    add_results_option(export)
+
+
+def _add_publishing(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    publish = commands.add_parser("publish", help="put what may leave of runs into a folder or a store, for others")
+    publish.add_argument("runs", nargs="+", type=read_place, metavar="RUN", help=_RUNS_HELP)
+    publish.add_argument("destination", metavar="DEST", help="a folder, s3://BUCKET/FOLDER, or any URL fsspec knows")
+    publish.add_argument("--sign", type=Path, metavar="KEY", help="sign with this SSH key")
+    add_results_option(publish)
+    preview = commands.add_parser("preview-export", help="show exactly what publish would send, and what stays")
+    preview.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    preview.add_argument("--out", type=Path, metavar="FILE.zip", help="write the bundle there instead of printing")
+    pull = commands.add_parser("pull", help="fetch published runs, each into a folder of its own")
+    pull.add_argument("source", metavar="SRC", help="where they were published")
+    pull.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="only runs whose gpu, driver, torch, ... contains this text; may be repeated",
+    )
+    pull.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where run folders go (default: %(default)s)"
+    )
+    verify = commands.add_parser("verify", help="say what is proven of a run, and what is not")
+    verify.add_argument("runs", nargs="+", metavar="RUN|FILE|URL", help="run folder, bundle, or URL of a bundle")
+    verify.add_argument("--image", metavar="sha256:...", help="the image that it must have run in")
+    verify.add_argument("--format", choices=("text", "json", "in-toto"), default="text", help="default: %(default)s")
+    for parser in (pull, verify):
+        parser.add_argument(
+            "--signers", type=Path, metavar="FILE", help="allowed signers, as ssh-keygen describes them"
+        )
+        parser.add_argument("--signed", action="store_true", help="refuse what none of them signed")
+
+
+def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    index = commands.add_parser("index", help="index a folder of runs, for queries; only what changed is read")
+    index.add_argument("results", type=Path, nargs="?", default=Path("results"), help="default: %(default)s")
+    query = commands.add_parser("query", help="SQL over runs, results and samples; without SQL a summary")
+    query.add_argument("sql", nargs="?", metavar="SQL", help="tables: runs, experiments, series, results, samples")
+    add_results_option(query)
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
+    query.add_argument("--schema", action="store_true", help="print the tables and their columns")
 
 
 def _add_prices(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +336,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="ID", help="only this group or experiment; may be repeated"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N; run: cuda:all (default: %(default)s)"
+    )
     parser.add_argument("--weights", choices=("synthetic", "pretrained"), help="instead of what the manifest says")
     parser.add_argument("--budget", metavar="TIME", help="end the run within about this time, for example 20m")
     parser.add_argument(

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from sdbench.cli.all_devices import ALL_DEVICES, read_group, run_all_devices
 from sdbench.cli.progress import open_listener
 from sdbench.cli.selection import Selection, select
 from sdbench.cli.summary import print_summary
@@ -24,6 +25,8 @@ EXIT_INTERRUPTED = 130
 
 def execute(options: argparse.Namespace) -> int:
     """Run what is selected, print where it is kept and a summary, and return the exit code."""
+    if options.device == ALL_DEVICES:
+        return run_all_devices(options, options.command_line)
     prices = make_prices(options.price, options.prices)
     selection = select(options)
     with terminate_as_interrupt(), open_listener(options) as listener:
@@ -90,6 +93,7 @@ def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
         budget_s=selection.budget_s,
         fresh=options.fresh,
         rounds=options.rounds,
+        device_group=read_group(options.device_group) if options.device_group else None,
     )
 
 

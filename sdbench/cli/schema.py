@@ -5,7 +5,8 @@ import json
 
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest
-from sdbench.schema.record import RECORD_SCHEMA, Record
+from sdbench.schema.record import Record
+from sdbench.schema.versions import RECORD_SCHEMA
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from sdbench.store.bundle import load_images, load_record, load_telemetry, recor
 def execute(options: argparse.Namespace) -> int:
     """Write the site, print its index and return 0."""
     runs = []
-    for run in named_runs(options.runs):
+    for run in named_runs(options.runs, options.results):
         record = load_record(run)
         folder = record_path(run).parent
         verify_files(folder, record)

@@ -16,7 +16,7 @@ _COMPANIONS_SHOWN = 5
 def execute(options: argparse.Namespace) -> int:
     """Print each experiment's versions, and the steps between them with a verdict each."""
     margin = parse_ratio(options.margin, "--margin")
-    trend = find_trend([load_record(path) for path in named_runs(options.runs)], options.by, margin)
+    trend = find_trend([load_record(path) for path in named_runs(options.runs, options.results)], options.by, margin)
     if options.json:
         print(json.dumps(trend.to_json_dict()))
         return 0

@@ -1,0 +1,132 @@
+"""publish, pull, verify, preview-export, index and query from the command line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sdbench.cli.main import main
+from tests.runs import make_run
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run-1", "run-2"):
+        make_run(tmp_path / "results" / name)
+    return tmp_path / "results"
+
+
+def test_runs_are_published_pulled_and_verified(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "results", "out"]) == 0
+    assert capsys.readouterr().out.count("new ") == 2
+    assert main(["publish", "FROM runs WHERE run_id = 'run-1'", "out"]) == 0
+    assert capsys.readouterr().out.startswith("already there")
+    assert main(["pull", "out", "--out", "pulled", "--where", "cpu=example", "--where", "run_id=run-2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "pulled/run-2\n"
+    assert "1 new, 0 already there, 1 filtered out, 0 refused" in captured.err
+    assert main(["verify", "pulled/run-2", *map(str, Path("out").glob("*/*.zip"))]) == 0
+    assert capsys.readouterr().out.count("nothing contradicts it") == 3
+
+
+def test_flipped_byte_is_found_in_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["publish", "results/run-1", "out"])
+    (path,) = Path("out").glob("*/*.zip")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert main(["verify", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert main(["pull", "out", "--out", "pulled"]) == 2
+    assert "1 refused" in capsys.readouterr().err
+    assert not Path("pulled").exists()
+
+
+def test_preview_shows_what_publish_sends(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview-export", "results/run-1"]) == 0
+    captured = capsys.readouterr()
+    shown = json.loads(captured.out)
+    assert shown["exported"]["source_seal"]
+    assert "leaves telemetry.jsonl" in captured.err
+    assert main(["preview-export", "results/run-1", "--out", "bundle.zip"]) == 0
+    main(["publish", "results/run-1", "out"])
+    (path,) = Path("out").glob("*/*.zip")
+    assert path.read_bytes() == Path("bundle.zip").read_bytes()
+
+
+def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "results/run-1", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["is_sound"]
+    assert main(["verify", "results/run-1", "results/run-2", "--format", "in-toto"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["_type"] for line in lines] == ["https://in-toto.io/Statement/v1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify", "none"], "cannot read none"),
+        (["verify", "none.zip"], "cannot read none.zip"),
+        (["verify", "results/run-1", "--signed"], "add --signers FILE"),
+        (["verify", "results/run-1", "--image", "sha256:0"], None),
+        (["pull", "out", "--where", "gpus=H100"], "no run has 'gpus'; nearest: 'gpu'"),
+        (["pull", "results", "--where", "gpu"], "write NAME=TEXT"),
+        (["pull", "nosuch://x"], "another URL that fsspec knows"),
+        (["publish", "results/run-1", "out", "--sign", "nokey"], "--sign nokey: no such file"),
+        (["publish", "none", "out"], "cannot read none"),
+        (["query", "SELEC"], "the query fails"),
+        (["query", " "], "the query asks for nothing"),
+        (["pull", "nowhere"], "no published run is there"),
+        (["pull", "results", "--signed"], "add --signers FILE"),
+        (["query", "FROM nothing"], "sdbench query --schema shows the tables"),
+        (["report", "FROM runs WHERE false"], "finds no run in results"),
+        (["index", "none"], "none: no such folder"),
+    ],
+)
+def test_wrong_input_is_said_in_one_line(
+    results: Path, arguments: list[str], message: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    if message is not None:
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_query_answers_and_names_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index"]) == 0
+    assert capsys.readouterr().out == "2 runs, 2 new, 0 changed or gone\n"
+    sql = "SELECT cpu, precision, median(latency_s) AS latency_s FROM results GROUP BY ALL"
+    assert main(["query", sql, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["precision"] == "fp32"
+    assert main(["query", sql, "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "cpu,precision,latency_s"
+    assert main(["query"]) == 0
+    assert "median_latency_s" in capsys.readouterr().out
+    assert main(["query", "--schema"]) == 0
+    assert "results: experiments with the columns of their run" in capsys.readouterr().out
+    assert main(["report", "FROM runs", "--out", "r.html"]) == 0
+    assert main(["site", "SELECT run_id FROM runs", "--out", "site"]) == 0
+    assert main(["compare", "FROM runs WHERE path = 'run-1'", "FROM runs WHERE path = 'run-2'"]) in (0, 11, 12)
+
+
+def test_report_replaces_no_folder_and_no_device(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A pipe stands for a device: were the check gone, the device of this machine would be too.
+    os.mkfifo("pipe")
+    for place in ("pipe", "results", ""):
+        assert main(["report", "results/run-1", "--out", place]) == 2
+        assert "is no ordinary file" in capsys.readouterr().err
+    assert Path("pipe").is_fifo()
+
+
+def test_markdown_goes_where_it_is_asked_for(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "results/run-1", "--format", "markdown", "--out", "r.md"]) == 0
+    assert Path("r.md").read_text().startswith("# ")
+    assert main(["report", "results/run-1", "--format", "text", "--out", "r.txt"]) == 2
+    assert "takes no --out" in capsys.readouterr().err
