@@ -13,8 +13,10 @@ from sdbench.cli.run import cache_folder
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.figures import Figure, format_table
+from tests.benchmarks.report import measure_report
 from tests.benchmarks.search import measure_search
 from tests.benchmarks.share import NAME, find_newest_record, read_share
+from tests.benchmarks.store import measure_store
 from tests.benchmarks.study_grid import measure_study_grid
 from tests.benchmarks.supervisor import measure_supervisor
 
@@ -32,6 +34,8 @@ def main() -> None:
     parts: dict[str, Callable[[], list[Figure]]] = {
         "light commands": measure_commands,
         "comparison": measure_comparison,
+        "report": measure_report,
+        "store": measure_store,
         "supervisor": measure_supervisor,
         "measuring loop": _measure_overhead,
         "full-size point": lambda: _share(record),
