@@ -12,7 +12,7 @@ export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_UR
 WHEELS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker test-browser test-fleet check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -47,6 +47,12 @@ sbom: dev-environment ## write CycloneDX software bills of materials of both ima
 
 test: dev-environment ## run all tests that need no GPU, container engine or browser
 	@$(VENV_BIN)/python -m pytest
+
+test-browser: dev-environment ## run the tests that look at pages; they need Chromium
+	@$(VENV_BIN)/python -m pytest -m browser tests/browser
+
+test-fleet: dev-environment ## run the tests of fleets; they start a Ray cluster, and Slurm where it is installed
+	@$(VENV_BIN)/python -m pytest -m fleet tests/fleet
 
 test-docker: dev-environment ## run the tests that need a container engine; they build sdbench:cpu
 	@$(VENV_BIN)/python -m pytest -m docker tests/launch

@@ -126,7 +126,7 @@ def main() -> None:
     run = project["project"]["dependencies"] + extras["model"]
     build = ["pip", "wheel", *project["build-system"]["requires"]]
     cpu, cuda = run + extras["cpu"], run + extras["cuda"]
-    own = ("report", "launch", "container")
+    own = ("report", "launch", "container", "publish", "query", "fleet")
     shipped = [*build, *cpu, *extras["cuda"], *(line for extra in own for line in extras[extra])]
     development = resolve([*shipped, *extras["dev"]])
     pins = development.pins

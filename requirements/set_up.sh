@@ -88,7 +88,7 @@ run_key() {
         pwd
         echo "$build"
         cd requirements
-        cat build.txt cpu.txt cuda.txt report.txt launch.txt
+        cat build.txt cpu.txt cuda.txt report.txt launch.txt publish.txt query.txt
     ) | cksum
 }
 
@@ -111,7 +111,8 @@ make_environment() {
     quietly install -r requirements/build.txt
     lock=requirements/$build.txt
     if [ "$build" = cpu ]; then install_torch_cpu; fi
-    quietly install -r "$lock" -r requirements/report.txt -r requirements/launch.txt
+    quietly install -r "$lock" -r requirements/report.txt -r requirements/launch.txt -r requirements/publish.txt \
+        -r requirements/query.txt
     compile_byte_code
 }
 
@@ -124,7 +125,7 @@ install_sdbench() {
 install_development_tools() {
     say "adding the tools for tests and checks"
     : >"$UNFINISHED"
-    quietly install -r requirements/dev.txt
+    quietly install -r requirements/dev.txt -r requirements/fleet.txt
     compile_byte_code
 }
 
@@ -153,5 +154,5 @@ fi
 once run "$(run_key)" make_environment
 once sdbench "$(cat pyproject.toml sdbench/__init__.py | cksum)" install_sdbench
 if [ "$LEVEL" = dev ]; then
-    once dev "$(cksum <requirements/dev.txt)" install_development_tools
+    once dev "$(cat requirements/dev.txt requirements/fleet.txt | cksum)" install_development_tools
 fi

@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
-NAMES = ("build", "cpu", "cuda", "report", "launch", "container", "dev")
+NAMES = ("build", "cpu", "cuda", "report", "launch", "container", "publish", "query", "fleet", "dev")
 
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z]+\])?===?(?P<version>[A-Za-z0-9.+!]+)")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z0-9]+\])?===?(?P<version>[A-Za-z0-9.+!]+)")
 
 
 def normalized(name: str) -> str:

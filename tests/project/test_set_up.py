@@ -51,6 +51,9 @@ class Checkout:
         return [line.rpartition("--no-compile ")[2] for line in lines]
 
 
+EXTRAS = " ".join(f"-r requirements/{name}.txt" for name in ("report", "launch", "publish", "query"))
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
@@ -63,10 +66,10 @@ def test_set_up_installs_torch_first_and_the_project_last(checkout: Checkout) ->
     assert locks == [
         "-r requirements/build.txt",
         "-r .venv/torch.txt",
-        "-r requirements/cpu.txt -r requirements/report.txt -r requirements/launch.txt",
+        f"-r requirements/cpu.txt {EXTRAS}",
     ]
     assert project.endswith("-e .")
-    assert tools == "-r requirements/dev.txt"
+    assert tools == "-r requirements/dev.txt -r requirements/fleet.txt"
 
 
 def test_torch_step_asks_for_torch_alone(checkout: Checkout) -> None:
@@ -102,7 +105,7 @@ def test_packages_cut_off_half_way_are_not_taken_as_installed(checkout: Checkout
     assert checkout.set_up().returncode == 0
     assert not half_installed.exists()
     checkout.set_up("dev")
-    assert "-r requirements/dev.txt" in checkout.installs()
+    assert "-r requirements/dev.txt -r requirements/fleet.txt" in checkout.installs()
 
 
 @pytest.mark.parametrize("lock", ["build", "cpu", "report"])
@@ -119,7 +122,7 @@ def test_changed_development_tools_leave_the_rest_alone(checkout: Checkout) -> N
     with (checkout.root / "requirements/dev.txt").open("a") as file:
         file.write("# changed\n")
     assert checkout.set_up("dev").returncode == 0
-    assert checkout.installs() == ["-r requirements/dev.txt"]
+    assert checkout.installs() == ["-r requirements/dev.txt -r requirements/fleet.txt"]
 
 
 def test_changed_project_file_installs_only_the_project_anew(checkout: Checkout) -> None:
@@ -144,13 +147,13 @@ def test_torch_out_of_reach_falls_back_to_the_cpu_index_then_to_the_cuda_build(c
     _, configured, index, everything, _ = checkout.installs()
     assert configured == "-r .venv/torch.txt"
     assert "--extra-index-url https://download.pytorch.org/whl/cpu" in index
-    assert everything == "-r requirements/cuda.txt -r requirements/report.txt -r requirements/launch.txt"
+    assert everything == f"-r requirements/cuda.txt {EXTRAS}"
     assert "CUDA build" in done.stderr
 
 
 def test_cuda_build_is_taken_where_asked_for(checkout: Checkout) -> None:
     assert checkout.set_up(TORCH_BUILD="cuda").returncode == 0
-    assert "-r requirements/cuda.txt -r requirements/report.txt -r requirements/launch.txt" in checkout.installs()
+    assert f"-r requirements/cuda.txt {EXTRAS}" in checkout.installs()
     assert not (checkout.root / ".venv/torch.txt").exists()
 
 
