@@ -13,6 +13,7 @@ from sdbench.cli.run import cache_folder
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.figures import Figure, format_table
+from tests.benchmarks.fleet import measure_fleet
 from tests.benchmarks.report import measure_report
 from tests.benchmarks.search import measure_search
 from tests.benchmarks.share import NAME, find_newest_record, read_share
@@ -36,6 +37,7 @@ def main() -> None:
         "comparison": measure_comparison,
         "report": measure_report,
         "store": measure_store,
+        "fleet": measure_fleet,
         "supervisor": measure_supervisor,
         "measuring loop": _measure_overhead,
         "full-size point": lambda: _share(record),

@@ -5,14 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fleet.test_ray import MANIFEST, check_records, journal_of, wait_for_line
+from tests.fleet.local import PATIENCE_S, check_records, journal_of, start_fleet, wait_for_line
 
 pytestmark = [
     pytest.mark.fleet,
@@ -21,7 +20,6 @@ pytestmark = [
         reason="needs root, and slurmctld, slurmd and munge: apt-get install slurmctld slurmd slurm-client munge",
     ),
 ]
-START_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run([Path(__file__).with_name("slurm_here.sh"), folder], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        deadline_s = time.monotonic() + START_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while states().count("idle") < 3:
             assert time.monotonic() < deadline_s, states()
             time.sleep(0.2)
@@ -47,14 +45,11 @@ def states() -> list[str]:
 
 
 def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    (folder / "virtual.yaml").write_text(MANIFEST)
-    command = [sys.executable, "-m", "sdbench", "fleet", str(folder / "virtual.yaml"), "--engine", "slurm"]
-    command += ["--out", str(folder / "out"), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start_fleet(folder, "--engine", "slurm", *options)
 
 
 def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -> None:
-    output, _ = start(tmp_path).communicate(timeout=120)
+    output, _ = start(tmp_path).communicate(timeout=PATIENCE_S)
     check_records(tmp_path / "out", {"A100", "T4"})
     assert output.count("record  ") == 2
     (script,) = (tmp_path / "out").glob("fleet-*/array-*.sh")
@@ -69,7 +64,7 @@ def test_killed_driver_takes_what_its_jobs_measured_meanwhile(slurm: Path, tmp_p
     wait_for_line(process, "T4: running")
     process.kill()
     process.communicate()
-    output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=120)
+    output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=PATIENCE_S)
     assert "record  " in output
     check_records(tmp_path / "out", {"T4"})
 
@@ -78,7 +73,7 @@ def test_failed_node_is_replaced_by_one_of_its_kind(slurm: Path, tmp_path: Path)
     process = start(tmp_path, "--kinds", "A100")
     wait_for_line(process, "A100: running")
     subprocess.run(["scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test"], check=True)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     subprocess.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], capture_output=True)
     assert process.returncode == 0, output
     check_records(tmp_path / "out", {"A100"})
@@ -87,6 +82,6 @@ def test_failed_node_is_replaced_by_one_of_its_kind(slurm: Path, tmp_path: Path)
 
 
 def test_unknown_kind_is_refused_at_once(slurm: Path, tmp_path: Path) -> None:
-    output, _ = start(tmp_path, "--kinds", "H100").communicate(timeout=60)
+    output, _ = start(tmp_path, "--kinds", "H100").communicate(timeout=PATIENCE_S)
     assert "--kinds 'H100': no machine of this kind" in output
     assert not (tmp_path / "out").exists()
