@@ -106,7 +106,7 @@ def kill_first_node(cluster: LocalCluster, folder: Path) -> str:
     """
     process = cluster.start_fleet(folder)
     wait_for_line(process, "A100: 0/2")
-    node = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("member") == "A100")
+    node: str = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("member") == "A100")
     cluster.kill(node)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
