@@ -16,10 +16,13 @@ _OWN_OPTIONS = ("--fresh", "--rounds", "--out", "--quiet", "--json")
 
 def execute(options: argparse.Namespace) -> int:
     """Measure on every kind of machine, print where the records are, and return the exit code."""
-    loaded = load_manifest(options.manifest)
     for argument in options.arguments:
         if argument.partition("=")[0] in _OWN_OPTIONS:
             raise UserError(f"--args {argument!r}: sdbench fleet sets this itself; leave it out")
+    for option, engine in (("address", "ray"), ("sbatch", "slurm")):
+        if getattr(options, option) and options.engine != engine:
+            raise UserError(f"--{option} is for --engine {engine}, not {options.engine}; leave it out")
+    loaded = load_manifest(options.manifest)
     kinds = tuple(dict.fromkeys(kind.strip() for kind in options.kinds.split(",") if kind.strip()))
     spec = FleetSpec(
         loaded, options.manifest.name, kinds, options.image, tuple(options.arguments), options.out, options.engine
@@ -42,7 +45,7 @@ def _run(spec: FleetSpec, options: argparse.Namespace) -> FleetEnd:
         return run_fleet(spec, SlurmEngine(spec.out, tuple(options.sbatch)), _say)
     from sdbench.launch.ray_engine import RayEngine
 
-    engine = RayEngine(options.address)
+    engine = RayEngine(options.address or "auto")
     try:
         return run_fleet(spec, engine, _say)
     finally:

@@ -151,7 +151,7 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     fleet.add_argument("--kinds", default="", metavar="A100,H100", help="kinds of machines (default: all there are)")
     fleet.add_argument("--image", metavar="IMAGE", help="the container image to measure in, on every machine")
-    fleet.add_argument("--address", default="auto", help="of the Ray cluster (default: the one of this machine)")
+    fleet.add_argument("--address", help="of the Ray cluster (default: the one of this machine)")
     fleet.add_argument(
         "--sbatch", type=str.split, default=[], metavar="'OPTIONS'", help="options of sbatch, for example '-p gpu'"
     )

@@ -4,9 +4,18 @@ import argparse
 import csv
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from sdbench.store.queries import Answer, ask, summarize
 from sdbench.units import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Of a pipe; a terminal knows its own.
+_WIDTH = 160
+# Narrower columns cannot be read.
+_COLUMN_WIDTH_MIN = 10
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -39,7 +48,10 @@ def _print_table(answer: Answer) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 160, highlight=False, markup=False)
+    console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False, markup=False)
+    if len(answer.columns) * _COLUMN_WIDTH_MIN > console.width:
+        _print_rows(console, answer)
+        return
     table = Table(box=None, pad_edge=False)
     for place, column in enumerate(answer.columns):
         numeric = bool(answer.rows) and isinstance(answer.rows[0][place], int | float)
@@ -47,6 +59,15 @@ def _print_table(answer: Answer) -> None:
     for row in answer.rows:
         table.add_row(*(_format(value) for value in row))
     console.print(table)
+
+
+def _print_rows(console: "Console", answer: Answer) -> None:
+    """Print each row as lines of a column and its value, where the columns would be too narrow to read."""
+    width = max(map(len, answer.columns))
+    for number, row in enumerate(answer.rows, start=1):
+        console.print(f"row {number}")
+        for column, value in zip(answer.columns, row, strict=True):
+            console.print(f"  {printable(column):{width}}  {_format(value)}", soft_wrap=True)
 
 
 def _format(value: object) -> str:

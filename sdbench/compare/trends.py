@@ -5,6 +5,7 @@ change points divide it into levels; then each level is held against the one bef
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ from sdbench.stats.moments import mean, variance
 from sdbench.stats.ratios import LogRatio
 
 VERSIONS_FOR_CHANGE_POINTS = 10
+_MACHINES_NAMED = 5
 _TO = " to "
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
 # What people call a field.
@@ -214,7 +216,10 @@ def _weigh_levels(points: Sequence[VersionPoint]) -> Iterator[_Weighed]:
 def _refuse_several_machines(records: Sequence[Record]) -> None:
     machines = {(record.origin, record.fingerprint.hardware_sha256, record.device) for record in records}
     if len(machines) > 1:
-        raise UserError(f"these are runs of {len(machines)} machines or devices; name the runs of one")
+        counts = Counter(record.device_name for record in records)
+        named = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_MACHINES_NAMED))
+        more = ", ..." if len(counts) > _MACHINES_NAMED else ""
+        raise UserError(f"these are runs of {len(machines)} machines or devices: {named}{more}; name the runs of one")
     if any(record.origin == "imported" for record in records):
         raise UserError("published figures have no samples to follow; name measured runs")
 

@@ -94,7 +94,7 @@ def measure_member(member: Member, work: Path) -> Iterator[Progress | Runs]:
         )
     try:
         for line in process.stdout or ():
-            if text := _describe(line):
+            if text := describe_line(line):
                 yield Progress(text)
         code = process.wait()
     finally:
@@ -119,8 +119,8 @@ def sealed_runs(out: Path) -> tuple[dict[str, bytes], ...]:
     return tuple(found)
 
 
-def _describe(line: bytes) -> str:
-    """What a line of ``sdbench run --json`` says to people; samples and stages are too many."""
+def describe_line(line: bytes) -> str:
+    """Return what a line of ``sdbench run --json`` says to people; nothing for samples and stages, which are many."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -7,7 +7,6 @@ that its kind is, and then the hold is taken off.
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +14,11 @@ from pathlib import Path
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.launch.fleet import Event, Lost
-from sdbench.launch.member import Member, Progress, Runs, sealed_runs
+from sdbench.launch.member import Member, Progress, Runs, describe_line, member_command, sealed_runs
 
 _POLL_S = 1.0
+# So much of the end of a log is looked at for how a machine gets on.
+_LOG_BYTES = 65_536
 _TIMEOUT_S = 60
 # A node in one of these states takes no work (scontrol's suffixes * ~ # mean not answering or powered down).
 _UNUSABLE = re.compile(r"down|drain|fail|maint|unk|\*", re.IGNORECASE)
@@ -26,6 +27,8 @@ _CPU_KIND = "cpu"
 _FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]*")
 # What squeue says of a job that ended so long ago that the controller has dropped it.
 _FORGOTTEN = "Invalid job id"
+# Stands for the folder that only the node knows.
+_PLACE = Path("PLACE")
 _NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
 
 
@@ -40,7 +43,7 @@ class SlurmEngine:
         """
         self._out, self._options = out.resolve(), tuple(options)
         self._jobs: dict[str, tuple[Member, str]] = {}
-        self._said: dict[str, str] = {}
+        self._said: defaultdict[str, set[str]] = defaultdict(set)
         self._waiting: list[tuple[Member, str]] = []
         call("sinfo", "--version")
 
@@ -70,13 +73,14 @@ class SlurmEngine:
             time.sleep(_POLL_S)
             return
         quiet = True
-        for job, (member, _) in list(self._jobs.items()):
+        for job, (member, node) in list(self._jobs.items()):
             state = states.get(job, "COMPLETED")
             if state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"):
-                if self._said.get(job) != state:
-                    self._said[job] = state
-                    quiet = False
-                    yield member.kind, Progress(state.lower())
+                for text in (state.lower(), self._progress_of(member, node) if state == "RUNNING" else ""):
+                    if text and text not in self._said[job]:
+                        self._said[job].add(text)
+                        quiet = False
+                        yield member.kind, Progress(text)
                 continue
             del self._jobs[job]
             quiet = False
@@ -116,6 +120,17 @@ class SlurmEngine:
             found |= dict(line.split(maxsplit=1) for line in listed.splitlines() if " " in line)
         return found
 
+    def _progress_of(self, member: Member, node: str) -> str:
+        """What a machine's log says last of how it gets on; nothing while it says nothing."""
+        log = self._out / member.fleet_id / member.folder_name / node / "log"
+        try:
+            with log.open("rb") as stream:
+                stream.seek(max(0, log.stat().st_size - _LOG_BYTES))
+                lines = stream.read().split(b"\n")[:-1]
+        except OSError:
+            return ""
+        return next((text for line in reversed(lines) if line[:1] == b"{" and (text := describe_line(line))), "")
+
     def _end_of(self, member: Member, state: str) -> Event:
         folder = self._out / member.fleet_id
         places = sorted(folder.glob(f"{member.folder_name}/*/results"))
@@ -136,30 +151,32 @@ def render_script(members: Sequence[Member], folder: Path) -> str:
     What a node writes lies in a folder of the node's name, so that another node starts anew. Where a node is lost the
     driver decides, not Slurm.
     """
-    first = members[0]
-    kinds = " ".join(shlex.quote(member.folder_name) for member in members)
-    command = [sys.executable, "-m", "sdbench"]
-    manifest = str(folder / first.manifest_name)
-    if first.image is None:
-        measure = [*command, "run", manifest, "--out", "OUT", *first.arguments]
-    else:
-        arguments = ["--args", " ".join(first.arguments)] if first.arguments else []
-        measure = [*command, "launch", manifest, "--image", first.image, "--gpus", "all", "--out", "OUT", *arguments]
-    line = " ".join('"$place/results"' if word == "OUT" else shlex.quote(word) for word in measure)
+    fleet_id = members[0].fleet_id
+    cases = "\n".join(
+        f"{number}) kind={shlex.quote(member.folder_name)}; measure() {{ exec {_command_line(member, folder)}; }} ;;"
+        for number, member in enumerate(members)
+    )
     return f"""#!/bin/bash
-#SBATCH --job-name={first.fleet_id}
+#SBATCH --job-name={fleet_id}
 #SBATCH --array=0-{len(members) - 1}
 #SBATCH --nodes=1
 #SBATCH --exclusive
 #SBATCH --no-requeue
 #SBATCH --output=/dev/null
-kinds=({kinds})
-place={shlex.quote(str(folder))}/${{kinds[$SLURM_ARRAY_TASK_ID]}}/$SLURMD_NODENAME
+case $SLURM_ARRAY_TASK_ID in
+{cases}
+esac
+place={shlex.quote(str(folder))}/$kind/$SLURMD_NODENAME
 mkdir -p "$place"
 # A driver that was killed asks again for what this machine may have finished meanwhile.
 if compgen -G "$place/results/*/record.json" >/dev/null; then exit 0; fi
-exec {line} >"$place/log" 2>&1
+measure >"$place/log" 2>&1
 """
+
+
+def _command_line(member: Member, folder: Path) -> str:
+    command = member_command(folder / member.manifest_name, _PLACE, member)
+    return " ".join('"$place/results"' if word == str(_PLACE) else shlex.quote(word) for word in command)
 
 
 def call(program: str, *arguments: str) -> str:

@@ -13,7 +13,7 @@ from sdbench.store.files import sync_folder
 from sdbench.units import format_bytes
 
 # Several requests under way at once hide the way to the store and back.
-_REQUESTS_AT_ONCE = 8
+REQUESTS_AT_ONCE = 8
 _PROBE_WRITERS = 6
 _PROBE_BYTES_MAX = 1024
 _PROBE_PREFIX = ".sdbench-probe-"
@@ -216,12 +216,6 @@ def _open_remote(url: str) -> RemoteDestination:
     return RemoteDestination(url, filesystem, root)
 
 
-def create_all(destination: Destination, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-    """Create objects, several requests at once; return for each whether it is new."""
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        return list(pool.map(lambda item: destination.create(*item), objects))
-
-
 def read_all(
     destination: Destination, names: Sequence[str], most_bytes: int
 ) -> Iterator[tuple[str, bytes | RecordError]]:
@@ -233,9 +227,9 @@ def read_all(
         except RecordError as problem:
             return problem
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        for start in range(0, len(names), _REQUESTS_AT_ONCE):
-            some = names[start : start + _REQUESTS_AT_ONCE]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        for start in range(0, len(names), REQUESTS_AT_ONCE):
+            some = names[start : start + REQUESTS_AT_ONCE]
             yield from zip(some, pool.map(read, some), strict=True)
 
 

@@ -6,14 +6,16 @@ An object is called ``<run id>/<SHA-256>.zip``, its signature ``<run id>/<SHA-25
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sdbench.errors import RecordError, UserError
 from sdbench.store.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, PublishedBundle, read_bundle
 from sdbench.store.bundle import load_record
-from sdbench.store.destination import Destination, create_all, read_all
+from sdbench.store.destination import REQUESTS_AT_ONCE, Destination, read_all
 from sdbench.store.exporting import export_bundle
 from sdbench.store.files import write_whole_folder
 from sdbench.store.names import RECORD_NAME
@@ -28,13 +30,17 @@ Fate = Literal["new", "already there", "filtered out", "refused"]
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of one run: its id, the SHA-256 of its bundle, where it is now, and why it was refused."""
+    """What became of one run: its id, the SHA-256 of its bundle, where it is now, and why it was refused.
+
+    ``is_signed_now`` is None where no signature was asked for, and False where one was there, which is kept.
+    """
 
     run_id: str
     sha256: str
     fate: Fate
     place: str
     problem: UserError | None = None
+    is_signed_now: bool | None = None
 
 
 def publish_runs(
@@ -49,27 +55,44 @@ def publish_runs(
     """
     there = _objects(destination)
     destination.probe()
-    transfers: list[Transfer] = []
-    objects: list[tuple[str, bytes]] = []
-    for path in runs:
-        bundle, content = export_bundle(path, environ)
-        run_id, sha256 = bundle.record.run_id, bundle.sha256
-        if others := there[run_id] - {sha256}:
-            raise UserError(
-                f"{run_id}: {destination.url} has this run with other content ({min(others)[:16]}..., here "
-                f"{sha256[:16]}...); nothing is replaced: publish it elsewhere, or ask who published that one"
-            )
-        name = f"{run_id}/{sha256}{ARCHIVE_ENDING}"
-        fate: Fate = "already there" if sha256 in there[run_id] else "new"
-        transfers.append(Transfer(run_id, sha256, fate, f"{destination.url.rstrip('/')}/{name}"))
-        if key is not None:
-            # First, so that nobody finds the bundle without it.
-            destination.create(name + SIGNATURE_ENDING, sign(content, key))
-        if fate == "new":
-            objects.append((name, content))
-    create_all(destination, objects)
+    if key is not None:
+        # A key that cannot sign shows before anything is sent.
+        sign(b"", key)
+    planned = [_plan(path, environ, there, destination.url) for path in runs]
+    send = partial(_send, destination=destination, environ=environ, key=key)
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        transfers = tuple(pool.map(send, runs, planned))
     _refuse_twins(_objects(destination), {transfer.run_id for transfer in transfers}, destination.url)
-    return tuple(transfers)
+    return transfers
+
+
+def _plan(path: Path, environ: Mapping[str, str], there: Mapping[str, set[str]], url: str) -> Transfer:
+    """What is to become of a run; its bytes are made again when its turn comes, those of many would not all fit."""
+    bundle, _ = export_bundle(path, environ)
+    run_id, sha256 = bundle.record.run_id, bundle.sha256
+    digests = there.get(run_id, set())
+    if others := digests - {sha256}:
+        raise UserError(
+            f"{run_id}: {url} has this run with other content ({min(others)[:16]}..., here {sha256[:16]}...); "
+            "nothing is replaced: publish it elsewhere, or ask who published that one"
+        )
+    fate: Fate = "already there" if sha256 in digests else "new"
+    return Transfer(run_id, sha256, fate, f"{url.rstrip('/')}/{run_id}/{sha256}{ARCHIVE_ENDING}")
+
+
+def _send(
+    path: Path, planned: Transfer, destination: Destination, environ: Mapping[str, str], key: Path | None
+) -> Transfer:
+    if planned.fate == "already there" and key is None:
+        return planned
+    bundle, content = export_bundle(path, environ)
+    if bundle.sha256 != planned.sha256:
+        raise UserError(f"{path} changed while it was published; run the same command again")
+    name = f"{planned.run_id}/{planned.sha256}{ARCHIVE_ENDING}"
+    # First, so that nobody finds the bundle without it.
+    is_signed_now = destination.create(name + SIGNATURE_ENDING, sign(content, key)) if key is not None else None
+    is_new = planned.fate == "new" and destination.create(name, content)
+    return replace(planned, fate="new" if is_new else "already there", is_signed_now=is_signed_now)
 
 
 def pull_runs(

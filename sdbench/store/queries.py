@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -48,14 +48,27 @@ def _ask(sql: str, results: Path, folder: Path | None) -> Answer:
     import duckdb
 
     try:
+        if len(statements := connection.extract_statements(sql)) > 1:
+            raise UserError(f"these are {len(statements)} queries; ask one at a time")
         cursor = connection.execute(sql)
         if cursor is None or not cursor.description:
             raise UserError("the query asks for nothing; write SELECT ... or FROM runs")
-        columns = tuple(str(column[0]) for column in cursor.description)
+        columns = _distinct(str(column[0]) for column in cursor.description)
         return Answer(columns, tuple(cursor.fetchall()), update.problems)
     except duckdb.Error as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"the query fails: {text}; sdbench query --schema shows the tables") from None
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Give a name that comes again a number: ``SELECT a.x, b.x`` has two columns, and JSON must show both."""
+    found: dict[str, None] = {}
+    for name in names:
+        number = 1
+        while (numbered := name if number == 1 else f"{name}_{number}") in found:
+            number += 1
+        found[numbered] = None
+    return tuple(found)
 
 
 def find_queried_runs(sql: str, results: Path) -> tuple[Path, ...]:

@@ -78,6 +78,7 @@ def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFix
         (["pull", "results", "--where", "gpu"], "write NAME=TEXT"),
         (["pull", "nosuch://x"], "another URL that fsspec knows"),
         (["publish", "results/run-1", "out", "--sign", "nokey"], "--sign nokey: no such file"),
+        (["publish", "results/run-1", "results/run-2"], "results/run-2 is a run's own folder"),
         (["publish", "none", "out"], "cannot read none"),
         (["query", "SELEC"], "the query fails"),
         (["query", " "], "the query asks for nothing"),
@@ -86,6 +87,9 @@ def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFix
         (["query", "FROM nothing"], "sdbench query --schema shows the tables"),
         (["report", "FROM runs WHERE false"], "finds no run in results"),
         (["index", "none"], "none: no such folder"),
+        (["query", "FROM runs; DROP TABLE runs"], "ask one at a time"),
+        (["fleet", "m.yaml", "--engine", "slurm", "--address", "x"], "--address is for --engine ray, not slurm"),
+        (["fleet", "m.yaml", "--engine", "kubernetes", "--sbatch=-p a"], "--sbatch is for --engine slurm"),
     ],
 )
 def test_wrong_input_is_said_in_one_line(
@@ -107,6 +111,11 @@ def test_query_answers_and_names_runs(results: Path, capsys: pytest.CaptureFixtu
     assert row["precision"] == "fp32"
     assert main(["query", sql, "--format", "csv"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "cpu,precision,latency_s"
+    # Too many columns for a table are lines.
+    assert main(["query", "FROM runs ORDER BY path"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("row ")] == ["row 1", "row 2"]
+    assert sum(line.split() == ["path", "run-1"] for line in lines) == 1
     assert main(["query"]) == 0
     assert "median_latency_s" in capsys.readouterr().out
     assert main(["query", "--schema"]) == 0

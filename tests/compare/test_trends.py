@@ -108,7 +108,7 @@ def test_what_changed_with_the_driver_is_named() -> None:
     [
         ([run_of(1.0, driver="1")], "driver", "have 1 version"),
         ([run_of(1.0, driver="1")], "drivr", "did you mean driver"),
-        ([run_of(1.0), record_of(make_result(make_succeeded()), device="cpu")], "driver", "2 machines"),
+        ([run_of(1.0), record_of(make_result(make_succeeded()), device="cpu")], "driver", "2 machines or devices: "),
     ],
 )
 def test_a_trend_needs_one_machine_and_two_versions(records: list[Record], by: str, message: str) -> None:

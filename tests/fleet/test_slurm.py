@@ -52,6 +52,8 @@ def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -
     output, _ = start(tmp_path).communicate(timeout=PATIENCE_S)
     check_records(tmp_path / "out", {"A100", "T4"})
     assert output.count("record  ") == 2
+    # How each gets on is read from its log on the shared disk.
+    assert "A100: 0/2" in output
     (script,) = (tmp_path / "out").glob("fleet-*/array-*.sh")
     assert "#SBATCH --array=0-1\n" in script.read_text()
     nodes = {entry["member"]: entry["node"] for entry in journal_of(tmp_path / "out") if entry["kind"] == "done"}

@@ -174,3 +174,14 @@ def test_folder_that_cannot_be_written_is_asked_all_the_same(results: Path, monk
     monkeypatch.setattr("sdbench.store.queries.os.access", lambda *_: False)
     assert count(results) == 3
     assert not (results / INDEX_FOLDER).exists()
+
+
+def test_each_column_has_a_name_of_its_own(results: Path) -> None:
+    answer = ask("SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a", results)
+    assert answer.columns == ("a", "a_2", "a_2_2", "a_3")
+
+
+def test_two_queries_at_once_are_refused(results: Path) -> None:
+    with pytest.raises(UserError, match="these are 2 queries; ask one at a time"):
+        ask("SELECT 1; SELECT 2", results)
+    assert ask("SELECT 1;", results).rows == ((1,),)

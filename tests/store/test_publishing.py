@@ -217,7 +217,9 @@ def test_signed_bundle_is_told_from_an_unsigned_and_a_forged_one(tmp_path: Path,
     with pytest.raises(RecordError, match="is not signed"):
         pull(source, tmp_path / "out", signers=signers, signed_only=True)
     (sent,) = publish_runs([tmp_path / "run-1"], source, {}, key)
-    assert sent.fate == "already there"
+    assert (sent.fate, sent.is_signed_now) == ("already there", True)
+    (again,) = publish_runs([tmp_path / "run-1"], source, {}, key)
+    assert (again.fate, again.is_signed_now) == ("already there", False)
     assert pull(source, tmp_path / "out", signers=signers, signed_only=True) == ["new"]
     signature = tmp_path / "published" / "run-1" / f"{sent.sha256}.zip.sig"
     signature.write_bytes(sign(b"other bytes", key))
