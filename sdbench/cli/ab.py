@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sdbench.cli import exit_codes
 from sdbench.cli.comparison import exit_code, parse_failures, print_comparison
 from sdbench.cli.progress import open_listener
-from sdbench.cli.run import EXIT_INTERRUPTED, REPORT_NAME, cache_folder
+from sdbench.cli.run import REPORT_NAME, cache_folder
 from sdbench.cli.selection import Selection, select
 from sdbench.compare.comparison import compare_records
 from sdbench.errors import UserError
@@ -53,7 +54,7 @@ def execute(options: argparse.Namespace) -> int:
     else:
         print_comparison(comparison)
         print(f"\nrecord a  {a.folder / 'record.json'}\nrecord b  {b.folder / 'record.json'}\nreport    {report}")
-    return EXIT_INTERRUPTED if a.record.ended == "interrupted" else exit_code(comparison, failures)
+    return exit_codes.INTERRUPTED if a.record.ended == "interrupted" else exit_code(comparison, failures)
 
 
 def _parse_images(options: argparse.Namespace) -> tuple[str, str] | None:

@@ -3,10 +3,10 @@
 import argparse
 import json
 
+from sdbench.cli import exit_codes
 from sdbench.probes.doctor import diagnose
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "lacking": "LACKING"}
-EXIT_LACKING = 3
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -20,4 +20,4 @@ def execute(options: argparse.Namespace) -> int:
             print(f"{_MARKS[finding.level]}  {finding.name:{width}}  {finding.found}")
             if finding.level != "ok":
                 print(f"{'':9}{'':{width}}  -> {finding.remedy}")
-    return EXIT_LACKING if any(finding.level == "lacking" for finding in findings) else 0
+    return exit_codes.ENVIRONMENT if any(finding.level == "lacking" for finding in findings) else 0

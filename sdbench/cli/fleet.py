@@ -4,12 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from sdbench.cli import exit_codes
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.launch.fleet import FleetEnd, FleetSpec, run_fleet
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.runner.interrupts import terminate_as_interrupt
 
-EXIT_EXPERIMENT_FAILED = 4
 REPORT_NAME = "report.html"
 _OWN_OPTIONS = ("--fresh", "--rounds", "--out", "--quiet", "--json")
 
@@ -76,7 +76,7 @@ def _tell(end: FleetEnd) -> int:
         if state.state != "done":
             print(f"sdbench: {state.member.kind}: {state.state}: {state.why}", file=sys.stderr)
     sound = all(state.state == "done" and state.exit_code == 0 for state in end.members)
-    return 0 if sound else EXIT_EXPERIMENT_FAILED
+    return 0 if sound else exit_codes.EXPERIMENT_FAILED
 
 
 def _say(text: str) -> None:

@@ -1,20 +1,14 @@
 """``sdbench``: the commands and the exit codes."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from sdbench.cli import exit_codes
 from sdbench.cli.parser import build_parser
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.units import printable
-
-EXIT_OK = 0
-EXIT_USER_ERROR = 2
-EXIT_ENVIRONMENT = 3
-EXIT_EXPERIMENT_FAILED = 4
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 # Command name -> the module that runs it, imported only when it is chosen: --help must cost nothing.
 COMMANDS: dict[str, str] = {
@@ -59,16 +53,16 @@ def main(arguments: Sequence[str]) -> int:
         code = int(import_module(COMMANDS[options.command]).execute(options))
         sys.stdout.flush()
     except UserError as error:
-        return _complain(error, EXIT_USER_ERROR)
+        return _complain(error, exit_codes.USER_ERROR)
     except EnvironmentProblem as error:
-        return _complain(error, EXIT_ENVIRONMENT)
+        return _complain(error, exit_codes.ENVIRONMENT)
     except KeyboardInterrupt:
         print("sdbench: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`sdbench ... | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return exit_codes.OK
     return code
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from sdbench.cli import exit_codes
 from sdbench.cli.conditions import parse_conditions
 from sdbench.errors import UserError
 from sdbench.store.destination import open_destination
@@ -10,8 +11,6 @@ from sdbench.store.facts import facts_of, read_partial
 from sdbench.store.names import RECORD_NAME
 from sdbench.store.publishing import pull_runs
 from sdbench.units import printable
-
-EXIT_REFUSED = 2
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -34,4 +33,4 @@ def execute(options: argparse.Namespace) -> int:
         if transfer.problem is not None:
             print(f"sdbench: {' '.join(printable(str(transfer.problem)).split())}", file=sys.stderr)
     print(", ".join(f"{count} {fate}" for fate, count in counts.items()), file=sys.stderr)
-    return EXIT_REFUSED if counts["refused"] else 0
+    return exit_codes.USER_ERROR if counts["refused"] else 0

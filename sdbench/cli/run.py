@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from sdbench.cli import exit_codes
 from sdbench.cli.all_devices import ALL_DEVICES, read_group, run_all_devices
 from sdbench.cli.progress import open_listener
 from sdbench.cli.selection import Selection, select
@@ -18,9 +19,6 @@ from sdbench.runner.run import RunResult, run
 from sdbench.schema.record import Record
 
 REPORT_NAME = "report.html"
-EXIT_ALL_SKIPPED = 3
-EXIT_EXPERIMENT_FAILED = 4
-EXIT_INTERRUPTED = 130
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -63,13 +61,13 @@ def execute(options: argparse.Namespace) -> int:
 def exit_code(record: Record) -> int:
     """Return the exit code that a record deserves."""
     if record.ended == "interrupted":
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     if record.ended == "paused":
         return 0
     kinds = {result.outcome.kind for result in record.results}
     if kinds & {"failed", "timed_out"}:
-        return EXIT_EXPERIMENT_FAILED
-    return EXIT_ALL_SKIPPED if kinds == {"skipped"} else 0
+        return exit_codes.EXPERIMENT_FAILED
+    return exit_codes.ALL_SKIPPED if kinds == {"skipped"} else 0
 
 
 def cache_folder() -> Path:

@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from sdbench.cli import exit_codes
 from sdbench.errors import UserError
-
-EXIT_INVALID = 2
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -17,7 +16,7 @@ def execute(options: argparse.Namespace) -> int:
             print(f"{path}: {check(path)}")
         except UserError as error:
             print(f"sdbench: {' '.join(str(error).split())}", file=sys.stderr)
-            code = EXIT_INVALID
+            code = exit_codes.USER_ERROR
     return code
 
 

@@ -4,13 +4,13 @@ import argparse
 import json
 import sys
 
+from sdbench.cli import exit_codes
 from sdbench.errors import UserError
 from sdbench.units import printable
 from sdbench.verification.findings import Verification
 from sdbench.verification.statement import make_statement
 from sdbench.verification.verify import Policy, verify
 
-EXIT_CONTRADICTED = 2
 _SIGNS = {"proven": "✓", "not proven": "?", "contradicted": "✗"}
 
 
@@ -38,7 +38,7 @@ def execute(options: argparse.Namespace) -> int:
         # One statement a line, as bundles of attestations are kept.
         for item in found:
             print(json.dumps(make_statement(item.record, item)))
-    return 0 if sound else EXIT_CONTRADICTED
+    return 0 if sound else exit_codes.USER_ERROR
 
 
 def _print(verification: Verification) -> None:

@@ -1,6 +1,9 @@
 """``--device cuda:all``: alone, then at once, each with its own record."""
 
-import argparse
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from sdbench.cli.parser import build_parser
 from sdbench.compare.comparison import compare_records
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.probes.devices import list_cuda_devices
+from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record
 
 MANIFEST = """schema: sdbench/manifest/v1
@@ -20,25 +24,23 @@ experiments:
 """
 
 
-def options_of(arguments: list[str]) -> argparse.Namespace:
-    return build_parser().parse_args(arguments)
+def command(folder: Path, manifest: str = MANIFEST) -> list[str]:
+    (folder / "virtual.yaml").write_text(manifest)
+    return ["run", str(folder / "virtual.yaml"), "--out", str(folder / "out"), "--quiet", "--device", "cuda:all"]
+
+
+def run_on_two(arguments: list[str]) -> int:
+    # The CPU stands for two GPUs: what is shown is which runs are made and what their records say.
+    return run_all_devices(build_parser().parse_args(arguments), arguments, lambda: ("cpu", "cpu"))
+
+
+def records_in(folder: Path) -> list[Record]:
+    return [load_record(path.parent) for path in (folder / "out").glob("*/record.json")]
 
 
 def test_each_device_runs_alone_and_then_beside_the_others(tmp_path: Path) -> None:
-    (tmp_path / "virtual.yaml").write_text(MANIFEST)
-    arguments = [
-        "run",
-        str(tmp_path / "virtual.yaml"),
-        "--out",
-        str(tmp_path / "out"),
-        "--quiet",
-        "--device",
-        "cuda:all",
-    ]
-    # The CPU stands for two GPUs: what is shown is that four runs are made and what their records say.
-    code = run_all_devices(options_of(arguments), arguments, lambda: ("cpu", "cpu"))
-    assert code == 0
-    records = [load_record(path.parent) for path in (tmp_path / "out").glob("*/record.json")]
+    assert run_on_two(command(tmp_path)) == 0
+    records = records_in(tmp_path)
     assert len(records) == 4
     groups = [record.device_group for record in records if record.device_group]
     assert len({group.group_id for group in groups}) == 1
@@ -47,6 +49,49 @@ def test_each_device_runs_alone_and_then_beside_the_others(tmp_path: Path) -> No
     alone = next(record for record in records if record.device_group and not record.device_group.at_once)
     beside = next(record for record in records if record.device_group and record.device_group.at_once)
     assert any("beside" in text for text in compare_records([alone], [beside], 0.02).treatments)
+    assert not list((tmp_path / "out").glob(".cuda-all-*"))
+
+
+def test_interrupted_group_seals_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    # So many launches that the signal comes before the last.
+    arguments = command(
+        tmp_path, MANIFEST.replace("launches_min: 2, launches_max: 2", "launches_min: 6, launches_max: 6")
+    )
+    program = (
+        "import sys\nfrom tests.cli.test_all_devices import run_on_two\n"
+        f"try: sys.exit(run_on_two({arguments!r}))\nexcept KeyboardInterrupt: sys.exit(130)\n"
+    )
+    for at_once in (False, True):
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        for line in process.stderr or ():
+            if line.endswith("at once\n") == at_once and wait_for_journal(tmp_path, 3 if at_once else 1):
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        assert process.returncode == 130
+        ended = [record.ended for record in records_in(tmp_path)]
+        assert ended.count("complete") == (2 if at_once else 0)
+        assert set(ended) <= {"complete", "interrupted"}
+    assert run_on_two(arguments) == 0
+    whole = [record.device_group for record in records_in(tmp_path) if record.ended == "complete"]
+    assert sorted(group.at_once for group in whole if group) == [False, False, True, True]
+    assert len({group.group_id for group in whole if group}) == 1
+
+
+def wait_for_journal(folder: Path, count: int) -> bool:
+    """Wait until so many runs have begun."""
+    while len(list((folder / "out").glob("*/journal.jsonl"))) < count:
+        time.sleep(0.05)
+    return True
+
+
+def test_killed_device_ends_it_all_and_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho ran >>{tmp_path}/ran\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert run_on_two(command(tmp_path)) == 137
+    assert (tmp_path / "ran").read_text() == "ran\n"
 
 
 def test_machine_without_a_gpu_says_so() -> None:
@@ -57,4 +102,4 @@ def test_machine_without_a_gpu_says_so() -> None:
 def test_rounds_need_one_device(tmp_path: Path) -> None:
     arguments = ["run", str(tmp_path / "virtual.yaml"), "--device", "cuda:all", "--rounds", "1"]
     with pytest.raises(UserError, match="--rounds needs a single device"):
-        run_all_devices(options_of(arguments), arguments, lambda: ("cpu",))
+        run_all_devices(build_parser().parse_args(arguments), arguments, lambda: ("cpu",))
