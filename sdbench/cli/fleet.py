@@ -32,8 +32,12 @@ def execute(options: argparse.Namespace) -> int:
 
         print(render_jobs(spec), end="")
         return 0
-    with terminate_as_interrupt():
-        end = _run(spec, options)
+    try:
+        with terminate_as_interrupt():
+            end = _run(spec, options)
+    except KeyboardInterrupt:
+        _say("sdbench: the same command goes on with what is not done yet")
+        raise
     _report(end, options.out)
     return _tell(end)
 
@@ -42,14 +46,20 @@ def _run(spec: FleetSpec, options: argparse.Namespace) -> FleetEnd:
     if options.engine == "slurm":
         from sdbench.launch.slurm_engine import SlurmEngine
 
-        return run_fleet(spec, SlurmEngine(spec.out, tuple(options.sbatch)), _say)
+        engine = SlurmEngine(spec.out, tuple(options.sbatch))
+        try:
+            return run_fleet(spec, engine, _say)
+        except KeyboardInterrupt:
+            for job in engine.jobs():
+                _say(f"sdbench: Slurm's job {job} goes on; scancel {job} stops it")
+            raise
     from sdbench.launch.ray_engine import RayEngine
 
-    engine = RayEngine(options.address or "auto")
+    cluster = RayEngine(options.address or "auto")
     try:
-        return run_fleet(spec, engine, _say)
+        return run_fleet(spec, cluster, _say)
     finally:
-        engine.close()
+        cluster.close()
 
 
 def _report(end: FleetEnd, out: Path) -> None:

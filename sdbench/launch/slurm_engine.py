@@ -91,6 +91,10 @@ class SlurmEngine:
     def clear(self, member: Member, node: str) -> None:
         """Leave what Slurm's nodes wrote: it lies in the fleet's own folder, beside its journal."""
 
+    def jobs(self) -> tuple[str, ...]:
+        """Return the numbers of the array jobs that have not ended."""
+        return tuple(sorted({element.partition("_")[0] for element in self._jobs}))
+
     def _submit(self, members: Sequence[tuple[Member, str]]) -> None:
         folder = self._out / members[0][0].fleet_id
         script = folder / f"array-{len(list(folder.glob('array-*.sh')))}.sh"
@@ -110,7 +114,7 @@ class SlurmEngine:
     def _states(self) -> dict[str, str] | None:
         """The states of our elements that Slurm still knows; None while its controller does not answer."""
         found: dict[str, str] = {}
-        for job in sorted({element.partition("_")[0] for element in self._jobs}):
+        for job in self.jobs():
             try:
                 listed = call("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%i %T")
             except EnvironmentProblem as problem:

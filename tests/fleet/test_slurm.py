@@ -61,11 +61,17 @@ def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -
     assert nodes["A100"] in ("n1", "n2")
 
 
-def test_killed_driver_takes_what_its_jobs_measured_meanwhile(slurm: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_driver_that_was_stopped_takes_what_its_jobs_measured_meanwhile(
+    slurm: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
     process = start(tmp_path, "--kinds", "T4")
     wait_for_line(process, "T4: running")
-    process.kill()
-    process.communicate()
+    process.send_signal(stop)
+    said, _ = process.communicate()
+    if stop == signal.SIGINT:
+        assert "goes on; scancel" in said
+        assert process.returncode == 130
     output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=PATIENCE_S)
     assert "record  " in output
     check_records(tmp_path / "out", {"T4"})
