@@ -4,6 +4,7 @@ The JSON of each run is the truth. What is indexed is told by path, size and tim
 gone is taken out, a new one added, and the rest is not read again.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -86,6 +87,26 @@ def update_index(results: Path, folder: Path | None = None) -> Update:
         UserError: no such folder.
         EnvironmentProblem: DuckDB is not installed, or the folder is not writable.
     """
+    with _locked(results, folder) as place:
+        return _update(results, place)
+
+
+@contextlib.contextmanager
+def current_index(results: Path, folder: Path | None = None) -> "Iterator[tuple[duckdb.DuckDBPyConnection, Update]]":
+    """Make the index agree with a folder of runs and yield a database over it; nobody changes it meanwhile.
+
+    Raises:
+        UserError: no such folder.
+        EnvironmentProblem: DuckDB is not installed, or the folder is not writable.
+    """
+    with _locked(results, folder) as place:
+        update = _update(results, place)
+        with open_index(results, place) as connection:
+            yield connection, update
+
+
+@contextlib.contextmanager
+def _locked(results: Path, folder: Path | None) -> Iterator[Path]:
     if not results.is_dir():
         raise UserError(f"{results}: no such folder; name the folder that holds the runs")
     folder = folder or results / INDEX_FOLDER
@@ -94,7 +115,7 @@ def update_index(results: Path, folder: Path | None = None) -> Update:
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {folder}: {error.strerror}; make {results} writable") from None
     with hold_file(folder / _LOCK_NAME):
-        return _update(results, folder)
+        yield folder
 
 
 def _update(results: Path, folder: Path) -> Update:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sdbench.errors import RecordError, UserError
 from sdbench.store.facts import latency_s_of, read_brief
-from sdbench.store.index import open_index, update_index
+from sdbench.store.index import current_index
 from sdbench.store.names import RECORD_NAME
 
 SUMMARY_COLUMNS = ("device", "driver", "experiment", "median_latency_s", "runs")
@@ -43,21 +43,20 @@ def ask(sql: str, results: Path) -> Answer:
 
 
 def _ask(sql: str, results: Path, folder: Path | None) -> Answer:
-    update = update_index(results, folder)
-    connection = open_index(results, folder)
-    import duckdb
+    with current_index(results, folder) as (connection, update):
+        import duckdb
 
-    try:
-        if len(statements := connection.extract_statements(sql)) > 1:
-            raise UserError(f"these are {len(statements)} queries; ask one at a time")
-        cursor = connection.execute(sql)
-        if cursor is None or not cursor.description:
-            raise UserError("the query asks for nothing; write SELECT ... or FROM runs")
-        columns = _distinct(str(column[0]) for column in cursor.description)
-        return Answer(columns, tuple(cursor.fetchall()), update.problems)
-    except duckdb.Error as error:
-        text = " ".join(str(error).split())[:300]
-        raise UserError(f"the query fails: {text}; sdbench query --schema shows the tables") from None
+        try:
+            if len(statements := connection.extract_statements(sql)) > 1:
+                raise UserError(f"these are {len(statements)} queries; ask one at a time")
+            cursor = connection.execute(sql)
+            if cursor is None or not cursor.description:
+                raise UserError("the query asks for nothing; write SELECT ... or FROM runs")
+            columns = _distinct(str(column[0]) for column in cursor.description)
+            return Answer(columns, tuple(cursor.fetchall()), update.problems)
+        except duckdb.Error as error:
+            text = " ".join(str(error).split())[:300]
+            raise UserError(f"the query fails: {text}; sdbench query --schema shows the tables") from None
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,14 @@ def test_two_queries_at_once_are_refused(results: Path) -> None:
     with pytest.raises(UserError, match="these are 2 queries; ask one at a time"):
         ask("SELECT 1; SELECT 2", results)
     assert ask("SELECT 1;", results).rows == ((1,),)
+
+
+def test_index_stays_as_it_is_while_a_question_is_asked(results: Path) -> None:
+    with index.current_index(results) as (connection, _):
+        write_run(results, "run-new")
+        other = subprocess.Popen([sys.executable, "-m", "sdbench", "index", str(results)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=2)
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (3,)
+    assert other.wait() == 0
+    assert count(results) == 4
