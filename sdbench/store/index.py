@@ -101,7 +101,14 @@ def current_index(results: Path, folder: Path | None = None) -> "Iterator[tuple[
     """
     with _locked(results, folder) as place:
         update = _update(results, place)
-        with open_index(results, place) as connection:
+        try:
+            connection = open_index(results, place)
+        except _database_error():
+            # Its files were damaged, or made by another version of DuckDB. The records have all of it.
+            (place / _STATE_NAME).unlink()
+            update = _update(results, place)
+            connection = open_index(results, place)
+        with connection:
             yield connection, update
 
 
@@ -273,6 +280,12 @@ def connect() -> "duckdb.DuckDBPyConnection":
         msg = "the index needs DuckDB, which is not installed; install the extra: pip install 'sdbench[query]'"
         raise EnvironmentProblem(msg) from None
     return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+
+
+def _database_error() -> type[Exception]:
+    import duckdb
+
+    return duckdb.Error
 
 
 def open_index(results: Path, folder: Path | None = None) -> "duckdb.DuckDBPyConnection":

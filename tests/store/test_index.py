@@ -120,7 +120,7 @@ def test_query_can_read_and_write_nothing_else(results: Path, tmp_path: Path) ->
         "SET enable_external_access = true",
         "INSTALL httpfs",
     ):
-        with pytest.raises(UserError, match="the query fails"):
+        with pytest.raises(UserError, match=r"the query fails|does more than read"):
             ask(sql, results)
     assert not (tmp_path / "out.csv").exists()
 
@@ -198,3 +198,27 @@ def test_index_stays_as_it_is_while_a_question_is_asked(results: Path) -> None:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (3,)
     assert other.wait() == 0
     assert count(results) == 4
+
+
+def test_damaged_index_is_made_anew(results: Path) -> None:
+    assert count(results) == 3
+    (path,) = (results / INDEX_FOLDER).glob("*-runs.parquet")
+    path.write_bytes(b"PAR1 no more")
+    assert count(results) == 3
+
+
+def test_query_that_would_write_the_index_is_refused(results: Path) -> None:
+    assert count(results) == 3
+    (path,) = (results / INDEX_FOLDER).glob("*-runs.parquet")
+    before = path.read_bytes()
+    for sql in (
+        f"COPY (SELECT 1 AS a) TO '{path}' (FORMAT parquet, USE_TMP_FILE false)",
+        f"EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{path}' (FORMAT parquet, USE_TMP_FILE false)",
+        "CREATE TABLE a AS SELECT 1",
+        "SET threads = 1",
+    ):
+        with pytest.raises(UserError, match="does more than read"):
+            ask(sql, results)
+    assert path.read_bytes() == before
+    for sql in ("FROM runs", "WITH a AS (FROM runs) FROM a", "DESCRIBE runs", "SHOW TABLES", "SUMMARIZE runs"):
+        assert ask(sql, results).rows
