@@ -52,7 +52,7 @@ def _ask(sql: str, results: Path, folder: Path | None) -> Answer:
                 raise UserError(f"these are {len(statements)} queries; ask one at a time")
             # Any other could write what it may read: the index.
             if any(statement.type != duckdb.StatementType.SELECT for statement in statements):
-                raise UserError(f"{sql[:100]!r} does more than read; write SELECT ... or FROM runs")
+                raise UserError(f"{sql[:100]!r} does more than read; ask with SELECT alone")
             cursor = connection.execute(sql)
             if cursor is None or not cursor.description:
                 raise UserError("the query asks for nothing; write SELECT ... or FROM runs")
