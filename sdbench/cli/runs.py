@@ -7,6 +7,7 @@ from pathlib import Path
 from sdbench.cli.places import Place
 from sdbench.errors import UserError
 from sdbench.store.bundle import find_runs
+from sdbench.store.names import FLEET_JOURNAL_NAME
 
 _TEXT_ENDINGS = (".md", ".csv")
 
@@ -39,12 +40,22 @@ def refuse_to_replace(path: Path, endings: tuple[str, ...]) -> None:
 def named_runs(places: Sequence[Place], results: Path = Path("results")) -> list[Path]:
     """Return the runs that paths or queries mean: a run, a folder of runs, or what SQL finds in ``results``.
 
-    Texts that lie beside records are left out and named, so that ``reports/reference/*`` may be written.
+    What lies beside records is left out and named, so that ``reports/reference/*`` may be written.
     """
     runs: list[Path] = []
     for place in places:
-        if isinstance(place, Path) and place.suffix in _TEXT_ENDINGS and not place.is_dir():
-            print(f"sdbench: {place} is no record and left out", file=sys.stderr)
-        else:
-            runs += runs_at(place, results)
+        if isinstance(place, Path) and is_left_out(place):
+            continue
+        runs += runs_at(place, results)
     return runs
+
+
+def is_left_out(path: Path) -> bool:
+    """Return whether a path is what lies beside runs and is none, after saying so; ``results/*`` names it too."""
+    if path.suffix in _TEXT_ENDINGS and not path.is_dir():
+        print(f"sdbench: {path} is no record and left out", file=sys.stderr)
+        return True
+    if (path / FLEET_JOURNAL_NAME).is_file():
+        print(f"sdbench: {path} is a fleet's folder, its runs lie beside it; left out", file=sys.stderr)
+        return True
+    return False

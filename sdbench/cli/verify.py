@@ -3,9 +3,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sdbench.cli import exit_codes
+from sdbench.cli.runs import is_left_out
 from sdbench.errors import UserError
+from sdbench.store.bundle import find_runs
 from sdbench.units import printable
 from sdbench.verification.findings import Verification
 from sdbench.verification.statement import make_statement
@@ -21,7 +25,7 @@ def execute(options: argparse.Namespace) -> int:
         raise UserError("--signed asks for a signature, but not whose; add --signers FILE")
     sound = True
     found = []
-    for place in options.runs:
+    for place in _expand(options.runs):
         try:
             verification = verify(place, policy)
         except UserError as error:
@@ -39,6 +43,15 @@ def execute(options: argparse.Namespace) -> int:
         for item in found:
             print(json.dumps(make_statement(item.record, item)))
     return 0 if sound else exit_codes.USER_ERROR
+
+
+def _expand(places: Sequence[str]) -> Iterator[str]:
+    """Yield what is named, and of folders of runs each run."""
+    for place in places:
+        if "://" in place:
+            yield place
+        elif not is_left_out(Path(place)):
+            yield from map(str, find_runs(Path(place)))
 
 
 def _print(verification: Verification) -> None:

@@ -21,9 +21,8 @@ from sdbench.store.bundle import load_record, parse_record
 from sdbench.store.files import write_whole_folder
 from sdbench.store.journal import Journal, cut_torn_tail
 from sdbench.store.lock import try_file
-from sdbench.store.names import RECORD_NAME
+from sdbench.store.names import FLEET_JOURNAL_NAME, RECORD_NAME
 
-JOURNAL = "fleet.jsonl"
 _LOCK = "lock"
 # A machine whose worker dies while the machine lives gets a second chance there, and no third.
 _ATTEMPTS_A_NODE = 2
@@ -107,7 +106,7 @@ def run_fleet(spec: FleetSpec, engine: FleetEngine, say: Say) -> FleetEnd:
     with try_file(folder / _LOCK) as held:
         if not held:
             raise EnvironmentProblem(f"{folder}: another driver has this fleet; wait for it, or stop it")
-        with Journal(folder / JOURNAL) as journal:
+        with Journal(folder / FLEET_JOURNAL_NAME) as journal:
             driver = _Driver(spec, engine, journal, say)
             if not entries:
                 journal.append(_first_entry(spec, folder.name, kinds))
@@ -259,7 +258,7 @@ def _first_entry(spec: FleetSpec, fleet_id: str, kinds: Sequence[str]) -> dict[s
 def _open_folder(spec: FleetSpec, kinds: Sequence[str]) -> tuple[Path, tuple[dict[str, Any], ...]]:
     """Return the folder of the fleet that did not end, with its journal, or a new one."""
     key = _key(spec, kinds)
-    for path in sorted(spec.out.glob(f"fleet-*/{JOURNAL}")):
+    for path in sorted(spec.out.glob(f"fleet-*/{FLEET_JOURNAL_NAME}")):
         entries = cut_torn_tail(path)
         if entries and entries[0].get("key") == key and entries[-1]["kind"] != "end":
             return path.parent, entries

@@ -2,6 +2,8 @@
 
 RECORD_NAME = "record.json"
 JOURNAL_NAME = "journal.jsonl"
+# In the folder of a fleet, beside those of its runs.
+FLEET_JOURNAL_NAME = "fleet.jsonl"
 TELEMETRY_NAME = "telemetry.jsonl"
 MANIFEST_NAME = "manifest.yaml"
 # What an imported record was made from.

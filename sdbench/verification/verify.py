@@ -187,18 +187,13 @@ def _journal(subject: _Subject) -> list[Finding]:
 
 def _image(record: Record, policy: Policy) -> Finding:
     digest = record.fingerprint.software.image_digest
-    shown = digest.value if isinstance(digest, Known) else f"unknown ({digest.reason})"
-    if policy.image_digest is not None:
-        if shown == policy.image_digest:
-            return Finding(name="image", verdict="proven", text=f"the record names the image asked for, {shown}")
-        return Finding(
-            name="image", verdict="contradicted", text=f"the record names {shown}, not the image {policy.image_digest}"
-        )
-    return Finding(
-        name="image",
-        verdict="not proven",
-        text=f"the record names {shown}; that it ran in it rests on who made the record. --image DIGEST compares it",
-    )
+    named = f"the record names {digest.value}" if isinstance(digest, Known) else f"no image is named ({digest.reason})"
+    if policy.image_digest is None:
+        rest = "; that it ran in it rests on who made the record. --image DIGEST compares it"
+        return Finding(name="image", verdict="not proven", text=named + (rest if isinstance(digest, Known) else ""))
+    if isinstance(digest, Known) and digest.value == policy.image_digest:
+        return Finding(name="image", verdict="proven", text=f"{named}, the image asked for")
+    return Finding(name="image", verdict="contradicted", text=f"{named}, not the image {policy.image_digest}")
 
 
 def _signature(subject: _Subject, policy: Policy) -> Finding:

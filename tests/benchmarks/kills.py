@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sdbench.launch.fleet import JOURNAL, Event, FleetSpec, run_fleet
+from sdbench.launch.fleet import Event, FleetSpec, run_fleet
 from sdbench.launch.member import Member, Progress, Runs, sealed_runs
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.store.archive import ARCHIVE_BYTES_MAX, read_bundle
 from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.destination import FolderDestination
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
+from sdbench.store.names import FLEET_JOURNAL_NAME
 from sdbench.store.publishing import publish_runs
 from tests.benchmarks.figures import Figure
 from tests.records import make_launch
@@ -211,7 +212,8 @@ def _try_driver(folder: Path, after_s: float) -> tuple[bool, list[str]]:
 
 def _has_ended(out: Path) -> bool:
     return any(
-        cut_torn_tail(path)[-1:] and cut_torn_tail(path)[-1]["kind"] == "end" for path in out.glob(f"*/{JOURNAL}")
+        cut_torn_tail(path)[-1:] and cut_torn_tail(path)[-1]["kind"] == "end"
+        for path in out.glob(f"*/{FLEET_JOURNAL_NAME}")
     )
 
 

@@ -62,7 +62,13 @@ def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFix
     assert main(["verify", "results/run-1", "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["is_sound"]
-    assert main(["verify", "results/run-1", "results/run-2", "--format", "in-toto"]) == 0
+    # A fleet keeps its journal beside its runs, where results/* names it too.
+    Path("results/fleet-1").mkdir()
+    Path("results/fleet-1/fleet.jsonl").touch()
+    for command in ("verify", "validate", "report"):
+        assert main([command, "results/fleet-1", "results/run-1"]) == 0
+        assert "fleet's folder" in capsys.readouterr().err
+    assert main(["verify", "results", "--format", "in-toto"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["_type"] for line in lines] == ["https://in-toto.io/Statement/v1"] * 2
 

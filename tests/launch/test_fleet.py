@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from sdbench.errors import EnvironmentProblem, UserError
-from sdbench.launch.fleet import JOURNAL, Event, FleetEnd, FleetSpec, Lost, run_fleet
+from sdbench.launch.fleet import Event, FleetEnd, FleetSpec, Lost, run_fleet
 from sdbench.launch.member import Member, Progress, Runs, sealed_runs
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.store.bundle import load_record
 from sdbench.store.journal import read_journal
 from sdbench.store.lock import try_file
+from sdbench.store.names import FLEET_JOURNAL_NAME
 from tests.runs import make_run
 
 MANIFEST = """schema: sdbench/manifest/v1
@@ -170,7 +171,7 @@ def test_driver_that_dies_anywhere_goes_on_with_nothing_lost_and_nothing_twice(
     with pytest.raises(Killed):
         for _ in range(2):  # 4 events are a whole fleet: the next one dies at its start
             measure(spec, mortal)
-    done = [entry["member"] for path in spec.out.glob(f"*/{JOURNAL}") for entry in read_journal(path)[0]
+    done = [entry["member"] for path in spec.out.glob(f"*/{FLEET_JOURNAL_NAME}") for entry in read_journal(path)[0]
             if entry["kind"] == "done"]  # fmt: skip
     again = Machines(answers, kinds)
     end = measure(spec, again)
