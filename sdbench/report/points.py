@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sdbench.compare.comparison import Comparison
 from sdbench.compare.trust import trust_of
@@ -82,12 +83,12 @@ class Point:
             return "no usable sample"
         return STATUS_WORDS[self.outcome.kind]
 
-    @property
+    @cached_property
     def study(self) -> PrecisionStudy | None:
         """What the experiment compared, if that is what it does."""
         return find_precision_study(self.launches)
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """How many images a call made: what a search found, else what was asked."""
         search = find_search(self.launches)
@@ -98,7 +99,7 @@ class Point:
         """Whether the figure is somebody else's: one number, no samples."""
         return isinstance(self.outcome, Published)
 
-    @property
+    @cached_property
     def launches(self) -> tuple[Launch, ...]:
         """Every finished launch, counted or not."""
         return launches_of(self.outcome)
@@ -151,12 +152,12 @@ class Source:
         """The machines' names, in order."""
         return tuple(machine.name for machine in self.machines)
 
-    @property
+    @cached_property
     def measured(self) -> tuple[Measured, ...]:
         """The points that have an estimate, those that others published among them."""
         return tuple(Measured(point, point.estimate) for point in self.points if point.estimate is not None)
 
-    @property
+    @cached_property
     def own(self) -> tuple[Measured, ...]:
         """The points that have an estimate made of samples: not those that others published."""
         return tuple(measured for measured in self.measured if not measured.point.is_published)
