@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdbench.cli.report import write_report_of
 from sdbench.errors import EnvironmentProblem, SdbenchError, UserError
-from sdbench.launch.matrix import HostRun, LaunchSpec, attach_all, prepare, run_all
+from sdbench.launch.matrix import HostRun, LaunchSpec, attach_all, launch_all
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.store.bundle import load_record
@@ -44,8 +44,7 @@ def launch_and_report(spec: LaunchSpec) -> tuple[list[Path], int]:
     _refuse_arguments(spec.arguments)
     _refuse_unwritable(spec.out)
     with terminate_as_interrupt():
-        runs = prepare(spec, _say)
-        code = run_all(runs)
+        runs, code = launch_all(spec, _say)
     _report(runs)
     return [folder for run in runs for folder in run.folders], code
 
@@ -62,6 +61,7 @@ def _spec(options: argparse.Namespace, hosts: tuple[str | None, ...]) -> LaunchS
         cpus=options.cpus,
         memory=options.memory,
         out=options.out,
+        launch_id=options.launch_id,
     )
 
 

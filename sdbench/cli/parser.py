@@ -123,6 +123,7 @@ def _add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="ssh://USER@NAME",
         help="another machine's Docker",
     )
+    launch.add_argument("--launch-id", help=argparse.SUPPRESS)
     launch.add_argument("--attach", action="store_true", help="collect what an earlier launch left running")
     launch.add_argument("--gpus", default="", metavar="all|device=N", help="the NVIDIA GPUs to pass through")
     launch.add_argument("--cpus", default="", metavar="LIST", help="the CPUs to run on, for example 0-7")

@@ -197,6 +197,8 @@ class _Driver:
                 self.say(f"{state.member.kind}: done, {', '.join(state.folders)}")
                 if state.node is not None:
                     self.engine.clear(state.member, state.node)
+            case Runs() if event.exit_code < 0:
+                self._take(state, Lost(f"its process was killed (signal {-event.exit_code})", node_is_gone=False))
             case Runs():
                 state.state, state.exit_code = "failed", event.exit_code
                 state.why = event.message.splitlines()[-1] if event.message else f"it ended with {event.exit_code}"

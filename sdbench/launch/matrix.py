@@ -34,7 +34,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """What to launch: a manifest on images of hosts (None is this one), and where the records go."""
+    """What to launch: a manifest on images of hosts (None is this one), and where the records go.
+
+    A ``launch_id`` that is given makes it the same launch as an earlier one of that id: what is left of that goes on.
+    """
 
     manifest: Path
     images: tuple[str, ...]
@@ -44,6 +47,7 @@ class LaunchSpec:
     cpus: str
     memory: str
     out: Path
+    launch_id: str | None = None
 
 
 @dataclass
@@ -171,7 +175,7 @@ def prepare(spec: LaunchSpec, say: Say) -> list[HostRun]:
     Raises:
         EnvironmentProblem: a host does not answer, or an image can be neither built nor pulled.
     """
-    launch_id = secrets.token_hex(6)
+    launch_id = spec.launch_id or secrets.token_hex(6)
     several = len(spec.images) * len(spec.hosts) > 1
     runs = []
     for host in spec.hosts:
@@ -217,28 +221,58 @@ def run_all(runs: Sequence[HostRun], work: Callable[[HostRun], None] = HostRun.t
     return max((code for run in runs for code in run.exit_codes), default=0)
 
 
+def launch_all(spec: LaunchSpec, say: Say) -> tuple[list[HostRun], int]:
+    """Launch, or go on with what is left of this launch, and return the runs and the exit code.
+
+    Raises:
+        EnvironmentProblem: a host does not answer, or an image can be neither built nor pulled.
+    """
+    if spec.launch_id is not None and (left := find_left(spec.hosts, spec.out, say, spec.launch_id)):
+        return _go_on(left)
+    runs = prepare(spec, say)
+    return runs, run_all(runs)
+
+
 def attach_all(hosts: Sequence[str | None], out: Path, say: Say) -> tuple[list[HostRun], int]:
-    """Find what earlier launches left by its labels, follow it to its end and collect; return the exit code.
+    """Follow what earlier launches left to its end and collect it; return the runs and the exit code.
+
+    Raises:
+        EnvironmentProblem: a host does not answer, or nothing of a launch is there.
+    """
+    left = find_left(hosts, out, say)
+    if not left:
+        raise EnvironmentProblem(f"nothing of a launch is on {', '.join(host or 'this host' for host in hosts)}")
+    return _go_on(left)
+
+
+def _go_on(left: Sequence[tuple[HostRun, Any | None]]) -> tuple[list[HostRun], int]:
+    runs = [run for run, _ in left]
+    containers = {id(run): container for run, container in left}
+    return runs, run_all(runs, lambda run: run.continue_from(containers[id(run)]))
+
+
+def find_left(
+    hosts: Sequence[str | None], out: Path, say: Say, launch_id: str | None = None
+) -> list[tuple[HostRun, Any | None]]:
+    """Find what earlier launches, or the one of an id, left by its labels: the jobs, and the container if one is there.
 
     The volumes say which jobs a launch had; a container is there only if one was started and not yet removed.
 
     Raises:
-        EnvironmentProblem: a host does not answer, or nothing of a launch is there.
+        EnvironmentProblem: a host does not answer.
     """
     found: list[tuple[HostRun, Any | None]] = []
     for host in hosts:
         engine = Engine(host)
         containers = engine.client.containers.list(all=True, filters={"label": LAUNCH_LABEL})
         running = {job.launch_id: container for container in containers if (job := read_job(container))}
-        for launch_id, jobs in _jobs_of_volumes(engine).items():
+        for found_id, jobs in _jobs_of_volumes(engine).items():
+            if launch_id not in (None, found_id):
+                continue
             manifest = manifest_of(engine, jobs[0])
             several = len(jobs) > 1 or len(hosts) > 1
-            found.append((HostRun(engine, jobs, manifest, out, say, several), running.get(launch_id)))
-    if not found:
-        raise EnvironmentProblem(f"nothing of a launch is on {', '.join(host or 'this host' for host in hosts)}")
-    runs = [run for run, _ in found]
-    left = {id(run): container for run, container in found}
-    return runs, run_all(runs, lambda run: run.continue_from(left[id(run)]))
+            found.append((HostRun(engine, jobs, manifest, out, say, several), running.get(found_id)))
+    return found
 
 
 def _jobs_of_volumes(engine: Engine) -> dict[str, list[Job]]:

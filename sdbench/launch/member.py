@@ -5,18 +5,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sdbench.backends.orphans import die_with
 from sdbench.errors import RecordError
-from sdbench.schema.base import Model
+from sdbench.schema.base import Model, sha256_of
 from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.names import RECORD_NAME
 
-_STDERR_CHARACTERS = 2_000
+_LINE_CHARACTERS = 500
 _NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Runs:
-    """The machine's end: its exit code, and per sealed run the files by their paths in its folder."""
+    """The machine's end: exit code (negative for a signal), files of each sealed run by their paths, last words."""
 
     exit_code: int
     runs: tuple[dict[str, bytes], ...]
@@ -59,7 +59,10 @@ def member_command(manifest: Path, out: Path, member: Member) -> list[str]:
         return [*command, "run", str(manifest), "--out", str(out), "--json", *member.arguments]
     gpus = [] if member.kind == "cpu" else ["--gpus", "all"]
     arguments = ["--args", " ".join(member.arguments)] if member.arguments else []
-    return [*command, "launch", str(manifest), "--image", member.image, *gpus, "--out", str(out), *arguments]
+    # A container outlives the process that started it; the next attempt on this machine finds it by this.
+    launch_id = sha256_of([member.fleet_id, member.kind, str(out)])[:12]
+    options = ["--launch-id", launch_id, "--out", str(out), *arguments]
+    return [*command, "launch", str(manifest), "--image", member.image, *gpus, *options]
 
 
 def work_folder() -> Path:
@@ -68,7 +71,7 @@ def work_folder() -> Path:
     return Path(os.environ.get("SDBENCH_FLEET_WORK") or Path(state).expanduser() / "sdbench" / "fleet")
 
 
-def measure_member(member: Member, work: Path) -> Iterator[Progress | Runs]:
+def measure_member(member: Member, work: Path) -> Generator[Progress | Runs, None, None]:
     """Yield how the machine gets on, and at last its runs.
 
     A run that an earlier attempt on this machine finished is handed over, not measured again; one that it began goes
@@ -82,26 +85,26 @@ def measure_member(member: Member, work: Path) -> Iterator[Progress | Runs]:
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / member.manifest_name
     manifest.write_text(member.manifest_text, encoding="utf-8")
-    errors = folder / "stderr"
-    with errors.open("wb") as stderr:
-        process = subprocess.Popen(
-            member_command(manifest, out, member),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            # Where this process dies, nobody is left to collect what its child measures.
-            preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509
-        )
-    try:
-        for line in process.stdout or ():
-            if text := describe_line(line):
-                yield Progress(text)
-        code = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-    message = errors.read_text(encoding="utf-8", errors="replace")[-_STDERR_CHARACTERS:].strip()
-    yield Runs(code, sealed_runs(out), message)
+    process = subprocess.Popen(
+        member_command(manifest, out, member),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        # In a container progress is told there.
+        stderr=subprocess.STDOUT,
+        # Where this process dies, nobody is left to collect what its child measures.
+        preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509
+    )
+    said = ""
+    with process:
+        try:
+            for line in process.stdout or ():
+                if text := describe_line(line):
+                    yield Progress(text)
+                    said = text
+            code = process.wait()
+        finally:
+            process.kill()
+    yield Runs(code, sealed_runs(out), said)
 
 
 def sealed_runs(out: Path) -> tuple[dict[str, bytes], ...]:
@@ -124,7 +127,9 @@ def describe_line(line: bytes) -> str:
     try:
         event = json.loads(line)
     except ValueError:
-        return line.decode(errors="replace").strip()[:200]
+        text = line.decode(errors="replace").strip()[:_LINE_CHARACTERS]
+        # Where the machine keeps them until they are collected.
+        return "" if text.startswith(("record  ", "report  ")) else text
     if not isinstance(event, dict) or event.get("kind") not in ("launch", "launched", "ended", "waiting"):
         return ""
     return f"{event.get('done_count', 0)}/{event.get('total_count', 0)} {event.get('text', '')}"

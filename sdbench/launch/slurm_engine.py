@@ -6,6 +6,7 @@ that its kind is, and then the hold is taken off.
 
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections import defaultdict
@@ -29,6 +30,10 @@ _FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]*")
 _FORGOTTEN = "Invalid job id"
 # Stands for the folder that only the node knows.
 _PLACE = Path("PLACE")
+_CODE_NAME = "exit-code"
+# A shell adds this to the number of a signal.
+_SHELL_SIGNAL = 128
+_ASKED_TO_END = (_SHELL_SIGNAL + signal.SIGINT, _SHELL_SIGNAL + signal.SIGTERM)
 _NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
 
 
@@ -84,7 +89,7 @@ class SlurmEngine:
                 continue
             del self._jobs[job]
             quiet = False
-            yield member.kind, self._end_of(member, state)
+            yield member.kind, self._end_of(member, node, state)
         if quiet:
             time.sleep(_POLL_S)
 
@@ -135,7 +140,7 @@ class SlurmEngine:
             return ""
         return next((text for line in reversed(lines) if line[:1] == b"{" and (text := describe_line(line))), "")
 
-    def _end_of(self, member: Member, state: str) -> Event:
+    def _end_of(self, member: Member, node: str, state: str) -> Event:
         folder = self._out / member.fleet_id
         places = sorted(folder.glob(f"{member.folder_name}/*/results"))
         # Of attempts on several nodes the one that ended is whole.
@@ -146,7 +151,16 @@ class SlurmEngine:
             return Lost(f"the machine is gone ({state})", node_is_gone=True)
         logs = sorted(folder.glob(f"{member.folder_name}/*/log"))
         message = logs[-1].read_text(encoding="utf-8", errors="replace")[-2000:].strip() if logs else ""
-        return Runs(1, (), message or f"Slurm says {state}; see {folder}")
+        code = self._exit_code(member, node) if state == "FAILED" else 1
+        return Runs(code, (), message or f"Slurm says {state}; see {folder}")
+
+    def _exit_code(self, member: Member, node: str) -> int:
+        """What a machine's command ended with, negative where a signal ended it."""
+        try:
+            code = int((self._out / member.fleet_id / member.folder_name / node / _CODE_NAME).read_text())
+        except (OSError, ValueError):
+            return 1
+        return _SHELL_SIGNAL - code if code > _SHELL_SIGNAL and code not in _ASKED_TO_END else code
 
 
 def render_script(members: Sequence[Member], folder: Path) -> str:
@@ -174,7 +188,10 @@ place={shlex.quote(str(folder))}/$kind/$SLURMD_NODENAME
 mkdir -p "$place"
 # A driver that was killed asks again for what this machine may have finished meanwhile.
 if compgen -G "$place/results/*/record.json" >/dev/null; then exit 0; fi
-measure >"$place/log" 2>&1
+( measure >"$place/log" 2>&1 )
+code=$?
+echo $code >"$place/{_CODE_NAME}"
+exit $code
 """
 
 

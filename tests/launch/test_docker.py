@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sdbench.launch.engine import Engine
+from sdbench.launch.member import Member, Progress, Runs, measure_member
 from sdbench.launch.options import fill_flags
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
@@ -253,6 +254,30 @@ def test_launcher_that_dies_is_followed_up_by_attach(tmp_path: Path) -> None:
     done = launch("--attach", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert only_record(tmp_path).ended == "complete"
+
+
+def test_machine_of_a_fleet_goes_on_with_the_container_of_a_worker_that_was_killed(tmp_path: Path) -> None:
+    member = Member(
+        fleet_id="fleet-1",
+        kind="cpu",
+        manifest_name="smoke.yaml",
+        manifest_text=SMOKE.read_text(),
+        arguments=(),
+        image="sdbench:cpu",
+    )
+    first = measure_member(member, tmp_path)
+    assert next(event for event in first if isinstance(event, Progress) and "launch 1" in event.text)
+    # What is closed here is killed as a dead worker's child is.
+    first.close()
+    assert leftovers()[0]
+    *said, end = measure_member(member, tmp_path)
+    assert isinstance(end, Runs)
+    assert end.exit_code == 0, said
+    (files,) = end.runs
+    assert json.loads(files["record.json"])["ended"] == "complete"
+    assert leftovers() == ("", "")
+    # What is finished is handed over, not measured again.
+    assert list(measure_member(member, tmp_path)) == [Runs(0, end.runs)]
 
 
 def test_read_only_results_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:

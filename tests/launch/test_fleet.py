@@ -116,6 +116,12 @@ def test_worker_that_dies_gets_a_second_chance_on_its_machine_and_no_third(
     assert [node for _, node in machines.started] == ["1", "1", "2"]
 
 
+def test_process_that_is_killed_is_no_failure_of_what_is_measured(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    machines = Machines({"1": [Runs(-9, ()), runs["a"]]}, {"A100": ["1"]})
+    assert states(measure(spec, machines)) == {"A100": "done"}
+    assert [node for _, node in machines.started] == ["1", "1"]
+
+
 def test_run_that_arrives_damaged_is_not_kept(spec: FleetSpec, runs: dict[str, Runs]) -> None:
     (files,) = runs["a"].runs
     torn = Runs(0, ({**files, "telemetry.jsonl": files["telemetry.jsonl"][:-9]},))

@@ -41,7 +41,10 @@ def test_each_element_measures_its_kind_in_a_folder_of_its_node(
         command = ["run"] if image is None else ["launch"]
         options = ["--out", str(place / "results"), "--json", "--budget", "5m"]
         if image is not None:
-            options = ["--image", image, *gpus, "--out", str(place / "results"), "--args", "--budget 5m"]
+            launch_id = words[words.index("--launch-id") + 1]
+            options = ["--image", image, *gpus, "--launch-id", launch_id, "--out", str(place / "results")]
+            options += ["--args", "--budget 5m"]
+        assert (place / "exit-code").read_text() == "0\n"
         assert words == ["-m", "sdbench", *command, str(folder / "it's odd.yaml"), *options]
         # What this node measured before is not measured again.
         (place / "results" / "run-1").mkdir(parents=True)
