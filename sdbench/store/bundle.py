@@ -116,10 +116,15 @@ def parse_record(content: bytes, name: str, *, check_seal: bool = True) -> Recor
     if not isinstance(stored, dict):
         raise RecordError(f"{name}: not a record, but a JSON {type(stored).__name__}")
     version = refuse_other_versions(stored, name)
-    if check_seal and stored.get("seal") != compute_seal(stored):
-        raise RecordError(
-            f"{name}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
-        )
+    if check_seal:
+        try:
+            seal = compute_seal(stored)
+        except (UnicodeEncodeError, RecursionError):
+            raise RecordError(f"{name}: holds a text that is no Unicode, or too deep; do not trust it") from None
+        if stored.get("seal") != seal:
+            raise RecordError(
+                f"{name}: the seal does not match: the record was changed after it was sealed; restore it from a copy"
+            )
     if version != CURRENT_VERSION:
         content = json.dumps(migrate_record(stored, name)).encode()
     # What was parsed takes as much memory as the record, and is of no more use.

@@ -33,18 +33,22 @@ INDEX_FOLDER = ".sdbench-index"
 _STATE_NAME = "state.json"
 _LOCK_NAME = "lock"
 # Changes with the columns: an index of another version is made anew.
-_VERSION = 1
+_VERSION = 2
 # Each segment is a file to open; a merge reads all of them.
 _SEGMENTS_MAX = 24
 # So many records are held in memory at once.
 _RECORDS_A_SEGMENT = 20_000
+_PROBLEM_CHARACTERS = 300
+# A record is read in part only: the rest of a stranger's may be anything.
+_ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """How a file is told to be the same: size (bytes) and time of change (ns)."""
+    """How a file is told to be the same: size (bytes), time of change (ns) and that of its inode, which nobody sets."""
 
     size_bytes: int
     changed_ns: int
+    inode_changed_ns: int
 
 
 class Segment(msgspec.Struct):
@@ -88,7 +92,7 @@ def update_index(results: Path, folder: Path | None = None) -> Update:
         EnvironmentProblem: DuckDB is not installed, or the folder is not writable.
     """
     with _locked(results, folder) as place:
-        return _update(results, place)
+        return _update_or_make_anew(results, place)
 
 
 @contextlib.contextmanager
@@ -100,15 +104,8 @@ def current_index(results: Path, folder: Path | None = None) -> "Iterator[tuple[
         EnvironmentProblem: DuckDB is not installed, or the folder is not writable.
     """
     with _locked(results, folder) as place:
-        update = _update(results, place)
-        try:
-            connection = open_index(results, place)
-        except _database_error():
-            # Its files were damaged, or made by another version of DuckDB. The records have all of it.
-            (place / _STATE_NAME).unlink()
-            update = _update(results, place)
-            connection = open_index(results, place)
-        with connection:
+        update = _update_or_make_anew(results, place)
+        with open_index(results, place) as connection:
             yield connection, update
 
 
@@ -125,8 +122,21 @@ def _locked(results: Path, folder: Path | None) -> Iterator[Path]:
         yield folder
 
 
-def _update(results: Path, folder: Path) -> Update:
+def _update_or_make_anew(results: Path, folder: Path) -> Update:
+    """Update an index; one that is damaged, or of another DuckDB, is made anew: the records have all of it."""
     connection = connect()
+    import duckdb
+
+    try:
+        update = _update(connection, results, folder)
+        open_index(results, folder).close()
+    except duckdb.Error:
+        (folder / _STATE_NAME).unlink(missing_ok=True)
+        update = _update(connection, results, folder)
+    return update
+
+
+def _update(connection: "duckdb.DuckDBPyConnection", results: Path, folder: Path) -> Update:
     state = _read_state(folder)
     there = dict(_scan(results))
     known = {run: stamp for segment in state.segments for run, stamp in segment.runs.items()}
@@ -171,7 +181,7 @@ def _scan(results: Path) -> Iterator[tuple[str, Stamp]]:
                 found = os.stat(f"{entry.path}/{RECORD_NAME}")  # noqa: PTH116
             except OSError:
                 continue
-            yield entry.name, Stamp(found.st_size, found.st_mtime_ns)
+            yield entry.name, Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _file(folder: Path, segment: Segment, table: str) -> Path:
@@ -207,7 +217,27 @@ def _merge(connection: "duckdb.DuckDBPyConnection", state: State, folder: Path) 
 def _add(
     connection: "duckdb.DuckDBPyConnection", state: State, folder: Path, results: Path, new: dict[str, Stamp]
 ) -> None:
-    """Read records that are new and write their rows as a segment; those that cannot be read are noted."""
+    """Add records that are new; those that cannot be read, or hold what no column takes, are noted."""
+    import duckdb
+
+    try:
+        _add_segment(connection, state, folder, results, new)
+    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+        # A stranger's record with a text for a number: look for it by halves.
+        runs = sorted(new)
+        if len(runs) == 1:
+            # DuckDB names its own draft and options first and last; between them is what is wrong.
+            text = str(error).partition("\n")[0].rpartition(", in line ")[2][:_PROBLEM_CHARACTERS]
+            state.damaged[runs[0]] = Damaged(new[runs[0]], f"cannot be indexed: {text}")
+            return
+        for half in (runs[: len(runs) // 2], runs[len(runs) // 2 :]):
+            _add(connection, state, folder, results, {run: new[run] for run in half})
+
+
+def _add_segment(
+    connection: "duckdb.DuckDBPyConnection", state: State, folder: Path, results: Path, new: dict[str, Stamp]
+) -> None:
+    """Read records and write their rows as a segment."""
     # What builds rows needs the models of the schema; what asks does not.
     from sdbench.store import index_tables
 
@@ -219,12 +249,17 @@ def _add(
         for run, stamp in new.items():
             try:
                 record = read_sealed(_read_bytes(results / run / RECORD_NAME), f"{run}/{RECORD_NAME}")
+                lines = {table: encoder.encode_lines(rows) for table, rows in index_tables.rows_of(record, run).items()}
             except (RecordError, OSError) as error:
                 state.damaged[run] = Damaged(stamp, str(error))
                 continue
+            except _ODD as error:
+                text = f"not a record as sdbench writes it ({type(error).__name__}: {error})"
+                state.damaged[run] = Damaged(stamp, text[:_PROBLEM_CHARACTERS])
+                continue
             segment.runs[run] = stamp
-            for table, rows in index_tables.rows_of(record, run).items():
-                streams[table].write(encoder.encode_lines(rows))
+            for table, encoded in lines.items():
+                streams[table].write(encoded)
     finally:
         for stream in streams.values():
             stream.close()
@@ -282,12 +317,6 @@ def connect() -> "duckdb.DuckDBPyConnection":
     return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
 
 
-def _database_error() -> type[Exception]:
-    import duckdb
-
-    return duckdb.Error
-
-
 def open_index(results: Path, folder: Path | None = None) -> "duckdb.DuckDBPyConnection":
     """Return a database with the tables and views of a folder's index, which can read nothing else.
 
@@ -318,6 +347,8 @@ def _restrict(connection: "duckdb.DuckDBPyConnection", files: Iterable[str]) -> 
     """Let a query read the index and nothing else of the machine: it may come from somebody else's page."""
     listed = ", ".join(_quote(file) for file in files)
     connection.execute(f"SET allowed_paths = [{listed}]")
+    # It could read and write there too.
+    connection.execute("SET temp_directory = ''")
     connection.execute("SET enable_external_access = false")
 
 

@@ -47,6 +47,8 @@ def _ask(sql: str, results: Path, folder: Path | None) -> Answer:
         import duckdb
 
         try:
+            # What is no Unicode DuckDB does not take.
+            sql = sql.encode("utf-8", "replace").decode()
             statements = connection.extract_statements(sql)
             if len(statements) > 1:
                 raise UserError(f"these are {len(statements)} queries; ask one at a time")

@@ -1,6 +1,8 @@
 """The index agrees with the records after every change, and is never needed for them to be right."""
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 
 from sdbench.errors import RecordError, UserError
 from sdbench.schema.outcome import Succeeded
-from sdbench.schema.record import Record
+from sdbench.schema.record import Record, compute_seal
 from sdbench.stats.intervals import estimate_latency
 from sdbench.store import index
 from sdbench.store.bundle import load_record
@@ -207,6 +209,14 @@ def test_damaged_index_is_made_anew(results: Path) -> None:
     assert count(results) == 3
 
 
+def test_scratch_folder_is_no_way_out(results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".tmp").mkdir()
+    (tmp_path / ".tmp" / "secret.txt").write_text("secret")
+    with pytest.raises(UserError, match="the query fails"):
+        ask(f"SELECT * FROM read_text('{tmp_path}/.tmp/secret.txt')", results)
+
+
 def test_query_that_would_write_the_index_is_refused(results: Path) -> None:
     assert count(results) == 3
     (path,) = (results / INDEX_FOLDER).glob("*-runs.parquet")
@@ -222,3 +232,41 @@ def test_query_that_would_write_the_index_is_refused(results: Path) -> None:
     assert path.read_bytes() == before
     for sql in ("FROM runs", "WITH a AS (FROM runs) FROM a", "DESCRIBE runs", "SHOW TABLES", "SUMMARIZE runs"):
         assert ask(sql, results).rows
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["results"][0].update(
+            planned=record["results"][0]["planned"] | {"experiment": {}},
+            outcome={"kind": "skipped", "reason": "a", "remedy": "b"},
+        ),
+        lambda record: record["results"][0]["planned"]["experiment"].update(seed="a text"),
+        lambda record: record["results"][0]["planned"]["experiment"].update(seed=2**70),
+        lambda record: record["fingerprint"]["hardware"].update(gpus={"status": "known", "value": [{"name": 1}]}),
+        lambda record: record["manifest"].update(title="\ud800"),
+    ],
+    ids=["no batch", "text for a number", "number too large", "odd GPU", "half a character"],
+)
+def test_one_odd_record_keeps_no_other_from_being_found(results: Path, change: Any) -> None:
+    path = results / "run-1" / "record.json"
+    content = json.loads(path.read_text())
+    change(content)
+    with contextlib.suppress(UnicodeEncodeError):
+        content["seal"] = compute_seal(content)
+    path.write_text(json.dumps(content))
+    answer = ask("SELECT path FROM runs ORDER BY path", results)
+    found = {path for (path,) in answer.rows}
+    assert {"run-0", "run-2"} <= found
+    # What no column can hold is empty, or the record is left out and named.
+    assert len(found) + len(answer.problems) == 3
+    assert all("run-1" in problem and "\n" not in problem for problem in answer.problems)
+
+
+def test_record_that_was_put_back_with_its_old_time_is_read_again(results: Path) -> None:
+    assert count(results) == 3
+    path = results / "run-1" / "record.json"
+    times = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"measured", b"measuret"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert count(results) == 2
