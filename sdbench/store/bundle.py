@@ -48,8 +48,13 @@ def encode_sealed(unsealed: dict[str, Any], named: Sequence[BundledFile]) -> tup
     # Through the model once, so that the seal is over exactly what a reader computes it from.
     draft = Record.model_validate_json(json.dumps(content | {"seal": "0" * 64})).to_json_dict()
     sealed = draft | {"seal": compute_seal(draft)}
-    encoded = (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    encoded = encode_json(sealed)
     return Record.model_validate_json(encoded), encoded
+
+
+def encode_json(content: dict[str, Any]) -> bytes:
+    """Return the bytes in which a ``record.json`` is written."""
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def record_path(path: Path) -> Path:

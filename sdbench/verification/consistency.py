@@ -5,6 +5,7 @@ Each check returns what contradicts the record, in words; nothing if all is well
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sdbench.compare.trust import check_trust
 from sdbench.plan.expand import expand, parse_settings
@@ -20,6 +21,8 @@ _TIME_SLACK_S = 0.05
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
 # Whole seconds: a launch's start may be rounded down below that of its run.
 _UTC_SLACK_S = 1.0
+# Of a clock that is being set while a launch runs.
+_CLOCK_DRIFT = 0.01
 # The half-width is computed anew, maybe by another version of the same formula.
 _RELATIVE_SLACK = 1e-9
 
@@ -72,9 +75,6 @@ def check_samples(record: Record) -> Iterator[str]:
 
 def check_times(record: Record) -> Iterator[str]:
     """Yield launches whose samples take longer than the launch did, or that ran outside their run."""
-    if record.origin != "measured":
-        # The clock of the virtual backend is made up, and others published no launches.
-        return
     begin, end = _read_utc(record.created_utc), _read_utc(record.ended_utc)
     for result in record.results:
         for launch in launches_of(result.outcome):
@@ -86,6 +86,8 @@ def check_times(record: Record) -> Iterator[str]:
                 yield f"{name}: a time is not ISO 8601 in UTC"
             elif not -_UTC_SLACK_S <= started - begin <= end - begin + _UTC_SLACK_S:
                 yield f"{name}: started at {launch.started_utc}, outside its run"
+            elif started + launch.wall_s * (1 - _CLOCK_DRIFT) > end + _UTC_SLACK_S:
+                yield f"{name}: took {launch.wall_s:.3f} s from {launch.started_utc} on, beyond the end of its run"
 
 
 def check_stop_reasons(record: Record) -> Iterator[str]:
@@ -100,8 +102,10 @@ def check_stop_reasons(record: Record) -> Iterator[str]:
             if width is None or width > protocol.relative_half_width * (1 + _RELATIVE_SLACK):
                 shown = "none" if width is None else f"{width:.3%}"
                 yield f"{result.planned.label}: said to be precise, but its half-width is {shown}"
-        if len(result.outcome.launches) < 1:
-            yield f"{result.planned.label}: succeeded without a launch"
+        count = len(measuring_launches(result.outcome.launches))
+        # In a session of two sides what both have decides.
+        if result.outcome.stop_reason == "most allowed" and record.session is None and count < protocol.launches_max:
+            yield f"{result.planned.label}: said to have all {protocol.launches_max} launches, but has {count}"
         if failed := [check.name for launch in result.outcome.launches for check in launch.checks if not check.passed]:
             yield f"{result.planned.label}: succeeded, but what ran was not what was asked ({failed[0]})"
 
@@ -109,13 +113,14 @@ def check_stop_reasons(record: Record) -> Iterator[str]:
 def check_verdicts(record: Record) -> Iterator[str]:
     """Yield results whose trust checks do not follow from their samples."""
     for result in record.results:
-        if not result.trust:
-            continue
+        said = {check.name: check.verdict for check in result.trust}
         anew = {check.name: check.verdict for check in check_trust(result.outcome)}
-        for check in result.trust:
-            if anew.get(check.name, check.verdict) != check.verdict:
-                said, found = check.verdict, anew[check.name]
-                yield f"{result.planned.label}: {check.name} is said to be {said}, its samples say {found}"
+        if missing := sorted(anew.keys() - said.keys()):
+            yield f"{result.planned.label}: lacks the checks {', '.join(missing)}"
+        for name, verdict in said.items():
+            if anew.get(name) != verdict:
+                found = anew.get(name, "nothing of it")
+                yield f"{result.planned.label}: {name} is said to be {verdict}, its samples say {found}"
 
 
 def check_environment(record: Record) -> Iterator[str]:
@@ -129,13 +134,42 @@ def check_environment(record: Record) -> Iterator[str]:
                 yield f"{name}: ran on {launch.environment.backend}, not {result.planned.experiment.backend}"
 
 
-CHECKS: dict[str, tuple[str, Check]] = {
-    "identities": ("every experiment's id is that of its options", check_identities),
-    "fingerprint": ("the fingerprint's hashes are those of its parts", check_fingerprint),
-    "samples": ("the samples fit their protocol", check_samples),
-    "times": ("the samples fit into the time their launches took", check_times),
-    "environment": ("every launch ran on the record's device and the backend asked for", check_environment),
-    "stop reasons": ("what is said to be precise is precise", check_stop_reasons),
+def has_launches(record: Record) -> str | None:
+    """Return why nothing can be said of launches, or None."""
+    return None if any(launches_of(result.outcome) for result in record.results) else "there is no launch to look at"
+
+
+def has_times(record: Record) -> str | None:
+    """Return why nothing can be said of times, or None."""
+    return "the clock of the virtual backend is made up" if record.origin == "virtual" else has_launches(record)
+
+
+def has_identities(record: Record) -> str | None:
+    """Return why nothing can be said of experiments, or None."""
+    return None if record.results else "there is no result to look at"
+
+
+class ConsistencyCheck(NamedTuple):
+    """What is proven if a check yields nothing, and ``why_not`` nothing can be said of it."""
+
+    text: str
+    check: Check
+    why_not: Callable[[Record], str | None]
+
+
+CHECKS = {
+    "identities": ConsistencyCheck("every experiment's id is that of its options", check_identities, has_identities),
+    "fingerprint": ConsistencyCheck(
+        "the fingerprint's hashes are those of its parts", check_fingerprint, lambda _: None
+    ),
+    "samples": ConsistencyCheck("the samples fit their protocol", check_samples, has_launches),
+    "times": ConsistencyCheck("samples fit into their launches, and these into the run", check_times, has_times),
+    "environment": ConsistencyCheck(
+        "every launch ran on the record's device and the backend asked for", check_environment, has_launches
+    ),
+    "stop reasons": ConsistencyCheck(
+        "what is said to be precise, or to have every launch, is and has", check_stop_reasons, has_launches
+    ),
 }
 
 
@@ -149,7 +183,6 @@ def check_manifest(record: Record, text: str, name: str) -> Iterator[str]:
     if loaded.manifest != record.manifest:
         yield "the manifest beside the record is not the record's"
     if record.session is not None:
-        # A side's own settings are readings of what was asked, not all of it.
         return
     weights = () if record.request.weights is None else (f"weights={record.request.weights}",)
     settings = parse_settings((*record.request.settings, *weights))

@@ -19,11 +19,15 @@ class Finding(Model):
 
 @dataclass(frozen=True)
 class Verification:
-    """Everything found about one run; ``sha256`` is that of its bundle where it is one."""
+    """Everything found about one run; ``sha256`` is that of its bundle where it is one.
+
+    ``record_sha256`` is that of its ``record.json``.
+    """
 
     name: str
     record: Record
     sha256: str | None
+    record_sha256: str
     findings: tuple[Finding, ...]
 
     @property

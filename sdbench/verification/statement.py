@@ -32,7 +32,7 @@ def make_statement(record: Record, verification: Verification) -> dict[str, Any]
             passed.append(name)
     sound = verification.is_sound
     verdict = "FAILED" if failed or not sound else "WARNED" if warned else "PASSED"
-    subject = {"name": f"{record.run_id}/record.json", "digest": {"sha256": record.seal}}
+    subject = {"name": f"{record.run_id}/record.json", "digest": {"sha256": verification.record_sha256}}
     if verification.sha256 is not None:
         subject = {"name": record.run_id, "digest": {"sha256": verification.sha256}}
     configuration = [{"name": record.request.manifest_name, "digest": {"sha256": record.request.manifest_sha256}}]

@@ -1,5 +1,6 @@
 """What verifying proves, what it does not, and what it finds wrong."""
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from sdbench.errors import RecordError
 from sdbench.schema.base import sha256_of
 from sdbench.schema.record import Record, compute_seal
-from sdbench.store.bundle import load_record
+from sdbench.store.bundle import encode_json, load_record
 from sdbench.store.destination import open_destination
 from sdbench.store.journal import encode_line
 from sdbench.store.publishing import publish_runs, pull_runs
@@ -50,7 +51,7 @@ def seal_anew(run: Path, change: Change) -> None:
     path = run / "record.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content | {"seal": compute_seal(content)}))
+    path.write_bytes(encode_json(content | {"seal": compute_seal(content)}))
 
 
 def test_sound_run_is_proven_but_for_what_nobody_can_prove(run: Path) -> None:
@@ -142,6 +143,19 @@ def no_results(content: dict[str, Any]) -> None:
     content["results"] = []
 
 
+def last_launch_left_out(content: dict[str, Any]) -> None:
+    content["results"][0]["outcome"]["launches"].pop()
+
+
+def fewer_than_said(content: dict[str, Any]) -> None:
+    content["results"][0]["outcome"]["stop_reason"] = "most allowed"
+    content["results"][0]["outcome"]["launches"].pop()
+
+
+def longer_than_the_run(content: dict[str, Any]) -> None:
+    first_launch(content)["wall_s"] = 1e9
+
+
 def failed_check(content: dict[str, Any]) -> None:
     first_launch(content)["checks"][0]["passed"] = False
 
@@ -161,6 +175,9 @@ def failed_check(content: dict[str, Any]) -> None:
         (other_image, "images"),
         (no_results, "manifest"),
         (failed_check, "stop reasons"),
+        (last_launch_left_out, "journal"),
+        (fewer_than_said, "stop reasons"),
+        (longer_than_the_run, "times"),
     ],
 )
 def test_forged_record_contradicts_itself_though_its_seal_fits(run: Path, change: Change, name: str) -> None:
@@ -169,6 +186,45 @@ def test_forged_record_contradicts_itself_though_its_seal_fits(run: Path, change
     found = verify(str(run))
     assert not found.is_sound
     assert verdicts(found)[name] == "contradicted", found.findings
+
+
+def test_what_was_not_looked_at_is_not_called_proven(run: Path) -> None:
+    def untrusted(content: dict[str, Any]) -> None:
+        content["results"][0]["trust"] = []
+
+    seal_anew(run, untrusted)
+    assert text_of(verify(str(run)), "verdicts") == "the record holds no trust checks"
+
+    def virtual(content: dict[str, Any]) -> None:
+        content["origin"] = "virtual"
+
+    seal_anew(run, virtual)
+    assert verdicts(verify(str(run)))["times"] == "not proven"
+
+    def without_launches(content: dict[str, Any]) -> None:
+        content["results"][0]["outcome"] = {"kind": "skipped", "reason": "a", "remedy": "b"}
+
+    seal_anew(run, without_launches)
+    found = verdicts(verify(str(run)))
+    assert {found[name] for name in ("samples", "times", "environment", "stop reasons")} == {"not proven"}
+
+
+def test_check_that_was_left_out_is_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_the_first(content: dict[str, Any]) -> None:
+        del content["results"][0]["trust"][0]
+
+    seal_anew(run, without_the_first)
+    commit = load_record(run).fingerprint.software.sdbench_commit
+    monkeypatch.setattr("sdbench.verification.verify.read_own_commit", lambda _: (commit, commit))
+    assert verdicts(verify(str(run)))["verdicts"] == "contradicted"
+
+
+def test_record_that_was_written_again_is_found_though_it_says_the_same(run: Path) -> None:
+    path = run / "record.json"
+    path.write_bytes(path.read_bytes().replace(b"\n", b" ", 1))
+    load_record(run)
+    with pytest.raises(RecordError, match="was written again"):
+        verify(str(run))
 
 
 def test_trust_that_the_samples_do_not_give_is_found_of_this_version_and_doubted_of_another(
@@ -267,4 +323,5 @@ def test_statement_of_a_failed_experiment_fails(run: Path) -> None:
     statement = statement_of(record, run)
     assert statement["predicate"]["result"] == "FAILED"
     assert len(statement["predicate"]["failedTests"]) == 1
-    assert statement["subject"][0]["digest"]["sha256"] == record.seal
+    digest = hashlib.sha256((run / "record.json").read_bytes()).hexdigest()
+    assert statement["subject"][0]["digest"]["sha256"] == digest
