@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.comparison import exit_code, parse_failures, print_comparison
 from sdbench.cli.progress import open_listener
 from sdbench.cli.run import REPORT_NAME, cache_folder

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sdbench import exit_codes
 from sdbench.backends.orphans import die_with
-from sdbench.cli import exit_codes
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.probes.devices import list_cuda_devices
 from sdbench.runner.interrupts import terminate_as_interrupt
@@ -121,7 +121,7 @@ def _run(commands: Sequence[Sequence[str]]) -> list[int]:
         for process in started:
             process.wait()
         raise
-    return [code if code >= 0 else 128 - code for code in codes]
+    return [code if code >= 0 else exit_codes.of_signal(-code) for code in codes]
 
 
 def _without_device(arguments: Sequence[str]) -> list[str]:

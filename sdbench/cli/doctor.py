@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.probes.doctor import diagnose
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "lacking": "LACKING"}

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
+from sdbench.cli.all_devices import ALL_DEVICES
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.launch.fleet import FleetEnd, FleetSpec, run_fleet
 from sdbench.plan.manifest_file import load_manifest
@@ -19,13 +20,22 @@ def execute(options: argparse.Namespace) -> int:
     for argument in options.arguments:
         if argument.partition("=")[0] in _OWN_OPTIONS:
             raise UserError(f"--args {argument!r}: sdbench fleet sets this itself; leave it out")
+        if ALL_DEVICES in argument:
+            raise UserError(f"--args {argument!r}: a fleet measures one device of each machine; name it")
     for option, engine in (("address", "ray"), ("sbatch", "slurm")):
         if getattr(options, option) and options.engine != engine:
             raise UserError(f"--{option} is for --engine {engine}, not {options.engine}; leave it out")
     loaded = load_manifest(options.manifest)
     kinds = tuple(dict.fromkeys(kind.strip() for kind in options.kinds.split(",") if kind.strip()))
     spec = FleetSpec(
-        loaded, options.manifest.name, kinds, options.image, tuple(options.arguments), options.out, options.engine
+        loaded,
+        options.manifest.name,
+        kinds,
+        options.image,
+        tuple(options.arguments),
+        options.out,
+        options.engine,
+        options.fresh,
     )
     if options.engine == "kubernetes":
         from sdbench.launch.kubernetes import render_jobs

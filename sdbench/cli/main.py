@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.parser import build_parser
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.units import printable

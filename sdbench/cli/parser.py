@@ -159,6 +159,7 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     fleet.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where records go (default: %(default)s)"
     )
+    fleet.add_argument("--fresh", action="store_true", help="begin anew although the same command did not end")
     fleet.add_argument(
         "--args", type=str.split, default=[], dest="arguments", metavar="'OPTIONS'", help="options of sdbench run"
     )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.conditions import parse_conditions
 from sdbench.errors import UserError
 from sdbench.store.destination import open_destination

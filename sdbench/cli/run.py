@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from sdbench.cli import exit_codes
 from sdbench.cli.all_devices import ALL_DEVICES, read_group, run_all_devices
 from sdbench.cli.progress import open_listener
 from sdbench.cli.selection import Selection, select
@@ -14,9 +13,9 @@ from sdbench.cli.summary import print_summary
 from sdbench.errors import SdbenchError
 from sdbench.report.prices import Prices, make_prices
 from sdbench.runner.active import RunSpec
+from sdbench.runner.ended import exit_code
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.runner.run import RunResult, run
-from sdbench.schema.record import Record
 
 REPORT_NAME = "report.html"
 
@@ -56,18 +55,6 @@ def execute(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return exit_code(result.record)
-
-
-def exit_code(record: Record) -> int:
-    """Return the exit code that a record deserves."""
-    if record.ended == "interrupted":
-        return exit_codes.INTERRUPTED
-    if record.ended == "paused":
-        return 0
-    kinds = {result.outcome.kind for result in record.results}
-    if kinds & {"failed", "timed_out"}:
-        return exit_codes.EXPERIMENT_FAILED
-    return exit_codes.ALL_SKIPPED if kinds == {"skipped"} else 0
 
 
 def cache_folder() -> Path:

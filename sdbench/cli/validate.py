@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.runs import is_left_out
 from sdbench.errors import UserError
 

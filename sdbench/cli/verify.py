@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.runs import is_left_out
 from sdbench.errors import UserError
 from sdbench.store.bundle import find_runs

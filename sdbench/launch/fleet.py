@@ -19,11 +19,10 @@ from sdbench.schema.base import sha256_of
 from sdbench.store.archive import check_files
 from sdbench.store.bundle import load_record, parse_record
 from sdbench.store.files import write_whole_folder
-from sdbench.store.journal import Journal, cut_torn_tail
+from sdbench.store.journal import Journal, cut_torn_tail, read_journal
 from sdbench.store.lock import try_file
 from sdbench.store.names import FLEET_JOURNAL_NAME, RECORD_NAME
 
-_LOCK = "lock"
 # A machine whose worker dies while the machine lives gets a second chance there, and no third.
 _ATTEMPTS_A_NODE = 2
 
@@ -60,7 +59,10 @@ class FleetEngine(Protocol):
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """What to measure and where the records go; no ``kinds`` are all kinds there are."""
+    """What to measure and where the records go; no ``kinds`` are all kinds there are.
+
+    ``fresh`` begins anew although a fleet of the same command did not end.
+    """
 
     loaded: LoadedManifest
     manifest_name: str
@@ -69,6 +71,7 @@ class FleetSpec:
     arguments: tuple[str, ...]
     out: Path
     engine_name: str
+    fresh: bool = False
 
 
 @dataclass
@@ -78,7 +81,7 @@ class MemberState:
     member: Member
     state: State = "waiting"
     node: str | None = None
-    attempts: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
     gone: set[str] = field(default_factory=set)
     folders: tuple[str, ...] = ()
     exit_code: int = 0
@@ -101,18 +104,26 @@ def run_fleet(spec: FleetSpec, engine: FleetEngine, say: Say) -> FleetEnd:
         UserError: no machine of a kind that is asked for, or no machine at all.
         EnvironmentProblem: another driver has this fleet, or ``out`` is not writable.
     """
-    kinds = _choose_kinds(spec, engine.nodes())
-    folder, entries = _open_folder(spec, kinds)
-    with try_file(folder / _LOCK) as held:
+    if not spec.out.exists():
+        # Refused before anything is written.
+        _choose_kinds(spec, engine.nodes())
+    _make_folder(spec.out)
+    with try_file(spec.out / f".fleet-{_key(spec)[:16]}.lock") as held:
         if not held:
-            raise EnvironmentProblem(f"{folder}: another driver has this fleet; wait for it, or stop it")
+            raise EnvironmentProblem(f"another driver has this fleet in {spec.out}; wait for it, or stop it")
+        folder, entries = (None, ()) if spec.fresh else _find_open(spec, say)
+        kinds = tuple(entries[0]["kinds"]) if entries else _choose_kinds(spec, engine.nodes())
+        if folder is None:
+            folder = _new_folder(spec)
         with Journal(folder / FLEET_JOURNAL_NAME) as journal:
             driver = _Driver(spec, engine, journal, say)
             if not entries:
                 journal.append(_first_entry(spec, folder.name, kinds))
             driver.restore(folder.name, kinds, entries)
             driver.run()
-            journal.append({"kind": "end", "utc": _now()})
+            # A kind that was lost or failed is tried again by the same command; the others are not.
+            whole = all(state.state == "done" for state in driver.states.values())
+            journal.append({"kind": "end" if whole else "stop", "utc": _now()})
     return FleetEnd(
         folder.name,
         tuple(driver.states.values()),
@@ -140,15 +151,30 @@ class _Driver:
             )
             self.states[kind] = MemberState(member)
         for entry in entries:
-            state = self.states.get(entry.get("member", ""))
-            if state is None:
-                continue
-            state.node = entry["node"]
-            if entry["kind"] == "done":
-                state.state, state.folders, state.exit_code = "done", tuple(entry["folders"]), entry["exit_code"]
+            if entry["kind"] == "stop":
+                for state in self.states.values():
+                    state.losses.clear()
+                    state.gone.clear()
+            elif entry.get("member") in self.states:
+                self._restore_entry(self.states[entry["member"]], entry)
+        for state in self.states.values():
+            if state.state == "done":
                 self.say(f"{state.member.kind}: done before")
-            elif entry["kind"] == "failed":
-                # Tried once more: the user asks again.
+            elif state.folders and all((self.spec.out / name / RECORD_NAME).is_file() for name in state.folders):
+                # The driver was killed between keeping the runs and saying so.
+                self._done(state)
+
+    @staticmethod
+    def _restore_entry(state: MemberState, entry: Mapping[str, Any]) -> None:
+        state.node = entry["node"]
+        match entry["kind"]:
+            case "collecting" | "done":
+                state.folders, state.exit_code = tuple(entry["folders"]), entry["exit_code"]
+                state.state = "done" if entry["kind"] == "done" else "waiting"
+            case "lost attempt":
+                state.folders = ()
+                _count_loss(state, node_is_gone=entry["node_is_gone"])
+            case "failed":
                 state.why = entry["why"]
 
     def run(self) -> None:
@@ -171,7 +197,6 @@ class _Driver:
                 self.say(f"{state.member.kind}: lost: {state.why}")
                 continue
             state.node, state.state = node, "running"
-            state.attempts[node] += 1
             self._write("start", state)
             self.say(f"{state.member.kind}: starts on {node[:12]}")
             self.engine.start(state.member, node)
@@ -181,20 +206,23 @@ class _Driver:
             case Progress():
                 self.say(f"{state.member.kind}: {event.text}")
             case Lost():
-                state.state, state.why = "waiting", event.why
-                if event.node_is_gone and state.node is not None:
-                    state.gone.add(state.node)
-                self._write("lost attempt", state, why=event.why)
+                state.state, state.why, state.folders = "waiting", event.why, ()
+                _count_loss(state, node_is_gone=event.node_is_gone)
+                self._write("lost attempt", state, why=event.why, node_is_gone=event.node_is_gone)
                 self.say(f"{state.member.kind}: {event.why}; starting anew")
             case Runs() if event.runs:
                 try:
-                    state.folders = tuple(collect_run(files, self.spec.out) for files in event.runs)
+                    # All of them, before any is kept.
+                    state.folders = tuple(_check_run(files, self.spec.out) for files in event.runs)
                 except RecordError as problem:
                     self._take(state, Lost(f"a run arrived damaged ({problem})", node_is_gone=False))
                     return
-                state.state, state.exit_code = "done", event.exit_code
-                self._write("done", state, folders=list(state.folders), exit_code=event.exit_code)
-                self.say(f"{state.member.kind}: done, {', '.join(state.folders)}")
+                state.exit_code = event.exit_code
+                self._write("collecting", state, folders=list(state.folders), exit_code=state.exit_code)
+                for name, files in zip(state.folders, event.runs, strict=True):
+                    if not (self.spec.out / name).exists():
+                        write_whole_folder(self.spec.out / name, files)
+                self._done(state)
                 if state.node is not None:
                     self.engine.clear(state.member, state.node)
             case Runs() if event.exit_code < 0:
@@ -205,25 +233,34 @@ class _Driver:
                 self._write("failed", state, why=state.why)
                 self.say(f"{state.member.kind}: failed: {state.why}")
 
+    def _done(self, state: MemberState) -> None:
+        state.state = "done"
+        self._write("done", state, folders=list(state.folders), exit_code=state.exit_code)
+        self.say(f"{state.member.kind}: done, {', '.join(state.folders)}")
+
     def _write(self, what: str, state: MemberState, **more: Any) -> None:
         self.journal.append({"kind": what, "member": state.member.kind, "node": state.node, "utc": _now(), **more})
 
 
-def collect_run(files: Mapping[str, bytes], out: Path) -> str:
-    """Write a run that came from a machine to a folder named after its id, once, and return the folder's name.
+def _check_run(files: Mapping[str, bytes], out: Path) -> str:
+    """Check a run that came from a machine, and return the name of its folder, which is its id.
 
     Raises:
         RecordError: the run is damaged, or one of this id but other content is there.
-        EnvironmentProblem: ``out`` is not writable or the disk is full.
     """
     record = parse_record(files.get(RECORD_NAME, b""), "the machine's record")
     check_files(record, files, record.run_id)
     folder = out / record.run_id
-    if not folder.exists():
-        write_whole_folder(folder, files)
-    elif load_record(folder).seal != record.seal:
+    if folder.exists() and load_record(folder).seal != record.seal:
         raise RecordError(f"{folder} has this run with other content; move it away")
     return folder.name
+
+
+def _count_loss(state: MemberState, *, node_is_gone: bool) -> None:
+    if state.node is not None:
+        state.losses[state.node] += 1
+        if node_is_gone:
+            state.gone.add(state.node)
 
 
 def _choose_kinds(spec: FleetSpec, nodes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -237,7 +274,7 @@ def _choose_kinds(spec: FleetSpec, nodes: Mapping[str, Sequence[str]]) -> tuple[
 
 def _choose_node(state: MemberState, nodes: Sequence[str]) -> str | None:
     """The machine it was on, which can go on where it was, else another of its kind."""
-    usable = [n for n in nodes if n not in state.gone and state.attempts[n] < _ATTEMPTS_A_NODE]
+    usable = [n for n in nodes if n not in state.gone and state.losses[n] < _ATTEMPTS_A_NODE]
     if state.node in usable:
         return state.node
     return usable[0] if usable else None
@@ -246,7 +283,7 @@ def _choose_node(state: MemberState, nodes: Sequence[str]) -> str | None:
 def _first_entry(spec: FleetSpec, fleet_id: str, kinds: Sequence[str]) -> dict[str, Any]:
     return {
         "kind": "fleet",
-        "key": _key(spec, kinds),
+        "key": _key(spec),
         "fleet_id": fleet_id,
         "utc": _now(),
         "kinds": list(kinds),
@@ -257,26 +294,37 @@ def _first_entry(spec: FleetSpec, fleet_id: str, kinds: Sequence[str]) -> dict[s
     }
 
 
-def _open_folder(spec: FleetSpec, kinds: Sequence[str]) -> tuple[Path, tuple[dict[str, Any], ...]]:
-    """Return the folder of the fleet that did not end, with its journal, or a new one."""
-    key = _key(spec, kinds)
-    for path in sorted(spec.out.glob(f"fleet-*/{FLEET_JOURNAL_NAME}")):
-        entries = cut_torn_tail(path)
-        if entries and entries[0].get("key") == key and entries[-1]["kind"] != "end":
-            return path.parent, entries
-    stem = re.sub(r"[^a-z0-9-]", "-", Path(spec.manifest_name).stem.lower())
-    folder = spec.out / f"fleet-{stem}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%f')}Z"
+def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {folder}: {error.strerror}; check --out") from None
-    return folder, ()
 
 
-def _key(spec: FleetSpec, kinds: Sequence[str]) -> str:
-    """What makes two fleets the same, so that one goes on where the other was killed."""
+def _find_open(spec: FleetSpec, say: Say) -> tuple[Path | None, tuple[dict[str, Any], ...]]:
+    """Return the folder of the fleet that did not end, with its journal; the caller has its lock."""
+    for path in sorted(spec.out.glob(f"fleet-*/{FLEET_JOURNAL_NAME}")):
+        try:
+            entries, _ = read_journal(path)
+        except RecordError as problem:
+            say(f"sdbench: left alone: {problem}")
+            continue
+        if entries and entries[0].get("key") == _key(spec) and entries[-1]["kind"] != "end":
+            return path.parent, cut_torn_tail(path)
+    return None, ()
+
+
+def _new_folder(spec: FleetSpec) -> Path:
+    stem = re.sub(r"[^a-z0-9-]", "-", Path(spec.manifest_name).stem.lower())
+    folder = spec.out / f"fleet-{stem}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%f')}Z"
+    _make_folder(folder)
+    return folder
+
+
+def _key(spec: FleetSpec) -> str:
+    """What makes two fleets the same, so that one goes on with the other: what was asked for, not what is there."""
     return sha256_of(
-        [spec.engine_name, spec.manifest_name, spec.loaded.sha256, list(kinds), spec.image, list(spec.arguments)]
+        [spec.engine_name, spec.manifest_name, spec.loaded.sha256, list(spec.kinds), spec.image, list(spec.arguments)]
     )
 
 

@@ -102,9 +102,9 @@ def _job(name: str, kind: str, spec: FleetSpec) -> dict[str, Any]:
 
 
 def _alone() -> dict[str, Any]:
-    """Away from every other pod of the cluster that is no part of the system: Kubernetes has no exclusive nodes."""
-    everything = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
-    term = {"labelSelector": everything, "namespaceSelector": {}, "topologyKey": "kubernetes.io/hostname"}
+    """Away from every other measurement. Kubernetes has no exclusive nodes, and each node has pods of the system."""
+    ours = {"matchLabels": {"app": _APP}}
+    term = {"labelSelector": ours, "namespaceSelector": {}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 

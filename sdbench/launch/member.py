@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sdbench.backends.orphans import die_with
 from sdbench.errors import RecordError
+from sdbench.runner.ended import exit_code
 from sdbench.schema.base import Model, sha256_of
-from sdbench.store.bundle import load_record, verify_files
+from sdbench.store.bundle import load_record, parse_record, verify_files
+from sdbench.store.files import write_whole
 from sdbench.store.names import RECORD_NAME
 
 _LINE_CHARACTERS = 500
+_GRACE_S = 30.0
+_END_NAME = "end.json"
 _NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -32,8 +38,15 @@ class Member(Model):
 
     @property
     def folder_name(self) -> str:
-        """The member's kind as a name of a folder."""
-        return _NAME.sub("-", self.kind)
+        """The member's kind as a name of a folder; kinds that differ in letters that names cannot have stay apart."""
+        return f"{_NAME.sub('-', self.kind)[:100]}-{sha256_of(self.kind)[:6]}"
+
+
+class _End(Model):
+    """How a machine's command ended, kept beside its runs."""
+
+    exit_code: int
+    message: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,8 @@ def member_command(manifest: Path, out: Path, member: Member) -> list[str]:
     if member.image is None:
         return [*command, "run", str(manifest), "--out", str(out), "--json", *member.arguments]
     gpus = [] if member.kind == "cpu" else ["--gpus", "all"]
-    arguments = ["--args", " ".join(member.arguments)] if member.arguments else []
+    # One word: what follows begins with a dash.
+    arguments = [f"--args={' '.join(member.arguments)}"] if member.arguments else []
     # A container outlives the process that started it; the next attempt on this machine finds it by this.
     launch_id = sha256_of([member.fleet_id, member.kind, str(out)])[:12]
     options = ["--launch-id", launch_id, "--out", str(out), *arguments]
@@ -74,17 +88,18 @@ def work_folder() -> Path:
 def measure_member(member: Member, work: Path) -> Generator[Progress | Runs, None, None]:
     """Yield how the machine gets on, and at last its runs.
 
-    A run that an earlier attempt on this machine finished is handed over, not measured again; one that it began goes
-    on. ``work`` belongs to one machine: what another machine began there would be spliced.
+    What an earlier attempt on this machine finished is handed over, not measured again; what it began goes on. ``work``
+    belongs to one machine: what another machine began there would be spliced.
     """
     folder = work / member.fleet_id / member.folder_name
     out = folder / "results"
-    if found := sealed_runs(out):
-        yield Runs(0, found)
+    if (end := read_end(folder)) is not None:
+        yield end
         return
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / member.manifest_name
     manifest.write_text(member.manifest_text, encoding="utf-8")
+    (folder / _END_NAME).unlink(missing_ok=True)
     process = subprocess.Popen(
         member_command(manifest, out, member),
         stdin=subprocess.DEVNULL,
@@ -103,8 +118,34 @@ def measure_member(member: Member, work: Path) -> Generator[Progress | Runs, Non
                     said = text
             code = process.wait()
         finally:
-            process.kill()
+            # Told to end, a run seals what it has.
+            process.terminate()
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    write_whole(folder / _END_NAME, _End(exit_code=code, message=said).model_dump_json().encode())
     yield Runs(code, sealed_runs(out), said)
+
+
+def read_end(folder: Path) -> Runs | None:
+    """Return what an attempt finished in its folder; None where it did not, so that the same command has to go on."""
+    runs = sealed_runs(folder / "results")
+    try:
+        end = _End.model_validate_json((folder / _END_NAME).read_bytes())
+    except (OSError, ValidationError):
+        # A run that is sealed is whole, though its process died before it could say so.
+        return Runs(exit_code(parse_record(runs[0][RECORD_NAME], str(folder))), runs) if runs else None
+    return Runs(end.exit_code, runs, end.message) if runs else None
+
+
+def read_last_words(folder: Path) -> tuple[int, str] | None:
+    """Return the exit code and the last words of an attempt whose command ended, though it gave no run."""
+    try:
+        end = _End.model_validate_json((folder / _END_NAME).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return end.exit_code, end.message
 
 
 def sealed_runs(out: Path) -> tuple[dict[str, bytes], ...]:

@@ -4,10 +4,11 @@ All elements of an array share their constraint, so the array is submitted on ho
 that its kind is, and then the hold is taken off.
 """
 
+import contextlib
 import re
 import shlex
-import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,12 @@ from pathlib import Path
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.launch.fleet import Event, Lost
-from sdbench.launch.member import Member, Progress, Runs, describe_line, member_command, sealed_runs
+from sdbench.launch.member import Member, Progress, Runs, read_end, read_last_words
+from sdbench.store.files import write_whole
 
 _POLL_S = 1.0
+# Between looks at nodes that something waits for.
+_LOOK_S = 10.0
 # So much of the end of a log is looked at for how a machine gets on.
 _LOG_BYTES = 65_536
 _TIMEOUT_S = 60
@@ -28,13 +32,10 @@ _CPU_KIND = "cpu"
 _FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]*")
 # What squeue says of a job that ended so long ago that the controller has dropped it.
 _FORGOTTEN = "Invalid job id"
-# Stands for the folder that only the node knows.
-_PLACE = Path("PLACE")
-_CODE_NAME = "exit-code"
-# A shell adds this to the number of a signal.
-_SHELL_SIGNAL = 128
-_ASKED_TO_END = (_SHELL_SIGNAL + signal.SIGINT, _SHELL_SIGNAL + signal.SIGTERM)
+_FORGOTTEN_STATE = "COMPLETED"
 _NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
+_WORKER_DIED = ("COMPLETED", "FAILED", "OUT_OF_MEMORY")
+_ENDED = (*_NODE_LOST, *_WORKER_DIED, "CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED", "REVOKED", "SPECIAL_EXIT")
 
 
 class SlurmEngine:
@@ -50,6 +51,9 @@ class SlurmEngine:
         self._jobs: dict[str, tuple[Member, str]] = {}
         self._said: defaultdict[str, set[str]] = defaultdict(set)
         self._waiting: list[tuple[Member, str]] = []
+        self._fleet_id = ""
+        self._submitted = False
+        self._look_again_s = 0.0
         call("sinfo", "--version")
 
     def nodes(self) -> Mapping[str, Sequence[str]]:
@@ -65,6 +69,7 @@ class SlurmEngine:
 
     def start(self, member: Member, node: str) -> None:
         """Note a member; all that were noted are one array job at the next look at events."""
+        self._fleet_id = member.fleet_id
         self._waiting.append((member, node))
 
     def events(self) -> Iterator[tuple[str, Event]]:
@@ -72,26 +77,39 @@ class SlurmEngine:
         if self._waiting:
             self._submit(self._waiting)
             self._waiting = []
-        states = self._states()
-        if states is None:
-            # The controller does not answer; what runs goes on.
+        heard = False
+        for kind, event in self._look():
+            heard = True
+            yield kind, event
+        if not heard:
             time.sleep(_POLL_S)
-            return
-        quiet = True
+
+    def _look(self) -> Iterator[tuple[str, Event]]:
+        states = self._states()
+        gone = self._gone(states or {})
         for job, (member, node) in list(self._jobs.items()):
-            state = states.get(job, "COMPLETED")
-            if state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"):
-                for text in (state.lower(), self._progress_of(member, node) if state == "RUNNING" else ""):
+            # Without an answer of the controller what runs goes on.
+            state = states.get(job, _FORGOTTEN_STATE) if states is not None else "Slurm's controller does not answer"
+            if state == "PENDING" and node in gone:
+                call("scancel", job)
+                del self._jobs[job]
+                yield member.kind, Lost("the machine is gone before it began", node_is_gone=True)
+            elif state in _ENDED:
+                del self._jobs[job]
+                yield member.kind, self._end_of(member, node, state)
+            else:
+                for text in (state.lower(), self._progress_of(node) if state == "RUNNING" else ""):
                     if text and text not in self._said[job]:
                         self._said[job].add(text)
-                        quiet = False
                         yield member.kind, Progress(text)
-                continue
-            del self._jobs[job]
-            quiet = False
-            yield member.kind, self._end_of(member, node, state)
-        if quiet:
-            time.sleep(_POLL_S)
+
+    def _gone(self, states: Mapping[str, str]) -> set[str]:
+        """The nodes that elements wait for and that cannot work: looked for now and then, while something waits."""
+        waiting = {node for job, (_, node) in self._jobs.items() if states.get(job) == "PENDING"}
+        if not waiting or time.monotonic() < self._look_again_s:
+            return set()
+        self._look_again_s = time.monotonic() + _LOOK_S
+        return waiting - {node for nodes in self.nodes().values() for node in nodes}
 
     def clear(self, member: Member, node: str) -> None:
         """Leave what Slurm's nodes wrote: it lies in the fleet's own folder, beside its journal."""
@@ -101,20 +119,32 @@ class SlurmEngine:
         return tuple(sorted({element.partition("_")[0] for element in self._jobs}))
 
     def _submit(self, members: Sequence[tuple[Member, str]]) -> None:
-        folder = self._out / members[0][0].fleet_id
-        script = folder / f"array-{len(list(folder.glob('array-*.sh')))}.sh"
-        script.write_text(render_script([member for member, _ in members], folder), encoding="utf-8")
-        for member, _ in members:
-            (folder / member.manifest_name).write_text(member.manifest_text, encoding="utf-8")
+        fleet_id = members[0][0].fleet_id
+        folder = self._out / fleet_id
+        features = [_feature(member.kind) for member, _ in members]
+        if not self._submitted:
+            # What a driver that was killed left waiting is asked for anew here.
+            call("scancel", "--state=PENDING", f"--jobname={fleet_id}")
+        number = len(list(folder.glob("array-*.sh")))
+        for place, (member, _) in enumerate(members):
+            write_whole(folder / f"member-{number}-{place}.json", member.model_dump_json().encode())
+        script = folder / f"array-{number}.sh"
+        script.write_text(render_script(fleet_id, folder, number, len(members)), encoding="utf-8")
         job = call("sbatch", "--parsable", "--hold", *self._options, str(script)).strip().partition(";")[0]
-        for number, (member, node) in enumerate(members):
-            element = f"{job}_{number}"
-            if member.kind != _CPU_KIND:
-                call("scontrol", "update", f"JobId={element}", f"Features={_feature(member.kind)}")
-            # This machine, or a run that it began would not go on.
-            call("scontrol", "update", f"JobId={element}", f"ReqNodeList={node}")
-            self._jobs[element] = (member, node)
-        call("scontrol", "release", job)
+        self._submitted = True
+        try:
+            for place, (member, node) in enumerate(members):
+                element = f"{job}_{place}"
+                if features[place]:
+                    call("scontrol", "update", f"JobId={element}", f"Features={features[place]}")
+                # This machine, or a run that it began would not go on.
+                call("scontrol", "update", f"JobId={element}", f"ReqNodeList={node}")
+                self._jobs[element] = (member, node)
+            call("scontrol", "release", job)
+        except BaseException:
+            with contextlib.suppress(EnvironmentProblem):
+                call("scancel", job)
+            raise
 
     def _states(self) -> dict[str, str] | None:
         """The states of our elements that Slurm still knows; None while its controller does not answer."""
@@ -129,75 +159,54 @@ class SlurmEngine:
             found |= dict(line.split(maxsplit=1) for line in listed.splitlines() if " " in line)
         return found
 
-    def _progress_of(self, member: Member, node: str) -> str:
+    def _progress_of(self, node: str) -> str:
         """What a machine's log says last of how it gets on; nothing while it says nothing."""
-        log = self._out / member.fleet_id / member.folder_name / node / "log"
         try:
-            with log.open("rb") as stream:
-                stream.seek(max(0, log.stat().st_size - _LOG_BYTES))
-                lines = stream.read().split(b"\n")[:-1]
+            with self._log(node).open("rb") as stream:
+                stream.seek(max(0, self._log(node).stat().st_size - _LOG_BYTES))
+                lines = stream.read().decode(errors="replace").split("\n")[:-1]
         except OSError:
             return ""
-        return next((text for line in reversed(lines) if line[:1] == b"{" and (text := describe_line(line))), "")
+        return lines[-1] if lines else ""
 
     def _end_of(self, member: Member, node: str, state: str) -> Event:
-        folder = self._out / member.fleet_id
-        places = sorted(folder.glob(f"{member.folder_name}/*/results"))
-        # Of attempts on several nodes the one that ended is whole.
-        found = next((runs for place in places if (runs := sealed_runs(place))), ())
-        if found:
-            return Runs(0 if state == "COMPLETED" else 1, found)
+        folder = self._place(node) / member.fleet_id / member.folder_name
+        if (end := read_end(folder)) is not None:
+            return end
+        if (words := read_last_words(folder)) is not None:
+            return Runs(words[0], (), words[1])
         if state in _NODE_LOST:
             return Lost(f"the machine is gone ({state})", node_is_gone=True)
-        logs = sorted(folder.glob(f"{member.folder_name}/*/log"))
-        message = logs[-1].read_text(encoding="utf-8", errors="replace")[-2000:].strip() if logs else ""
-        code = self._exit_code(member, node) if state == "FAILED" else 1
-        return Runs(code, (), message or f"Slurm says {state}; see {folder}")
+        if state in _WORKER_DIED:
+            return Lost(f"its worker died ({state})", node_is_gone=False)
+        return Runs(1, (), f"Slurm says {state}; see {self._log(node)}")
 
-    def _exit_code(self, member: Member, node: str) -> int:
-        """What a machine's command ended with, negative where a signal ended it."""
-        try:
-            code = int((self._out / member.fleet_id / member.folder_name / node / _CODE_NAME).read_text())
-        except (OSError, ValueError):
-            return 1
-        return _SHELL_SIGNAL - code if code > _SHELL_SIGNAL and code not in _ASKED_TO_END else code
+    def _place(self, node: str) -> Path:
+        return self._out / self._fleet_id / "nodes" / node
+
+    def _log(self, node: str) -> Path:
+        return self._place(node) / "log"
 
 
-def render_script(members: Sequence[Member], folder: Path) -> str:
-    """Return the script of an array job: element N measures the N-th kind, on a node that it has to itself.
+def render_script(fleet_id: str, folder: Path, number: int, count: int) -> str:
+    """Return the script of an array job of ``count`` elements, each on a node that it has to itself.
 
     What a node writes lies in a folder of the node's name, so that another node starts anew. Where a node is lost the
     driver decides, not Slurm.
     """
-    fleet_id = members[0].fleet_id
-    cases = "\n".join(
-        f"{number}) kind={shlex.quote(member.folder_name)}; measure() {{ exec {_command_line(member, folder)}; }} ;;"
-        for number, member in enumerate(members)
-    )
     return f"""#!/bin/bash
 #SBATCH --job-name={fleet_id}
-#SBATCH --array=0-{len(members) - 1}
+#SBATCH --array=0-{count - 1}
 #SBATCH --nodes=1
 #SBATCH --exclusive
 #SBATCH --no-requeue
 #SBATCH --output=/dev/null
-case $SLURM_ARRAY_TASK_ID in
-{cases}
-esac
-place={shlex.quote(str(folder))}/$kind/$SLURMD_NODENAME
+folder={shlex.quote(str(folder))}
+place=$folder/nodes/$SLURMD_NODENAME
 mkdir -p "$place"
-# A driver that was killed asks again for what this machine may have finished meanwhile.
-if compgen -G "$place/results/*/record.json" >/dev/null; then exit 0; fi
-( measure >"$place/log" 2>&1 )
-code=$?
-echo $code >"$place/{_CODE_NAME}"
-exit $code
+exec {shlex.quote(sys.executable)} -m sdbench.launch.element \\
+    "$folder/member-{number}-$SLURM_ARRAY_TASK_ID.json" "$place" >"$place/log" 2>&1
 """
-
-
-def _command_line(member: Member, folder: Path) -> str:
-    command = member_command(folder / member.manifest_name, _PLACE, member)
-    return " ".join('"$place/results"' if word == str(_PLACE) else shlex.quote(word) for word in command)
 
 
 def call(program: str, *arguments: str) -> str:
@@ -220,6 +229,13 @@ def call(program: str, *arguments: str) -> str:
 
 
 def _feature(kind: str) -> str:
+    """The feature that a node of a kind has; none for what has no features.
+
+    Raises:
+        EnvironmentProblem: no feature can be called so.
+    """
+    if kind == _CPU_KIND:
+        return ""
     if not _FEATURE.fullmatch(kind):
         raise EnvironmentProblem(f"--engine slurm: {kind!r} is no name of a feature; name nodes' features in letters")
     return kind

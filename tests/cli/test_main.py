@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from sdbench.cli import exit_codes
+from sdbench import exit_codes
 from sdbench.cli.main import COMMANDS, main
 from sdbench.cli.parser import EPILOG
 from sdbench.cli.schema import build_schema

@@ -44,6 +44,10 @@ def states() -> list[str]:
     return done.stdout.split()
 
 
+def waiting_jobs() -> str:
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
+
+
 def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return start_fleet(folder, "--engine", "slurm", *options)
 
@@ -55,6 +59,7 @@ def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -
     # How each gets on is read from its log on the shared disk.
     assert "A100: 0/2" in output
     (script,) = (tmp_path / "out").glob("fleet-*/array-*.sh")
+    assert waiting_jobs() == ""
     assert "#SBATCH --array=0-1\n" in script.read_text()
     nodes = {entry["member"]: entry["node"] for entry in journal_of(tmp_path / "out") if entry["kind"] == "done"}
     assert nodes["T4"] == "n3"
@@ -75,6 +80,8 @@ def test_driver_that_was_stopped_takes_what_its_jobs_measured_meanwhile(
     output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=PATIENCE_S)
     assert "record  " in output
     check_records(tmp_path / "out", {"T4"})
+    # It was not measured a second time.
+    assert len(list((tmp_path / "out").glob("fleet-*/nodes/*/*/*/results/*/record.json"))) == 1
 
 
 def test_failed_node_is_replaced_by_one_of_its_kind(slurm: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sdbench.launch.engine import Engine
-from sdbench.launch.member import Member, Progress, Runs, measure_member
+from sdbench.launch.member import Member, Runs, measure_member
 from sdbench.launch.options import fill_flags
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
@@ -265,10 +265,16 @@ def test_machine_of_a_fleet_goes_on_with_the_container_of_a_worker_that_was_kill
         arguments=(),
         image="sdbench:cpu",
     )
-    first = measure_member(member, tmp_path)
-    assert next(event for event in first if isinstance(event, Progress) and "launch 1" in event.text)
-    # What is closed here is killed as a dead worker's child is.
-    first.close()
+    (tmp_path / "member.json").write_text(member.model_dump_json())
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "sdbench.launch.element", tmp_path / "member.json", tmp_path],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert any("launch 1" in line for line in worker.stdout or ())
+    worker.kill()
+    worker.communicate()
     assert leftovers()[0]
     *said, end = measure_member(member, tmp_path)
     assert isinstance(end, Runs)
@@ -277,7 +283,7 @@ def test_machine_of_a_fleet_goes_on_with_the_container_of_a_worker_that_was_kill
     assert json.loads(files["record.json"])["ended"] == "complete"
     assert leftovers() == ("", "")
     # What is finished is handed over, not measured again.
-    assert list(measure_member(member, tmp_path)) == [Runs(0, end.runs)]
+    assert list(measure_member(member, tmp_path)) == [end]
 
 
 def test_read_only_results_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from sdbench.launch.fleet import Event, FleetEnd, FleetSpec, Lost, run_fleet
 from sdbench.launch.member import Member, Progress, Runs, sealed_runs
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.store.bundle import load_record
-from sdbench.store.journal import read_journal
+from sdbench.store.journal import Journal, read_journal
 from sdbench.store.lock import try_file
 from sdbench.store.names import FLEET_JOURNAL_NAME
 from tests.runs import make_run
@@ -128,7 +130,7 @@ def test_run_that_arrives_damaged_is_not_kept(spec: FleetSpec, runs: dict[str, R
     machines = Machines({"1": [torn, runs["a"]]}, {"A100": ["1"]})
     end = measure(spec, machines)
     assert states(end) == {"A100": "done"}
-    assert [path.name for path in spec.out.iterdir() if path.name.startswith((".", "run"))] == ["run-a"]
+    assert [path.name for path in spec.out.iterdir() if not path.name.startswith((".fleet-", "fleet-"))] == ["run-a"]
 
 
 def test_machine_that_gives_no_record_has_failed_and_says_why(spec: FleetSpec) -> None:
@@ -195,8 +197,8 @@ def test_two_drivers_of_one_fleet_are_refused(spec: FleetSpec, runs: dict[str, R
     machines = Mortal(1, {"1": [runs["a"]]}, {"A100": ["1"]})
     with pytest.raises(Killed):
         measure(spec, machines)
-    (folder,) = spec.out.glob("fleet-*")
-    with try_file(folder / "lock") as held:
+    (lock,) = spec.out.glob(".fleet-*.lock")
+    with try_file(lock) as held:
         assert held
         with pytest.raises(EnvironmentProblem, match="another driver has this fleet"):
             measure(spec, Machines({"1": [runs["a"]]}, {"A100": ["1"]}))
@@ -210,3 +212,74 @@ def test_run_of_the_same_id_with_other_content_is_not_replaced(
     machines = Machines({"1": [runs["a"], runs["a"]]}, {"A100": ["1"]})
     assert states(measure(spec, machines)) == {"A100": "lost"}
     assert (spec.out / "run-a" / "record.json").read_bytes() == before
+
+
+def test_resumed_fleet_is_that_of_the_journal_whatever_machines_are_there_now(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    mortal = Mortal(2, {"1": [runs["a"]], "2": [runs["b"]]}, {"A100": ["1"], "T4": ["2"]})
+    with pytest.raises(Killed):
+        measure(spec, mortal)
+    # The machine that was done with is gone, and one of another kind came.
+    again = Machines({"2": [runs["b"]], "3": [runs["a"]]}, {"T4": ["2"], "L4": ["3"]})
+    assert states(measure(spec, again)) == {"A100": "done", "T4": "done"}
+    assert again.started == [("T4", "2")]
+    assert len(list(spec.out.glob("fleet-*"))) == 1
+
+
+def test_kind_that_was_lost_is_tried_again_by_the_same_command_and_no_other_is(
+    spec: FleetSpec, runs: dict[str, Runs]
+) -> None:
+    kinds = {"A100": ["1"], "T4": ["2"]}
+    assert states(measure(spec, Machines({"1": [runs["a"]], "2": [GONE]}, kinds))) == {"A100": "done", "T4": "lost"}
+    again = Machines({"2": [runs["b"]]}, kinds)
+    assert states(measure(spec, again)) == {"A100": "done", "T4": "done"}
+    assert again.started == [("T4", "2")]
+    # What has ended whole is not gone on with.
+    anew = Machines({"1": [runs["a"]], "2": [runs["b"]]}, kinds)
+    measure(spec, anew)
+    assert len(anew.started) == 2
+
+
+def test_fresh_fleet_leaves_the_open_one_alone(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    kinds = {"A100": ["1"], "T4": ["2"]}
+    measure(spec, Machines({"1": [runs["a"]], "2": [GONE]}, kinds))
+    anew = Machines({"1": [runs["a"]], "2": [runs["b"]]}, kinds)
+    measure(replace(spec, fresh=True), anew)
+    assert len(anew.started) == 2
+
+
+def test_lost_machine_stays_lost_for_a_driver_that_goes_on(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    kinds = {"A100": ["1", "2"]}
+    with pytest.raises(Killed):
+        measure(spec, Mortal(2, {"1": [GONE], "2": [runs["a"]]}, kinds))
+    again = Machines({"2": [runs["a"]]}, kinds)
+    assert states(measure(spec, again)) == {"A100": "done"}
+    assert again.started == [("A100", "2")]
+
+
+def test_driver_that_dies_between_keeping_a_run_and_saying_so_does_not_measure_again(
+    spec: FleetSpec, runs: dict[str, Runs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Journal.append
+
+    def die(self: Journal, entry: dict[str, Any]) -> None:
+        if entry["kind"] == "done":
+            raise Killed
+        append(self, entry)
+
+    kinds = {"A100": ["1"]}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Journal, "append", die)
+        measure(spec, Machines({"1": [runs["a"]]}, kinds))
+    again = Machines({}, {})
+    assert states(measure(spec, again)) == {"A100": "done"}
+    assert again.started == []
+
+
+def test_damaged_journal_of_another_fleet_is_left_alone(spec: FleetSpec, runs: dict[str, Runs]) -> None:
+    other = spec.out / "fleet-old" / FLEET_JOURNAL_NAME
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"no journal\nand torn")
+    assert states(measure(spec, Machines({"1": [runs["a"]]}, {"A100": ["1"]}))) == {"A100": "done"}
+    assert other.read_bytes() == b"no journal\nand torn"

@@ -27,7 +27,7 @@ def test_machine_says_how_it_gets_on_and_hands_over_its_runs_once(tmp_path: Path
     assert any(isinstance(event, Progress) and event.text.startswith("0/2") for event in said)
     (files,) = end.runs
     assert {"record.json", "manifest.yaml"} <= set(files)
-    assert list(measure_member(make_member(), tmp_path)) == [Runs(0, end.runs)]
+    assert list(measure_member(make_member(), tmp_path)) == [end]
 
 
 def test_what_a_command_says_last_is_why_it_failed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The script of an array job, run by a shell with a program that notes what it was called with."""
+"""The script of an array job, run by a shell, and what an element of it runs."""
 
 import os
 import subprocess
@@ -7,48 +7,37 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.launch.member import Member
+from sdbench.launch.element import main
 from sdbench.launch.slurm_engine import render_script
+from tests.launch.test_member import make_member
 
 
-def make_member(kind: str, image: str | None) -> Member:
-    return Member(
-        fleet_id="fleet-1",
-        kind=kind,
-        manifest_name="it's odd.yaml",
-        manifest_text="",
-        arguments=("--budget", "5m"),
-        image=image,
-    )
-
-
-@pytest.mark.parametrize("image", [None, "sdbench:cuda"])
-def test_each_element_measures_its_kind_in_a_folder_of_its_node(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str | None
-) -> None:
+def test_each_element_runs_its_member_in_a_folder_of_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "a program"
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     folder = tmp_path / "fleet $HOME"
     folder.mkdir()
-    script = render_script([make_member("A100", image), make_member("cpu", image)], folder)
-    for number, (kind, gpus) in enumerate({"A100": ["--gpus", "all"], "cpu": []}.items()):
+    script = render_script("fleet-1", folder, 3, 2)
+    for number in range(2):
         environ = os.environ | {"SLURM_ARRAY_TASK_ID": str(number), "SLURMD_NODENAME": "n1"}
         subprocess.run(["bash"], input=script, text=True, env=environ, check=True)
-        place = folder / kind / "n1"
-        words = (place / "log").read_text().splitlines()
-        command = ["run"] if image is None else ["launch"]
-        options = ["--out", str(place / "results"), "--json", "--budget", "5m"]
-        if image is not None:
-            launch_id = words[words.index("--launch-id") + 1]
-            options = ["--image", image, *gpus, "--launch-id", launch_id, "--out", str(place / "results")]
-            options += ["--args", "--budget 5m"]
-        assert (place / "exit-code").read_text() == "0\n"
-        assert words == ["-m", "sdbench", *command, str(folder / "it's odd.yaml"), *options]
-        # What this node measured before is not measured again.
-        (place / "results" / "run-1").mkdir(parents=True)
-        (place / "results" / "run-1" / "record.json").touch()
-        (place / "log").unlink()
-        subprocess.run(["bash"], input=script, text=True, env=environ, check=True)
-        assert not (place / "log").exists()
+        words = (folder / "nodes" / "n1" / "log").read_text().splitlines()
+        assert words == [
+            "-m",
+            "sdbench.launch.element",
+            str(folder / f"member-3-{number}.json"),
+            str(folder / "nodes" / "n1"),
+        ]
+
+
+def test_element_says_how_it_gets_on_and_ends_as_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "member.json"
+    path.write_text(make_member().model_dump_json())
+    assert main([str(path), str(tmp_path / "n1")]) == 0
+    assert capsys.readouterr().out.startswith("0/2 ")
+    path.write_text(make_member("schema: sdbench/manifest/v1\n").model_dump_json())
+    assert main([str(path), str(tmp_path / "n2")]) == 2
