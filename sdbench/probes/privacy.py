@@ -51,7 +51,14 @@ _GPU_UUID = re.compile(r"\b(GPU|MIG)-[0-9a-fA-F]{4,}(?:-[0-9a-fA-F]+)*(?:/\d+/\d
 _MAC = re.compile(r"(?<![0-9A-Fa-f:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:-])")
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 _BEARER = re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
+# What stands before the last @ of a host, and before any where a password holds a slash.
+_URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]*@|[^/\s:@]+:[^\s@]*@)")
 _ANY_HOME = re.compile(r"/(?:home|Users)/[^/\s:'\",;)\]]+")
+
+
+def strip_credentials(text: str) -> str:
+    """Return a text without the user names and passwords of the URLs in it."""
+    return _URL_CREDENTIALS.sub("", text)
 
 
 class Redactor:

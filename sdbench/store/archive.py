@@ -25,6 +25,9 @@ ARCHIVE_BYTES_MAX = RECORD_BYTES_MAX
 # The earliest that a ZIP archive can say.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
+# Of the record that ends an archive, of what points to a larger one, and of a file's entry with its name.
+# Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16.
+_END_BYTES, _LOCATOR_BYTES, _ENTRY_BYTES_MAX = 22, 20, 46 + 256
 _MODE = stat.S_IFREG | 0o644
 _FILE_NAME = re.compile(rf"{RECORD_NAME}|{MANIFEST_NAME}|{TELEMETRY_NAME}|{IMAGE_FOLDER}/[0-9a-z-]{{1,200}}\.webp")
 # The names of folders and objects come of it.
@@ -60,6 +63,7 @@ def unpack(content: bytes, name: str) -> dict[str, bytes]:
     """
     if len(content) > ARCHIVE_BYTES_MAX:
         raise RecordError(f"{name}: {format_bytes(len(content))}, too large for a run; do not trust it")
+    _refuse_directory(content, name)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _refuse_entries(archive.infolist(), len(content), name)
@@ -71,6 +75,19 @@ def unpack(content: bytes, name: str) -> dict[str, bytes]:
     if pack(files) != content:
         raise RecordError(f"{name}: holds bytes that belong to none of its files: it was changed; get it again")
     return files
+
+
+def _refuse_directory(content: bytes, name: str) -> None:
+    """Look at the end of the archive before a list of its files is made, which a gigabyte of names would fill."""
+    end = content[-_END_BYTES:]
+    if end[:4] != b"PK\x05\x06":
+        raise RecordError(f"{name}: not a sound archive of a run (it does not end as one); get it again")
+    count, directory_bytes = int.from_bytes(end[10:12], "little"), int.from_bytes(end[12:16], "little")
+    if (
+        directory_bytes > count * _ENTRY_BYTES_MAX
+        or b"PK\x06\x07" in content[-_END_BYTES - _LOCATOR_BYTES : -_END_BYTES]
+    ):
+        raise RecordError(f"{name}: lists more than it holds; do not trust it")
 
 
 def _refuse_entries(entries: list[zipfile.ZipInfo], size_bytes: int, name: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pydantic import ValidationError
 
 from sdbench.errors import RecordError
@@ -54,7 +55,9 @@ def encode_sealed(unsealed: dict[str, Any], named: Sequence[BundledFile]) -> tup
 
 def encode_json(content: dict[str, Any]) -> bytes:
     """Return the bytes in which a ``record.json`` is written."""
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    # The same bytes as json.dumps(indent=1), which is written in Python and takes eight times as long.
+    compact = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    return msgspec.json.format(compact, indent=1) + b"\n"
 
 
 def record_path(path: Path) -> Path:

@@ -2,20 +2,33 @@
 
 import contextlib
 import os
+import re
 import secrets
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 from sdbench.errors import EnvironmentProblem, RecordError, UserError
+from sdbench.probes.privacy import strip_credentials
 from sdbench.store.files import sync_folder
 from sdbench.units import format_bytes
 
 # Several requests under way at once hide the way to the store and back.
 REQUESTS_AT_ONCE = 8
+# So much is held of several objects at once; a larger one comes alone.
+_HELD_BYTES_MAX = 256 * 2**20
+# More than any bundle has.
+_ONE_PUT_BYTES = 2**31
+# What S3 answers where there is an object, and where two writers of one name are under way.
+_IS_THERE = ("PreconditionFailed", "412")
+_CONFLICTS = ("ConditionalRequestConflict", "409")
+_CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 _PROBE_WRITERS = 6
 _PROBE_BYTES_MAX = 1024
+_REFUSED = re.compile(r"credential|token|forbidden|denied|permission|expired|\b403\b")
 _PROBE_PREFIX = ".sdbench-probe-"
 # Of these packages come the errors of the stores that were tried; others keep to OSError.
 _STORE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "requests", "urllib3", "paramiko")
@@ -31,6 +44,12 @@ class Destination(Protocol):
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """Return an object's bytes, refusing one that has more than ``most_bytes`` before it is read."""
+
+    def find(self, name: str, most_bytes: int) -> bytes | None:
+        """Do what ``read`` does, and return None where there is no such object."""
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size (bytes) of an object that was listed; 0 where the store tells none."""
 
     def list_names(self) -> tuple[str, ...]:
         """Return the names of all objects, sorted."""
@@ -101,6 +120,14 @@ class FolderDestination:
         except OSError as error:
             raise EnvironmentProblem(f"cannot read {self.folder / name}: {error.strerror}; check the path") from None
 
+    def find(self, name: str, most_bytes: int) -> bytes | None:
+        """Do what ``read`` does, and return None where there is no such file."""
+        return self.read(name, most_bytes) if (self.folder / name).is_file() else None
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size (bytes) of a file."""
+        return (self.folder / name).stat().st_size
+
     def list_names(self) -> tuple[str, ...]:
         """Return the names of all files one folder down, sorted; drafts that a crash left are none."""
         if not self.folder.is_dir():
@@ -116,7 +143,9 @@ class RemoteDestination:
     """A store that fsspec knows: one create-only PUT an object."""
 
     def __init__(self, url: str, filesystem: Any, root: str) -> None:
-        self.url = url
+        self.url = strip_credentials(url)
+        # By itself it would send a large object in parts, which is another request than the one that is probed.
+        self._put_options = {"chunksize": _ONE_PUT_BYTES} if url.startswith(("s3://", "s3a://")) else {}
         self._filesystem = filesystem
         self._root = root.rstrip("/")
         self._sizes: dict[str, int | None] = {}
@@ -127,12 +156,24 @@ class RemoteDestination:
         Raises:
             EnvironmentProblem: the store is out of reach or refuses.
         """
+        path = f"{self._root}/{name}"
         with explain(f"write {name} to", self.url):
-            try:
-                self._filesystem.pipe_file(f"{self._root}/{name}", content, mode="create")
-            except FileExistsError:
-                return False
-        return True
+            for pause_s in (*_CONFLICT_PAUSES_S, None):
+                try:
+                    self._filesystem.pipe_file(path, content, mode="create", **self._put_options)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    code = _answer_of(error)
+                    if code in _IS_THERE:
+                        return False
+                    if code not in _CONFLICTS or pause_s is None:
+                        raise
+                    # Another writer of this name is under way; who of us wins is not decided yet.
+                    time.sleep(pause_s)
+                else:
+                    return True
+        return False
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """Return an object's bytes.
@@ -141,18 +182,34 @@ class RemoteDestination:
             RecordError: it has more than ``most_bytes``.
             EnvironmentProblem: the store is out of reach, refuses, or has no such object.
         """
+        with explain(f"read {name} from", self.url):
+            return self._read(name, most_bytes)
+
+    def find(self, name: str, most_bytes: int) -> bytes | None:
+        """Do what ``read`` does, and return None where there is no such object."""
+        with explain(f"read {name} from", self.url):
+            try:
+                return self._read(name, most_bytes)
+            except FileNotFoundError:
+                return None
+
+    def _read(self, name: str, most_bytes: int) -> bytes:
         path = f"{self._root}/{name}"
-        with explain(f"read {name} from", self.url):
-            # Of what was listed the size is known; some stores tell none.
-            size_bytes = self._sizes.get(name) or self._filesystem.size(path)
+        # Of what was listed the size is known; some stores tell none.
+        size_bytes = self._sizes.get(name) or self._filesystem.size(path)
         _refuse_size(size_bytes or 0, most_bytes, f"{self.url}/{name}")
-        with explain(f"read {name} from", self.url):
-            if size_bytes is not None:
-                return bytes(self._filesystem.cat_file(path))
-            with self._filesystem.open(path, "rb") as stream:
-                content = bytes(stream.read(most_bytes + 1))
+        if size_bytes is not None and not self.url.startswith(("http://", "https://")):
+            # What is asked for is no more than it said, whatever it sends.
+            return bytes(self._filesystem.cat_file(path, start=0, end=size_bytes)) if size_bytes else b""
+        # A web server may say one size and send another.
+        with self._filesystem.open(path, "rb", block_size=0) as stream:
+            content = bytes(stream.read(most_bytes + 1))
         _refuse_size(len(content), most_bytes, f"{self.url}/{name}")
         return content
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size (bytes) of an object that was listed; 0 where the store tells none."""
+        return self._sizes.get(name) or 0
 
     def list_names(self) -> tuple[str, ...]:
         """Return the names of all objects, sorted.
@@ -201,19 +258,25 @@ def _open_remote(url: str) -> RemoteDestination:
     try:
         import fsspec
     except ImportError:
-        msg = f"{url}: fsspec is not installed; install the extra: pip install 'sdbench[publish]'"
+        msg = f"{strip_credentials(url)}: fsspec is not installed; install the extra: pip install 'sdbench[publish]'"
         raise EnvironmentProblem(msg) from None
     try:
         with explain("open", url):
-            filesystem, root = fsspec.core.url_to_fs(url)
+            filesystem, root = _locate(fsspec, url)
     except ImportError as error:
-        msg = f"{url}: {error}"
+        msg = f"{strip_credentials(url)}: {error}"
         raise EnvironmentProblem(msg) from None
+    return RemoteDestination(url, filesystem, root)
+
+
+def _locate(fsspec: Any, url: str) -> tuple[Any, str]:
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
     except ValueError as error:
         raise UserError(
-            f"{url}: {error}; write a folder, s3://BUCKET/FOLDER or another URL that fsspec knows"
+            f"{strip_credentials(url)}: {error}; write a folder, s3://BUCKET/FOLDER or another URL that fsspec knows"
         ) from None
-    return RemoteDestination(url, filesystem, root)
+    return filesystem, root
 
 
 def read_all(
@@ -228,8 +291,15 @@ def read_all(
             return problem
 
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        for start in range(0, len(names), REQUESTS_AT_ONCE):
-            some = names[start : start + REQUESTS_AT_ONCE]
+        waiting = deque(names)
+        while waiting:
+            some = [waiting.popleft()]
+            held_bytes = destination.size_bytes(some[0])
+            while waiting and len(some) < REQUESTS_AT_ONCE:
+                held_bytes += destination.size_bytes(waiting[0])
+                if held_bytes > _HELD_BYTES_MAX:
+                    break
+                some.append(waiting.popleft())
             yield from zip(some, pool.map(read, some), strict=True)
 
 
@@ -247,20 +317,34 @@ def explain(doing: str, url: str) -> Iterator[None]:
     """
     try:
         yield
-    except (FileExistsError, ImportError, EnvironmentProblem, RecordError):
+    except (FileExistsError, ImportError, EnvironmentProblem, UserError):
         raise
     except Exception as error:
         # Every store has errors of its own; what is none of theirs is a bug and stays one.
         package = type(error).__module__.partition(".")[0]
-        if not isinstance(error, OSError | EOFError) and package not in _STORE_PACKAGES:
+        known = isinstance(error, OSError | EOFError | NotImplementedError | ValueError)
+        if not known and package not in _STORE_PACKAGES:
             raise
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EnvironmentProblem(f"cannot {doing} {url}: {text}; {_remedy(error, text)}") from None
+        text = strip_credentials(" ".join(str(error).split()))[:200] or type(error).__name__
+        raise EnvironmentProblem(f"cannot {doing} {strip_credentials(url)}: {text}; {_remedy(error, text)}") from None
+
+
+def _answer_of(error: BaseException | None) -> str:
+    """What a store answered, where an error says it or comes of one that does."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _remedy(error: Exception, text: str) -> str:
-    words = f"{type(error).__name__} {text}".lower()
-    if any(word in words for word in ("credential", "token", "forbidden", "denied", "permission", "expired", "403")):
+    words = f"{type(error).__name__} {_answer_of(error)} {text}".lower()
+    if isinstance(error, NotImplementedError):
+        return "this kind of store cannot do it; use another"
+    # A number may be a port, or stand in a hash.
+    if _REFUSED.search(words):
         return "check the credentials, and that they are not expired"
     if isinstance(error, FileNotFoundError):
         return "check the name of the bucket or folder"

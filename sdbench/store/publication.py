@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from sdbench.errors import UserError
-from sdbench.probes.privacy import Redactor
+from sdbench.probes.privacy import Redactor, strip_credentials
 from sdbench.schema.base import Known, Model, sha256_of
 from sdbench.schema.fingerprint import EnvironmentVariable
 from sdbench.schema.record import Exported, Record
@@ -18,7 +18,6 @@ FIELD_LIST = "published_fields.txt"
 # A name is one line; the longest that a machine of ours reported, a kernel's version, has 96 characters.
 _NAME_LENGTH_MAX = 300
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 Kind = Literal["plain", "exact", "text"]
 _MARKS: dict[str, Kind] = {"=": "exact", "~": "text"}
@@ -136,14 +135,14 @@ class _Exporter:
 
     def _keep_text(self, text: str, kind: Kind, path: str) -> str:
         if kind == "exact":
-            without = self._redact["plain"](text)
+            without = strip_credentials(self._redact["plain"](text))
             if without != text or _CONTROL.search(text.replace("\n", "")):
                 raise UserError(
                     f"{path} is {without[:80]!r}: it holds what may not leave this machine, and identifies "
                     "the run; change it in the manifest and run again"
                 )
             return text
-        kept = _CREDENTIALS.sub("", self._redact[kind](text))
+        kept = strip_credentials(self._redact[kind](text))
         if kind == "plain":
             kept = _CONTROL.sub(" ", kept)[:_NAME_LENGTH_MAX]
         if kept != text:

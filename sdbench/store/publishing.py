@@ -1,6 +1,8 @@
 """Publish runs to a destination, and pull them from one.
 
-An object is called ``<run id>/<SHA-256>.zip``, its signature ``<run id>/<SHA-256>.zip.sig``. Nothing is ever replaced.
+An object is called ``<run id>/<SHA-256>.zip``, its signature ``<run id>/<SHA-256>.zip.sig``. Before it comes
+``<run id>/bundle.sha256``, which one publisher can create: it names the one content that the run has here. Nothing is
+ever replaced.
 """
 
 import re
@@ -23,6 +25,7 @@ from sdbench.store.signature import SIGNATURE_BYTES_MAX, SIGNATURE_ENDING, check
 
 SIGNATURE_NAME = "bundle.zip.sig"
 ADDRESS_NAME = "bundle.sha256"
+_ADDRESS_BYTES_MAX = 1024
 _OBJECT = re.compile(r"(?P<run_id>[A-Za-z0-9][A-Za-z0-9._-]{0,199})/(?P<sha256>[0-9a-f]{64})\.zip")
 
 Fate = Literal["new", "already there", "filtered out", "refused"]
@@ -58,7 +61,10 @@ def publish_runs(
     if key is not None:
         # A key that cannot sign shows before anything is sent.
         sign(b"", key)
-    planned = [_plan(path, environ, there, destination.url) for path in runs]
+    planned = []
+    for path in runs:
+        planned.append(_plan(path, environ, there, destination.url))
+        there[planned[-1].run_id].add(planned[-1].sha256)
     send = partial(_send, destination=destination, environ=environ, key=key)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         transfers = tuple(pool.map(send, runs, planned))
@@ -72,10 +78,7 @@ def _plan(path: Path, environ: Mapping[str, str], there: Mapping[str, set[str]],
     run_id, sha256 = bundle.record.run_id, bundle.sha256
     digests = there.get(run_id, set())
     if others := digests - {sha256}:
-        raise UserError(
-            f"{run_id}: {url} has this run with other content ({min(others)[:16]}..., here {sha256[:16]}...); "
-            "nothing is replaced: publish it elsewhere, or ask who published that one"
-        )
+        raise UserError(_other_content(run_id, url, min(others), sha256))
     fate: Fate = "already there" if sha256 in digests else "new"
     return Transfer(run_id, sha256, fate, f"{url.rstrip('/')}/{run_id}/{sha256}{ARCHIVE_ENDING}")
 
@@ -89,10 +92,29 @@ def _send(
     if bundle.sha256 != planned.sha256:
         raise UserError(f"{path} changed while it was published; run the same command again")
     name = f"{planned.run_id}/{planned.sha256}{ARCHIVE_ENDING}"
+    if planned.fate == "new":
+        _claim(destination, planned.run_id, planned.sha256)
     # First, so that nobody finds the bundle without it.
     is_signed_now = destination.create(name + SIGNATURE_ENDING, sign(content, key)) if key is not None else None
     is_new = planned.fate == "new" and destination.create(name, content)
     return replace(planned, fate="new" if is_new else "already there", is_signed_now=is_signed_now)
+
+
+def _claim(destination: Destination, run_id: str, sha256: str) -> None:
+    """Make this the one content of a run: of several publishers who race with different ones, one wins."""
+    name = f"{run_id}/{ADDRESS_NAME}"
+    if destination.create(name, f"{sha256}\n".encode()):
+        return
+    winner = destination.read(name, _ADDRESS_BYTES_MAX).decode(errors="replace").strip()
+    if winner != sha256:
+        raise UserError(_other_content(run_id, destination.url, winner, sha256))
+
+
+def _other_content(run_id: str, url: str, there: str, here: str) -> str:
+    return (
+        f"{run_id}: {url} has this run with other content ({there[:16]}..., here {here[:16]}...); "
+        "nothing is replaced: publish it elsewhere, or ask who published that one"
+    )
 
 
 def pull_runs(
@@ -123,33 +145,47 @@ def pull_runs(
         try:
             _refuse_twins(objects, {run_id}, source.url)
             (sha256,) = digests
-            if _is_here(out, run_id, sha256):
+            # Whose signature is asked for, of that the bundle is looked at, though the run is here.
+            if signers is None and not signed_only and _is_here(out, run_id, sha256):
                 yield Transfer(run_id, sha256, "already there", str(out / run_id))
             else:
                 missing.append(f"{run_id}/{sha256}{ARCHIVE_ENDING}")
         except UserError as problem:
             yield Transfer(run_id, min(digests), "refused", "", problem)
     signatures = {name for name in names if name.endswith(SIGNATURE_ENDING)}
+
+    def check(name: str, content: bytes) -> tuple[PublishedBundle, bytes | None]:
+        bundle = _read_named(content, name, source.url)
+        signed = name + SIGNATURE_ENDING
+        signature = source.read(signed, SIGNATURE_BYTES_MAX) if signed in signatures else None
+        if signature is None and signed_only:
+            raise RecordError(f"{source.url}: {name} is not signed; ask its publisher to sign it")
+        if signature is not None and signers is not None:
+            check_signature(content, signature, signers, name)
+        return bundle, signature
+
     for name, content in read_all(source, missing, ARCHIVE_BYTES_MAX):
         run_id, _, file = name.partition("/")
         sha256 = file.removesuffix(ARCHIVE_ENDING)
         try:
             if isinstance(content, RecordError):
                 raise content
-            bundle = _read_named(content, name, source.url)
-            signed = name + SIGNATURE_ENDING
-            signature = source.read(signed, SIGNATURE_BYTES_MAX) if signed in signatures else None
-            if signature is None and signed_only:
-                raise RecordError(f"{source.url}: {name} is not signed; ask its publisher to sign it")
-            if signature is not None and signers is not None:
-                check_signature(content, signature, signers, name)
-            if wanted(bundle):
-                unpack_bundle(bundle, out, signature)
-                yield Transfer(run_id, sha256, "new", str(out / run_id))
-            else:
-                yield Transfer(run_id, sha256, "filtered out", "")
+            yield _keep(*check(name, content), out, wanted)
         except UserError as problem:
             yield Transfer(run_id, sha256, "refused", "", problem)
+
+
+def _keep(
+    bundle: PublishedBundle, signature: bytes | None, out: Path, wanted: Callable[[PublishedBundle], bool]
+) -> Transfer:
+    """Write a bundle's run if it is wanted and not here."""
+    run_id, sha256 = bundle.record.run_id, bundle.sha256
+    if _is_here(out, run_id, sha256, bundle):
+        return Transfer(run_id, sha256, "already there", str(out / run_id))
+    if not wanted(bundle):
+        return Transfer(run_id, sha256, "filtered out", "")
+    unpack_bundle(bundle, out, signature)
+    return Transfer(run_id, sha256, "new", str(out / run_id))
 
 
 def _read_named(content: bytes, name: str, url: str) -> PublishedBundle:
@@ -207,8 +243,8 @@ def _refuse_twins(objects: Mapping[str, set[str]], run_ids: set[str], url: str) 
             )
 
 
-def _is_here(out: Path, run_id: str, sha256: str) -> bool:
-    """Return whether the run was pulled before, or was measured here.
+def _is_here(out: Path, run_id: str, sha256: str, bundle: PublishedBundle | None = None) -> bool:
+    """Return whether the run was pulled before, or was measured here; of the latter the bundle tells for sure.
 
     Raises:
         UserError: a run of this id but other content is here.
@@ -219,9 +255,18 @@ def _is_here(out: Path, run_id: str, sha256: str) -> bool:
             raise UserError(f"{folder} was pulled before and is not whole any more; remove it and pull again")
         if (folder / ADDRESS_NAME).read_text(encoding="utf-8", errors="replace").strip() == sha256:
             return True
-        raise UserError(
-            f"{folder} has this run with other content than {sha256[:16]}...; nothing is replaced: move it away"
-        )
+        raise UserError(_other_here(folder, sha256))
     # A run that was measured here lies in a folder without the digits that end its id.
     origin = out / run_id.rpartition("-")[0]
-    return (origin / RECORD_NAME).is_file() and load_record(origin).run_id == run_id
+    if bundle is None or not (origin / RECORD_NAME).is_file():
+        return False
+    record = load_record(origin)
+    if record.run_id != run_id:
+        return False
+    if bundle.record.exported is None or bundle.record.exported.source_seal != record.seal:
+        raise UserError(_other_here(origin, sha256))
+    return True
+
+
+def _other_here(folder: Path, sha256: str) -> str:
+    return f"{folder} has this run with other content than {sha256[:16]}...; nothing is replaced: move it away"

@@ -83,16 +83,15 @@ def find_queried_runs(sql: str, results: Path) -> tuple[Path, ...]:
         UserError: the query fails, has neither column, or finds no run.
     """
     answer = ask(sql, results)
-    if "path" in answer.columns:
-        place = answer.columns.index("path")
-        names = [row[place] for row in answer.rows]
-    elif "run_id" in answer.columns:
-        place = answer.columns.index("run_id")
-        by_id = dict(ask("SELECT run_id, path FROM runs", results).rows)
-        names = [by_id.get(row[place]) for row in answer.rows]
-    else:
+    column = next((name for name in ("path", "run_id") if name in answer.columns), None)
+    if column is None:
         raise UserError(f"the query {sql!r} has no column path or run_id; write FROM runs WHERE ...")
-    found = dict.fromkeys(str(name) for name in names if name is not None)
+    place = answer.columns.index(column)
+    # Only what the index has: a query from elsewhere could name any folder of this machine.
+    paths: defaultdict[object, list[str]] = defaultdict(list)
+    for path, run_id in ask("SELECT path, run_id FROM runs", results).rows:
+        paths[path if column == "path" else run_id].append(path)
+    found = dict.fromkeys(path for row in answer.rows for path in paths.get(row[place], ()))
     if not found:
         raise UserError(f"the query {sql!r} finds no run in {results}")
     return tuple(results / name for name in found)

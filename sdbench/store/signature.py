@@ -86,9 +86,13 @@ def _call(*arguments: str, content: bytes = b"") -> "subprocess.CompletedProcess
             "ssh-keygen is not installed; install OpenSSH's client: apt-get install openssh-client"
         )
     # Without a terminal it cannot ask for a passphrase, and fails instead of waiting.
-    return subprocess.run(
-        [program, *arguments], input=content, capture_output=True, timeout=_TIMEOUT_S, start_new_session=True
-    )
+    try:
+        return subprocess.run(
+            [program, *arguments], input=content, capture_output=True, timeout=_TIMEOUT_S, start_new_session=True
+        )
+    except subprocess.TimeoutExpired:
+        msg = f"ssh-keygen did not answer within {_TIMEOUT_S:g} s; a key that must be touched cannot sign here"
+        raise EnvironmentProblem(msg) from None
 
 
 def _last_line(done: "subprocess.CompletedProcess[bytes]") -> str:

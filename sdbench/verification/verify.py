@@ -81,8 +81,8 @@ def _read(place: str) -> _Subject:
         folder, _, name = place.rpartition("/")
         source = open_destination(folder)
         content = source.read(name, ARCHIVE_BYTES_MAX)
-        signed = name + SIGNATURE_ENDING
-        signature = source.read(signed, SIGNATURE_BYTES_MAX) if signed in source.list_names() else None
+        # Asked for by its name: a web server may have no list of what it has.
+        signature = source.find(name + SIGNATURE_ENDING, SIGNATURE_BYTES_MAX)
     else:
         try:
             if path.stat().st_size > ARCHIVE_BYTES_MAX:

@@ -1,5 +1,6 @@
 """What is left when a writer, a publisher or a fleet's driver is killed: nothing lost, twice or half."""
 
+import json
 import os
 import random
 import shutil
@@ -13,11 +14,12 @@ from pathlib import Path
 from sdbench.launch.fleet import Event, FleetSpec, run_fleet
 from sdbench.launch.member import Member, Progress, Runs, sealed_runs
 from sdbench.plan.manifest_file import load_manifest
-from sdbench.store.archive import ARCHIVE_BYTES_MAX, read_bundle
-from sdbench.store.bundle import load_record, verify_files
+from sdbench.schema.record import BundledFile
+from sdbench.store.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, read_bundle
+from sdbench.store.bundle import encode_sealed, load_record, verify_files
 from sdbench.store.destination import FolderDestination
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
-from sdbench.store.names import FLEET_JOURNAL_NAME
+from sdbench.store.names import FLEET_JOURNAL_NAME, RECORD_NAME
 from sdbench.store.publishing import publish_runs
 from tests.benchmarks.figures import Figure
 from tests.records import make_launch
@@ -32,7 +34,7 @@ MANIFEST = "schema: sdbench/manifest/v1\ntitle: F\nexperiments:\n- {id: a, title
 
 
 def measure_kills(trials: int = TRIALS) -> list[Figure]:
-    """Return for writer, publisher and driver how many of ``trials`` kills left something wrong, and what."""
+    """Return for writer, publisher and driver how many of ``trials`` kills in the middle left something wrong."""
     return [
         _figure("journal writer", trials, _try_writer),
         _figure("publisher", trials, _try_publisher),
@@ -52,12 +54,13 @@ def _figure(name: str, trials: int, attempt: Callable[[Path, float], tuple[bool,
             attempt(Path(folder), 60.0)
             unharmed_s.append(time.monotonic() - began_s)
     whole_s = min(unharmed_s)
-    for _ in range(trials):
+    # A kill that comes after the end is none.
+    while cut_off < trials:
         with tempfile.TemporaryDirectory() as folder:
             was_cut_off, found = attempt(Path(folder), source.uniform(0, whole_s))
             cut_off += was_cut_off
             wrong += found
-    measured = f"{len(wrong)} wrong of {trials} kills, {cut_off} in the middle"
+    measured = f"{len(wrong)} wrong of {cut_off} kills in the middle"
     return Figure(f"kill -9 of a {name}", measured, "0 wrong", not wrong)
 
 
@@ -133,6 +136,10 @@ def _paths(folder: Path) -> list[Path]:
     return [folder / kind / f"run-{kind.lower()}" for kind in KINDS]
 
 
+def _bundles(destination: FolderDestination) -> list[str]:
+    return [name for name in destination.list_names() if name.endswith(ARCHIVE_ENDING)]
+
+
 def _try_publisher(folder: Path, after_s: float) -> tuple[bool, list[str]]:
     destination = FolderDestination(folder / "published")
     runs = _paths(_runs())
@@ -144,33 +151,34 @@ def _try_publisher(folder: Path, after_s: float) -> tuple[bool, list[str]]:
 
     cut_off, acknowledged = run_and_kill(work, after_s)
     wrong = [f"{place} is lost" for place in acknowledged if not Path(place).is_file()]
-    for name in destination.list_names():
+    for name in _bundles(destination):
         try:
             read_bundle(destination.read(name, ARCHIVE_BYTES_MAX), name)
         except Exception as error:  # noqa: BLE001 - whatever it is, the object is not whole
             wrong.append(f"{name} is half: {error}")
     publish_runs(runs, destination, {})
-    if len(destination.list_names()) != len(runs):
+    if len(_bundles(destination)) != len(runs):
         wrong.append("a run is there twice, or not at all, after publishing again")
     return cut_off, wrong
 
 
 class StandIn:
-    """Machines that answer at once, and remember on the disk how often each measured."""
+    """Machines that answer at once with a run of an id of its own, and remember on the disk how often each measured."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kinds: Sequence[str] = KINDS) -> None:
+        self.kinds = kinds
         self.counts = folder / "counts"
         self.counts.mkdir(exist_ok=True)
         self.waiting: deque[tuple[str, Event]] = deque()
 
     def nodes(self) -> Mapping[str, Sequence[str]]:
-        return {kind: [f"node-{kind}"] for kind in KINDS}
+        return {kind: [f"node-{kind}"] for kind in self.kinds}
 
     def start(self, member: Member, node: str) -> None:
         with (self.counts / member.kind).open("ab") as stream:
             stream.write(b"x")
         self.waiting.append((member.kind, Progress(node)))
-        self.waiting.append((member.kind, Runs(0, sealed_runs(_runs() / member.kind))))
+        self.waiting.append((member.kind, Runs(0, (_anew(member.kind, self.count(member.kind)),))))
 
     def events(self) -> Iterator[tuple[str, Event]]:
         yield self.waiting.popleft()
@@ -181,6 +189,15 @@ class StandIn:
     def count(self, kind: str) -> int:
         path = self.counts / kind
         return path.stat().st_size if path.exists() else 0
+
+
+def _anew(kind: str, number: int) -> dict[str, bytes]:
+    """A run of a kind as another measurement would have it: under another id."""
+    (files,) = sealed_runs(_runs() / kind)
+    content = json.loads(files[RECORD_NAME])
+    named = [BundledFile.model_validate(file) for file in content.pop("files")]
+    _, encoded = encode_sealed(content | {"run_id": f"{content['run_id']}-{number}"}, named)
+    return files | {RECORD_NAME: encoded}
 
 
 def _try_driver(folder: Path, after_s: float) -> tuple[bool, list[str]]:
@@ -199,15 +216,21 @@ def _try_driver(folder: Path, after_s: float) -> tuple[bool, list[str]]:
     before = {kind: StandIn(folder).count(kind) for kind in acknowledged}
     # A fleet that had ended is not gone on with: asking again is asking for a new one.
     if cut_off and not _has_ended(spec.out):
-        run_fleet(spec, StandIn(folder), lambda _: None)
+        # What was acknowledged needs no machine any more, and a new one concerns nobody.
+        others = (*(kind for kind in KINDS if kind not in acknowledged), "L4")
+        run_fleet(spec, StandIn(folder, others if _has_begun(spec.out) else KINDS), lambda _: None)
     wrong = [f"{kind} was measured again" for kind in acknowledged if StandIn(folder).count(kind) != before[kind]]
     # What starts with a dot is a draft that nobody takes for a run.
     found = sorted(path.parent.name for path in spec.out.glob("[!.]*/record.json"))
-    if found != sorted(f"run-{kind.lower()}" for kind in KINDS):
+    if [name.rpartition("-")[0] for name in found] != sorted(f"run-{kind.lower()}" for kind in KINDS):
         wrong.append(f"runs: {found}")
     for name in found:
         verify_files(spec.out / name, load_record(spec.out / name))
     return cut_off, wrong
+
+
+def _has_begun(out: Path) -> bool:
+    return any(cut_torn_tail(path) for path in out.glob(f"*/{FLEET_JOURNAL_NAME}"))
 
 
 def _has_ended(out: Path) -> bool:

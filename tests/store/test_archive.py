@@ -123,3 +123,14 @@ def test_every_byte_outside_the_files_is_found_when_flipped() -> None:
             continue
         # A flip within a file's bytes is caught by its checksum, or else is another archive of other files.
         raise AssertionError((place, files))
+
+
+def test_directory_that_lists_more_than_the_archive_holds_is_refused_before_it_is_read() -> None:
+    sound = pack({"record.json": b"{}"})
+    end, entries = sound[-22:], sound[sound.index(b"PK\x01\x02") : -22]
+    many = entries * 50_000
+    bomb = sound[: -22 - len(entries)] + many + end[:12] + len(many).to_bytes(4, "little") + end[16:]
+    with pytest.raises(RecordError, match="lists more than it holds"):
+        unpack(bomb, "it")
+    with pytest.raises(RecordError, match="does not end as one"):
+        unpack(sound + b"\0", "it")

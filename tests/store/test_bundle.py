@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.schema.migrations import CURRENT_VERSION
 from sdbench.schema.record import compute_seal
-from sdbench.store.bundle import load_record, load_telemetry, seal_record, verify_files
+from sdbench.store.bundle import encode_json, load_record, load_telemetry, seal_record, verify_files
 from sdbench.store.files import write_whole
 from sdbench.store.names import JOURNAL_NAME
 from tests.records import make_record
@@ -107,3 +109,16 @@ def test_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(EnvironmentProblem, match="No space left on device"):
         write_whole(path, b"second")
     assert [(item.name, item.read_bytes()) for item in tmp_path.iterdir()] == [("file", b"first")]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_record_is_written_as_json_with_an_indent_of_one(content: dict[str, Any]) -> None:
+    expected = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    assert encode_json(content) == expected.encode()

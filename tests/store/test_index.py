@@ -270,3 +270,10 @@ def test_record_that_was_put_back_with_its_old_time_is_read_again(results: Path)
     path.write_bytes(path.read_bytes().replace(b"measured", b"measuret"))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert count(results) == 2
+
+
+def test_query_names_no_folder_but_those_of_runs(results: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "private", "run-9")
+    for path in (str(tmp_path / "private" / "run-9"), "../private/run-9", "/etc"):
+        with pytest.raises(UserError, match="finds no run"):
+            find_queried_runs(f"SELECT '{path}' AS path", results)

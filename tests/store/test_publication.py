@@ -199,3 +199,14 @@ def test_published_run_that_was_pulled_leaves_as_it_is(tmp_path: Path) -> None:
         (pulled / name).write_bytes(file)
     _, again = export_bundle(pulled, ENVIRON)
     assert again == first == pack(unpack(first, "it"))
+
+
+@pytest.mark.parametrize("password", ["secret", "p@ss", "pa/ss", "a:b@c/d"])
+def test_password_in_an_address_does_not_leave(password: str) -> None:
+    record = make_record()
+    noticed = record.manifest.model_copy(update={"title": f"see https://ann:{password}@example.org/x today"})
+    content = export_record(record.model_copy(update={"manifest": noticed}), {}).content
+    assert content["manifest"]["title"] == "see https://example.org/x today"
+    asked = record.request.model_copy(update={"settings": (f"weights=https://ann:{password}@example.org/x",)})
+    with pytest.raises(UserError, match="what may not leave"):
+        export_record(record.model_copy(update={"request": asked}), {})

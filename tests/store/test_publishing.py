@@ -1,6 +1,8 @@
 """Publish to a folder and to a loopback S3, pull from them: create-only, whole or not at all."""
 
+import contextlib
 import hashlib
+import http.server
 import os
 import shutil
 import socket
@@ -77,7 +79,7 @@ def test_run_goes_out_and_comes_back_whole(destination: Destination, tmp_path: P
     first = publish_runs([tmp_path / "run-1", tmp_path / "run-2"], destination, {})
     assert [transfer.fate for transfer in first] == ["new", "new"]
     assert [transfer.fate for transfer in publish_runs([tmp_path / "run-1"], destination, {})] == ["already there"]
-    assert len(destination.list_names()) == 2
+    assert sum(name.endswith(".zip") for name in destination.list_names()) == 2
     assert pull(destination, tmp_path / "out") == ["new", "new"]
     assert pull(destination, tmp_path / "out") == ["already there", "already there"]
     record = load_record(tmp_path / "out" / "run-1")
@@ -255,8 +257,8 @@ class Overwriting:
         assert mode == "create"
         self.objects[path] = content
 
-    def cat_file(self, path: str) -> bytes:
-        return self.objects[path]
+    def cat_file(self, path: str, start: int, end: int) -> bytes:
+        return self.objects[path][start:end]
 
     def find(self, _: str, *, detail: bool) -> dict[str, dict[str, int]]:
         assert detail
@@ -357,3 +359,138 @@ def test_draft_that_a_crash_left_is_neither_listed_nor_pulled(tmp_path: Path) ->
     assert source.list_names() == ()
     with pytest.raises(UserError, match="no published run is there"):
         pull(source, tmp_path / "out")
+
+
+def test_two_contents_of_one_run_in_one_command_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    make_run(tmp_path / "a" / "run-1")
+    make_run(tmp_path / "b" / "run-1", created_utc="2026-01-15T09:59:59Z")
+    source = open_destination(str(tmp_path / "published"))
+    with pytest.raises(UserError, match="has this run with other content"):
+        publish_runs([tmp_path / "a" / "run-1", tmp_path / "b" / "run-1"], source, {})
+    assert source.list_names() == ()
+
+
+def test_of_publishers_who_race_with_different_contents_one_wins(destination: Destination, tmp_path: Path) -> None:
+    paths = []
+    for number in range(6):
+        paths.append(tmp_path / str(number) / "run-1")
+        make_run(paths[-1], created_utc=f"2026-01-15T09:59:5{number}Z")
+
+    class Blind:
+        """What every writer sees who looks before any other has written."""
+
+        def __init__(self) -> None:
+            self.url = destination.url
+            self.looks = 0
+
+        def list_names(self) -> tuple[str, ...]:
+            self.looks += 1
+            return () if self.looks == 1 else destination.list_names()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(destination, name)
+
+    def publish(path: Path) -> str:
+        try:
+            return publish_runs([path], Blind(), {})[0].fate
+        except UserError as problem:
+            return "refused" if "nothing is replaced" in str(problem) else str(problem)
+
+    with ThreadPoolExecutor(6) as pool:
+        fates = list(pool.map(publish, paths))
+    assert sorted(fates) == ["new", *["refused"] * 5]
+    assert sum(name.endswith(".zip") for name in destination.list_names()) == 1
+    assert pull(destination, tmp_path / "out") == ["new"]
+
+
+def test_signature_is_asked_for_though_the_run_is_here(tmp_path: Path, key: Path) -> None:
+    make_run(tmp_path / "run-1")
+    source = open_destination(str(tmp_path / "published"))
+    publish_runs([tmp_path / "run-1"], source, {})
+    assert pull(source, tmp_path / "out") == ["new"]
+    with pytest.raises(RecordError, match="is not signed"):
+        pull(source, tmp_path / "out", signers=tmp_path / "signers", signed_only=True)
+    publish_runs([tmp_path / "run-1"], source, {}, key)
+    assert pull(source, tmp_path / "out", signers=tmp_path / "signers", signed_only=True) == ["already there"]
+
+
+def test_run_that_was_measured_here_is_told_from_another_of_its_id(tmp_path: Path) -> None:
+    run_id = "run-20260115T100000Z-12345678"
+    here = tmp_path / "results" / run_id.rpartition("-")[0]
+    make_run(here, run_id=run_id)
+    source = open_destination(str(tmp_path / "published"))
+    publish_runs([here], source, {})
+    assert pull(source, tmp_path / "results") == ["already there"]
+    make_run(tmp_path / "other", run_id=run_id, created_utc="2026-01-15T09:59:59Z")
+    another = open_destination(str(tmp_path / "elsewhere"))
+    publish_runs([tmp_path / "other"], another, {})
+    with pytest.raises(UserError, match="nothing is replaced: move it away"):
+        pull(another, tmp_path / "results")
+
+
+class Answering(Overwriting):
+    """A store that answers a write as S3 does: with an error that says why in a response."""
+
+    def __init__(self, *codes: str) -> None:
+        super().__init__()
+        self.codes = list(codes)
+
+    def pipe_file(self, path: str, content: bytes, mode: str = "overwrite") -> None:
+        if self.codes:
+            cause = Exception("an answer")
+            cause.response = {"Error": {"Code": self.codes.pop(0)}}  # type: ignore[attr-defined]
+            raise OSError("the library's own words") from cause
+        super().pipe_file(path, content, mode)
+
+
+def test_conflict_of_racing_writers_is_tried_again_and_a_winner_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbench.store.destination._CONFLICT_PAUSES_S", (0.0, 0.0))
+    conflict = "ConditionalRequestConflict"
+    assert RemoteDestination("odd://store", Answering(conflict, conflict), "root").create("a/b.zip", b"1")
+    assert not RemoteDestination("odd://store", Answering(conflict, "PreconditionFailed"), "root").create("a", b"1")
+    with pytest.raises(EnvironmentProblem, match="check the credentials"):
+        RemoteDestination("odd://store", Answering("ExpiredToken"), "root").create("a", b"1")
+    with pytest.raises(EnvironmentProblem, match="run the same command again"):
+        RemoteDestination("odd://store", Answering(*[conflict] * 3), "root").create("a", b"1")
+
+
+def test_passwords_in_addresses_are_not_shown() -> None:
+    with pytest.raises((EnvironmentProblem, UserError)) as caught:
+        open_destination("nosuch://ann:hunter2@example.org/x")
+    assert "hunter2" not in str(caught.value)
+    assert RemoteDestination("s3://ann:hunter2@example.org/x", None, "").url == "s3://example.org/x"
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """A web server that says one size and sends more; it lists nothing."""
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                self.wfile.write(b"x" * MIB)
+
+    def answer(self) -> None:
+        self.send_response(200 if self.path.endswith(".zip") else 404)
+        if self.command == "HEAD":
+            self.send_header("Content-Length", "100")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_server_that_sends_more_than_it_said_is_refused() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        source = open_destination(f"http://127.0.0.1:{server.server_port}/run-1")
+        with pytest.raises(RecordError, match="too large for what it says it is"):
+            source.read("a.zip", 1000)
+        assert source.find("a.zip.sig", 1000) is None
+    finally:
+        server.shutdown()
+        server.server_close()
