@@ -52,7 +52,7 @@ _MAC = re.compile(r"(?<![0-9A-Fa-f:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?!
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
 _BEARER = re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 # What stands before the last @ of a host, and before any where a password holds a slash.
-_URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]*@|[^/\s:@]+:[^\s@]*@)")
+_URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s:@]+:[^\s'\"<>]*@|[^/\s]*@)")
 _ANY_HOME = re.compile(r"/(?:home|Users)/[^/\s:'\",;)\]]+")
 
 

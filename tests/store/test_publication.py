@@ -207,6 +207,6 @@ def test_password_in_an_address_does_not_leave(password: str) -> None:
     noticed = record.manifest.model_copy(update={"title": f"see https://ann:{password}@example.org/x today"})
     content = export_record(record.model_copy(update={"manifest": noticed}), {}).content
     assert content["manifest"]["title"] == "see https://example.org/x today"
-    asked = record.request.model_copy(update={"settings": (f"weights=https://ann:{password}@example.org/x",)})
+    asked = record.request.model_copy(update={"only": (f"https://ann:{password}@example.org/x",)})
     with pytest.raises(UserError, match="what may not leave"):
         export_record(record.model_copy(update={"request": asked}), {})
