@@ -78,6 +78,7 @@ class RayEngine:
                 event: Event = self._ray.get(next(stream))
             except StopIteration:
                 del self._streams[stream]
+                yield kind, Lost("its worker ended without an answer", node_is_gone=False)
                 continue
             except self._ray.exceptions.RayError as error:
                 del self._streams[stream]
