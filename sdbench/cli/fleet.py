@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sdbench import exit_codes
 from sdbench.cli.all_devices import ALL_DEVICES
+from sdbench.cli.parser import build_parser
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.launch.fleet import FleetEnd, FleetSpec, run_fleet
 from sdbench.plan.manifest_file import load_manifest
@@ -25,6 +26,8 @@ def execute(options: argparse.Namespace) -> int:
     for option, engine in (("address", "ray"), ("sbatch", "slurm")):
         if getattr(options, option) and options.engine != engine:
             raise UserError(f"--{option} is for --engine {engine}, not {options.engine}; leave it out")
+    # What is no option of a run shows here, not on every machine.
+    build_parser().parse_args(["run", str(options.manifest), *options.arguments])
     loaded = load_manifest(options.manifest)
     kinds = tuple(dict.fromkeys(kind.strip() for kind in options.kinds.split(",") if kind.strip()))
     spec = FleetSpec(

@@ -1,6 +1,7 @@
 """The options of every command."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from sdbench import __version__
@@ -133,7 +134,7 @@ def _add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     launch.add_argument(
         "--args",
-        type=str.split,
+        type=shlex.split,
         default=[],
         dest="arguments",
         metavar="'OPTIONS'",
@@ -154,14 +155,14 @@ def _add_fleet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     fleet.add_argument("--image", metavar="IMAGE", help="the container image to measure in, on every machine")
     fleet.add_argument("--address", help="of the Ray cluster (default: the one of this machine)")
     fleet.add_argument(
-        "--sbatch", type=str.split, default=[], metavar="'OPTIONS'", help="options of sbatch, for example '-p gpu'"
+        "--sbatch", type=shlex.split, default=[], metavar="'OPTIONS'", help="options of sbatch, for example '-p gpu'"
     )
     fleet.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where records go (default: %(default)s)"
     )
     fleet.add_argument("--fresh", action="store_true", help="begin anew although the same command did not end")
     fleet.add_argument(
-        "--args", type=str.split, default=[], dest="arguments", metavar="'OPTIONS'", help="options of sdbench run"
+        "--args", type=shlex.split, default=[], dest="arguments", metavar="'OPTIONS'", help="options of sdbench run"
     )
 
 

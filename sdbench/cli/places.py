@@ -28,6 +28,7 @@ def add_results_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--results``, the folder that queries look into."""
     parser.add_argument(
         "--results",
+        "--store",
         type=Path,
         default=Path("results"),
         metavar="DIR",

@@ -34,6 +34,8 @@ def execute(options: argparse.Namespace) -> int:
             print(json.dumps(rows, indent=1, default=str))
         case _:
             _print_table(answer)
+    if options.sql is None:
+        print("sdbench: read without checking seals; sdbench verify does", file=sys.stderr)
     for problem in answer.problems:
         print(f"sdbench: left out: {problem}", file=sys.stderr)
     return 0

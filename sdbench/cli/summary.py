@@ -82,6 +82,8 @@ def describe_study(outcome: Succeeded) -> str:
 def _interval(estimate: Estimate, confidence: float) -> str:
     if estimate.low is None or estimate.high is None:
         return "one launch: none"
+    if not estimate.is_telling:
+        return f"none that tells: {estimate.launch_count} launches are too few"
     return f"{format_duration(estimate.low)} to {format_duration(estimate.high)} ({confidence:.0%})"
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from sdbench import exit_codes
 from sdbench.cli.runs import is_left_out
 from sdbench.errors import UserError
+from sdbench.store.bundle import find_runs
 
 
 def execute(options: argparse.Namespace) -> int:
     """Check every file, print one line for each, and return 0 or 2."""
     code = 0
-    for path in options.files:
-        if is_left_out(path):
-            continue
+    named = [place for place in options.files if not is_left_out(place)]
+    for path in (run for place in named for run in find_runs(place)):
         try:
             print(f"{path}: {check(path)}")
         except UserError as error:

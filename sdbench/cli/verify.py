@@ -58,5 +58,5 @@ def _print(verification: Verification) -> None:
     print(printable(f"{verification.name}: run {verification.record.run_id}"))
     for finding in verification.findings:
         print(printable(f"  {_SIGNS[finding.verdict]} {finding.verdict:<12} {finding.name}: {finding.text}"))
-    words = "nothing contradicts it" if verification.is_sound else "it contradicts itself: do not trust it"
+    words = "nothing contradicts it" if verification.is_sound else "do not trust it: see what is contradicted"
     print(f"  {words}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Generator
@@ -72,7 +73,7 @@ def member_command(manifest: Path, out: Path, member: Member) -> list[str]:
         return [*command, "run", str(manifest), "--out", str(out), "--json", *member.arguments]
     gpus = [] if member.kind == "cpu" else ["--gpus", "all"]
     # One word: what follows begins with a dash.
-    arguments = [f"--args={' '.join(member.arguments)}"] if member.arguments else []
+    arguments = [f"--args={shlex.join(member.arguments)}"] if member.arguments else []
     # A container outlives the process that started it; the next attempt on this machine finds it by this.
     launch_id = sha256_of([member.fleet_id, member.kind, str(out)])[:12]
     options = ["--launch-id", launch_id, "--out", str(out), *arguments]

@@ -31,6 +31,8 @@ _ATOM = "http://www.w3.org/2005/Atom"
 _NO_TIME = "1970-01-01T00:00:00Z"
 _TIME = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
 MACHINES_PAGE = "comparisons/machines.html"
+# What every index of a site holds.
+_MARK = b'title="Regressions" href="feed.xml"'
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,12 @@ def write_site(
         images: per run id and path within the bundle, the bytes of the images.
 
     Raises:
-        UserError: there is no record, or the same one twice.
+        UserError: there is no record, the same one twice, or the folder has an index of another kind.
         EnvironmentProblem: the ``report`` extra is not installed, or a file cannot be written.
     """
+    index = folder / "index.html"
+    if index.is_file() and _MARK not in index.read_bytes():
+        raise UserError(f"{index} is there already and no site of sdbench; choose another folder")
     if not records:
         raise UserError("a site needs at least one record; name a folder of runs")
     ordered = sorted(records, key=lambda record: (record.created_utc, record.seal))
@@ -86,7 +91,6 @@ def write_site(
     regressions = [item for key, of_machine in machines.items() for item in find_regressions(of_machine, changes[key])]
     write_whole(folder / "feed.xml", make_feed(regressions))
     # Last, so that an index never names a page that is not there.
-    index = folder / "index.html"
     write_whole(
         index,
         render_site(_index(ordered, machines, [*chain.from_iterable(changes.values())], len(regressions))).encode(),

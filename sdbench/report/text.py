@@ -40,6 +40,8 @@ def format_estimate(estimate: Estimate) -> str:
     """Return a latency (s) with its interval: ``25.3 s [25.1, 25.6]``."""
     if estimate.low is None or estimate.high is None:
         return format_duration(estimate.value)
+    if not estimate.is_telling:
+        return f"{format_duration(estimate.value)} [{format_count(estimate.launch_count, 'launch')}: too few]"
     return f"{format_duration(estimate.value)} [{format_duration(estimate.low)}, {format_duration(estimate.high)}]"
 
 

@@ -17,6 +17,9 @@ from sdbench.stats.student import t_quantile
 
 MIN_VALUES_FOR_INTERVAL = 2
 
+# From here on an interval leaves open all that could be asked.
+_TELLING_RATIO = 100.0
+
 
 class Estimate(Model):
     """An estimate and its confidence interval, in the unit of its samples. Fewer than two launches have none."""
@@ -27,6 +30,11 @@ class Estimate(Model):
     relative_half_width: float | None
     launch_count: int
     sample_count: int
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the interval says anything: that of two launches that differ may span hours."""
+        return self.low is not None and self.high is not None and self.high <= _TELLING_RATIO * self.low
 
 
 def estimate_latency(launch_series: Sequence[Sequence[float]], confidence: float) -> Estimate:

@@ -65,8 +65,10 @@ def open_destination(url: str) -> Destination:
         UserError: no such kind of store.
         EnvironmentProblem: a package that it needs is not installed, or its credentials are missing.
     """
+    if not url.strip():
+        raise UserError("an empty text names no folder or store; is a variable unset?")
     if "://" not in url:
-        return FolderDestination(Path(url))
+        return FolderDestination(Path(url).expanduser())
     if url.startswith("file://"):
         return FolderDestination(Path(url.removeprefix("file://")))
     return _open_remote(url)

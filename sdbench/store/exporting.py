@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sdbench.errors import UserError
+from sdbench.errors import RecordError, UserError
 from sdbench.schema.record import BundledFile, Record
 from sdbench.store.archive import ARCHIVE_BYTES_MAX, PublishedBundle, check_files, pack, read_bundle
 from sdbench.store.bundle import encode_sealed, load_images, load_record, load_telemetry, record_path, verify_files
@@ -40,7 +40,10 @@ def export_bundle(path: Path, environ: Mapping[str, str]) -> tuple[PublishedBund
     kept = folder / EXPORT_NAME
     if kept.is_file():
         content = kept.read_bytes()
-        bundle = read_bundle(content, str(kept))
+        try:
+            bundle = read_bundle(content, str(kept))
+        except RecordError as problem:
+            raise UserError(f"{problem}. It is what may leave of {folder}: remove it, and it is made anew") from None
         if bundle.record.exported is not None and bundle.record.exported.source_seal == record.seal:
             return bundle, content
     bundle, content = _pack(*_export(record, folder, environ))

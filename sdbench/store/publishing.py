@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from sdbench.errors import RecordError, UserError
 from sdbench.store.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, PublishedBundle, read_bundle
 from sdbench.store.bundle import load_record
@@ -251,7 +253,7 @@ def _is_here(out: Path, run_id: str, sha256: str, bundle: PublishedBundle | None
     """
     folder = out / run_id
     if (folder / ADDRESS_NAME).is_file():
-        if not (folder / RECORD_NAME).is_file():
+        if not _is_whole(folder):
             raise UserError(f"{folder} was pulled before and is not whole any more; remove it and pull again")
         if (folder / ADDRESS_NAME).read_text(encoding="utf-8", errors="replace").strip() == sha256:
             return True
@@ -266,6 +268,24 @@ def _is_here(out: Path, run_id: str, sha256: str, bundle: PublishedBundle | None
     if bundle.record.exported is None or bundle.record.exported.source_seal != record.seal:
         raise UserError(_other_here(origin, sha256))
     return True
+
+
+class _Named(msgspec.Struct):
+    path: str
+    size_bytes: int
+
+
+class _Files(msgspec.Struct):
+    files: list[_Named]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the record and the files that it names are there in their sizes; what they hold ``verify`` tells."""
+    try:
+        named = msgspec.json.decode((folder / RECORD_NAME).read_bytes(), type=_Files).files
+        return all((folder / file.path).stat().st_size == file.size_bytes for file in named)
+    except (OSError, ValueError):
+        return False
 
 
 def _other_here(folder: Path, sha256: str) -> str:

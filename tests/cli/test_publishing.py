@@ -85,6 +85,8 @@ def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFix
         (["pull", "nosuch://x"], "another URL that fsspec knows"),
         (["publish", "results/run-1", "out", "--sign", "nokey"], "--sign nokey: no such file"),
         (["publish", "results/run-1", "results/run-2"], "results/run-2 is a run's own folder"),
+        (["fleet", "m.yaml", "--engine", "ray", "--args", "--device cuda:all"], "one device of each machine"),
+        (["publish", "results/run-1", ""], "an empty text names no folder"),
         (["publish", "none", "out"], "cannot read none"),
         (["query", "SELEC"], "the query fails"),
         (["query", " "], "the query asks for nothing"),
@@ -145,3 +147,30 @@ def test_markdown_goes_where_it_is_asked_for(results: Path, capsys: pytest.Captu
     assert Path("r.md").read_text().startswith("# ")
     assert main(["report", "results/run-1", "--format", "text", "--out", "r.txt"]) == 2
     assert "takes no --out" in capsys.readouterr().err
+
+
+def test_run_that_was_pulled_and_is_torn_is_not_called_already_there(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["publish", "results/run-1", "out"])
+    main(["pull", "out", "--out", "pulled"])
+    Path("pulled/run-1/telemetry.jsonl").unlink()
+    capsys.readouterr()
+    assert main(["pull", "out", "--out", "pulled"]) == 2
+    assert "is not whole any more; remove it and pull again" in capsys.readouterr().err
+
+
+def test_damaged_export_says_that_it_can_be_made_anew(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results/run-1/export.zip").write_text("junk")
+    assert main(["publish", "results/run-1", "out"]) == 2
+    assert "remove it, and it is made anew" in capsys.readouterr().err
+
+
+def test_site_replaces_its_own_index_and_no_other(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main(["site", "results", "--out", "site"]) == 0
+    Path("foreign").mkdir()
+    Path("foreign/index.html").write_text("mine")
+    assert main(["site", "results", "--out", "foreign"]) == 2
+    assert Path("foreign/index.html").read_text() == "mine"
+    assert [path.name for path in Path("foreign").iterdir()] == ["index.html"]

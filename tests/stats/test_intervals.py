@@ -148,3 +148,9 @@ def test_nominal_95_percent_interval_of_a_ratio_covers_95_percent() -> None:
         found = estimate_latency((candidate / baseline)[:, None].tolist(), 0.95)
         covered += found.low is not None and found.high is not None and found.low <= 1.0 <= found.high
     assert covered / COVERAGE_DRAWS == pytest.approx(0.95, abs=0.01)
+
+
+def test_interval_that_spans_hours_tells_nothing() -> None:
+    assert estimate_latency([[1.0], [1.01]], 0.95).is_telling
+    assert not estimate_latency([[1.0], [3.0]], 0.95).is_telling
+    assert not estimate_latency([[1.0]], 0.95).is_telling
