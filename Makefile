@@ -4,7 +4,8 @@ OUT ?= results
 VENV_BIN := .venv/bin
 
 # requirements/set_up.sh reads these.
-export PYTHON TORCH_BUILD
+run-environment dev-environment: export PYTHON := $(PYTHON)
+run-environment dev-environment: export TORCH_BUILD := $(TORCH_BUILD)
 
 # containers/*.sh read these.
 export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL
@@ -12,13 +13,13 @@ export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_UR
 WHEELS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker test-browser test-fleet check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker test-browser test-fleet test-python check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "Settings: MANIFEST=FILE OUT=DIR for bench, bench-cpu and bench-gpu; IMAGE GPUS CPUS MEMORY for the latter two;"
-	@echo " PYTHON=PATH and TORCH_BUILD=cpu|cuda|auto for the set-up."
+	@echo " PYTHON=PATH and TORCH_BUILD=cpu|cuda|auto for the setup."
 
 bench: run-environment ## measure MANIFEST (manifests/quick.yaml) on the best device; write a record and a report to OUT
 	@$(VENV_BIN)/sdbench run $(or $(MANIFEST),manifests/quick.yaml) --out $(OUT)
@@ -38,7 +39,7 @@ image-cuda: ## build the image sdbench:cuda
 wheels: dev-environment ## gather the locked packages in requirements/wheels: images then build without a network
 	@requirements/gather_wheels.sh $(WHEELS)
 
-resolve-cuda: dev-environment ## see whether every package of the CUDA lock can be had, without fetching any
+resolve-cuda: dev-environment ## check that every package of the CUDA lock is available, without downloading any
 	@$(VENV_BIN)/uv pip install --system-certs --quiet --dry-run --no-deps --require-hashes --python $(VENV_BIN)/python \
 		--python-platform x86_64-manylinux_2_28 --target build/cuda -r requirements/cuda.txt
 
@@ -55,14 +56,17 @@ test-fleet: dev-environment ## run the tests of fleets; they start a Ray cluster
 	@$(VENV_BIN)/python -m pytest -m fleet tests/fleet
 
 test-docker: dev-environment ## run the tests that need a container engine; they build sdbench:cpu
-	@$(VENV_BIN)/python -m pytest -m docker tests/launch
+	@$(VENV_BIN)/python -m pytest -m docker tests/containers
+
+test-python: ## run the tests that need no torch on another Python: make test-python PYTHON=python3.13
+	@requirements/test_python.sh $(PYTHON)
 
 check: format-check lint types imports test ## everything a change must pass
 
-format-check: dev-environment ## see whether the format is the formatter's
+format-check: dev-environment ## check the format
 	@$(VENV_BIN)/ruff format --check .
 
-lint: dev-environment ## look for mistakes and breaches of style
+lint: dev-environment ## lint
 	@$(VENV_BIN)/ruff check .
 
 types: dev-environment ## check the types
@@ -71,7 +75,7 @@ types: dev-environment ## check the types
 imports: dev-environment ## check which package may import which
 	@$(VENV_BIN)/lint-imports
 
-format: dev-environment ## format the code and repair what can be repaired
+format: dev-environment ## format the code and fix what can be fixed automatically
 	@$(VENV_BIN)/ruff format .
 	@$(VENV_BIN)/ruff check --fix .
 

@@ -1,27 +1,27 @@
 #!/bin/sh
-# Measures MANIFEST in a container: `bench.sh cpu|cuda MANIFEST [options of sdbench run]`. It needs Docker and nothing else.
-# OUT (default results) receives the run; IMAGE names an image to pull instead of building one; GPUS, CPUS and MEMORY
-# limit the container; HF_TOKEN or HF_TOKEN_FILE reaches the step that fetches weights, and no other.
+# Measures MANIFEST in a container: `bench.sh cpu|cuda MANIFEST [options of sdbench run]`. It needs only Docker.
+# OUT (default results) is where the run folder goes; IMAGE is an image to pull instead of building one; GPUS, CPUS and
+# MEMORY limit the container; HF_TOKEN or HF_TOKEN_FILE is passed only to the step that fetches weights.
 set -eu
 . "$(dirname "$0")/docker.sh"
 kind=$1 manifest=$2
 shift 2
 OUT=${OUT:-results}
 container=
-# Labels of sdbench launch; a variable of the caller's environment must not become one.
-JOB='' LAUNCH=''
+# Labels of sdbench run --image, which must not come from the caller's environment.
+JOB='' SCHEDULE=''
 log=$(mktemp)
 mark=sdbench.bench=$(basename "$log")
 
-# By its label: a container may have been made while a signal came, and its id not be known yet.
+# By label: a signal may arrive after a container was created and before its id is known.
 clean_up() {
-    for left in $("$DOCKER" ps --all --quiet --filter "label=$mark" 2>/dev/null); do
-        "$DOCKER" rm --force --volumes "$left" >/dev/null 2>&1 || true
+    for id in $("$DOCKER" ps --all --quiet --filter "label=$mark" 2>/dev/null); do
+        "$DOCKER" rm --force --volumes "$id" >/dev/null 2>&1 || true
     done
     rm -f "$log"
 }
 trap clean_up EXIT
-# The container seals what it has; this script goes on to say so.
+# The container seals the record with the launches so far; this script waits for it.
 trap 'if [ -n "$container" ]; then "$DOCKER" kill --signal=TERM "$container" >/dev/null 2>&1 || true; else exit 130; fi' INT TERM
 
 absolute_folder() {
@@ -37,19 +37,20 @@ find_image() {
         IMAGE=sdbench:$kind
         "$(dirname "$0")/build.sh" "$kind" "$IMAGE"
     elif ! "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1; then
-        say "pulling $IMAGE"
-        "$DOCKER" pull --quiet "$IMAGE" >"$log" 2>&1 || fail_as_docker_says "$log" "$IMAGE cannot be pulled"
+        report "pulling $IMAGE"
+        "$DOCKER" pull --quiet "$IMAGE" >"$log" 2>&1 || fail_with_hint "$log" "$IMAGE cannot be pulled"
     fi
 }
 
-# What the container cannot see, as JSON: fields of `docker info`, the image's id and digests, the toolkit's version.
+# Sets HOST_FACTS to what the container cannot see, as JSON: fields of `docker info`, the image's id and digests, the
+# version of the NVIDIA toolkit.
 read_host_facts() {
     template='' separator='{'
     while IFS= read -r field; do
         case $field in '' | '#'*) continue ;; esac
         template="$template$separator\"$field\":{{json .$field}}" separator=,
-    done <"$LAUNCH_DATA/host_facts.txt"
-    info=$("$DOCKER" info --format "$template}" 2>"$log") || fail_as_docker_says "$log" "Docker does not describe itself"
+    done <"$CONTAINER_DATA/host_facts.txt"
+    info=$("$DOCKER" info --format "$template}" 2>"$log") || fail_with_hint "$log" "docker info failed"
     image=$("$DOCKER" image inspect --format '{"Id":{{json .Id}},"RepoDigests":{{json .RepoDigests}}}' "$IMAGE")
     toolkit=$(nvidia-ctk --version 2>/dev/null | sed -n '1{s/[^A-Za-z0-9 .+-]//g;p;}' || true)
     HOST_FACTS="{\"info\":$info,\"image\":$image,\"toolkit\":\"$toolkit\"}"
@@ -57,11 +58,11 @@ read_host_facts() {
 
 choose_user() {
     USER_IDS=$(id -u):$(id -g)
-    # There the container's root is this user, and every other id is a stranger.
+    # In rootless Docker, root in the container is this user, and no other id has access to the folders.
     case $info in *name=rootless*) USER_IDS=0:0 ;; esac
 }
 
-# Runs sdbench with the arguments in a container of the shared option set; returns its exit code.
+# Runs sdbench in a container with the shared options; returns its exit code.
 run_container() {
     set -- "$IMAGE" "$@"
     while IFS= read -r line; do
@@ -76,10 +77,10 @@ run_container() {
             ;;
         esac
         set -- "$line" "$@"
-    done <"$LAUNCH_DATA/container.flags"
-    container=$("$DOCKER" create --label "$mark" "$@" 2>"$log") || fail_as_docker_says "$log" "the container cannot be made"
-    "$DOCKER" start "$container" >/dev/null 2>"$log" || fail_as_docker_says "$log" "the container cannot start"
-    # A signal ends the wait and the client that shows the output, not the container.
+    done <"$CONTAINER_DATA/container.flags"
+    container=$("$DOCKER" create --label "$mark" "$@" 2>"$log") || fail_with_hint "$log" "the container cannot be created"
+    "$DOCKER" start "$container" >/dev/null 2>"$log" || fail_with_hint "$log" "the container cannot start"
+    # A signal ends this wait and the client that follows the output, but not the container.
     "$DOCKER" logs --follow "$container" &
     wait $! || true
     while [ "$("$DOCKER" inspect --format '{{.State.Running}}' "$container")" = true ]; do sleep 0.2 || true; done
@@ -89,12 +90,12 @@ run_container() {
     code=${state% *} oom=${state#* }
     if [ "$code" = 137 ]; then
         if [ "$oom" = true ]; then fail "the container ran out of memory: raise MEMORY, or measure a smaller batch or image"; fi
-        fail "the container was killed, not by its own memory limit: see dmesg whether the host ran out of memory; the same command continues the run"
+        fail "the container was killed, not by its own memory limit: see dmesg whether the host ran out of memory; the same command resumes the run"
     fi
     return "$code"
 }
 
-# Weights that are pinned and missing; the network and the token are there for this step alone.
+# Downloads missing pinned weights: the only step with a network and the token.
 fetch_weights() {
     NETWORK=none OFFLINE=1 TOKEN_NAME=
     missing=0
@@ -112,7 +113,7 @@ fetch_weights() {
     unset HF_TOKEN
 }
 
-[ -f "$manifest" ] || { say "there is no manifest $manifest; name one with MANIFEST=FILE" && exit 2; }
+[ -f "$manifest" ] || { report "manifest $manifest not found; set MANIFEST=FILE" && exit 2; }
 check_docker
 CACHE=${SDBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sdbench}
 STATE=${XDG_STATE_HOME:-$HOME/.local/state}/sdbench
@@ -120,7 +121,7 @@ LOCKS=/tmp/sdbench-locks
 writable_folder "$OUT" OUT=FOLDER
 writable_folder "$CACHE" SDBENCH_CACHE=FOLDER
 writable_folder "$STATE" XDG_STATE_HOME=FOLDER
-mkdir -m 1777 "$LOCKS" 2>/dev/null || [ -d "$LOCKS" ] || fail "cannot make $LOCKS, where runs wait for each other"
+mkdir -m 1777 "$LOCKS" 2>/dev/null || [ -d "$LOCKS" ] || fail "cannot create $LOCKS, which holds the device locks"
 RESULTS=$(absolute_folder "$OUT") CACHE=$(absolute_folder "$CACHE") STATE=$(absolute_folder "$STATE")
 MANIFESTS=$(absolute_folder "$(dirname "$manifest")")
 if [ "$kind" = cuda ]; then GPUS=${GPUS:-all}; else GPUS=; fi
@@ -131,5 +132,5 @@ choose_user
 fetch_weights "/input/$(basename "$manifest")" "$@"
 code=0
 run_container run "/input/$(basename "$manifest")" --out results "$@" || code=$?
-if [ "$OUT" != results ] && [ "$code" != 2 ]; then say "what is called results here is $OUT"; fi
+if [ "$OUT" != results ] && [ "$code" != 2 ]; then report "the folder results in the paths above is $OUT"; fi
 exit "$code"

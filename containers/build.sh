@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the image `cpu` or `cuda` as TAG: `build.sh KIND TAG`. Works with BuildKit and the classic builder.
+# Builds the image `cpu` or `cuda` as TAG: `build.sh KIND TAG`. Works with BuildKit and with the classic builder.
 set -eu
 . "$(dirname "$0")/docker.sh"
 cd "$(dirname "$0")/.."
-LAUNCH_DATA=sdbench/launch
+CONTAINER_DATA=sdbench/containers
 kind=$1 tag=$2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -13,14 +13,14 @@ set --
 while IFS= read -r line; do set -- "$@" --build-arg "$line"; done <<EOF
 $(containers/build_args.sh "$kind")
 EOF
-# The gathered packages are all it needs.
+# requirements/wheels has every package, so no network is needed.
 if [ -d requirements/wheels ]; then set -- "$@" --network=none; fi
-say "building $tag; the first time this takes minutes"
+report "building $tag; the first build takes minutes"
 if ! "$DOCKER" build "$@" -f "Dockerfile.$kind" -t "$tag" . >"$log" 2>&1; then
     if grep -q 'BuildKit is enabled but the buildx component is missing' "$log"; then
         DOCKER_BUILDKIT=0 "$DOCKER" build "$@" -f "Dockerfile.$kind" -t "$tag" . >"$log" 2>&1 ||
-            fail_as_docker_says "$log" "the image is not built"
+            fail_with_hint "$log" "the image cannot be built"
     else
-        fail_as_docker_says "$log" "the image is not built"
+        fail_with_hint "$log" "the image cannot be built"
     fi
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the build arguments of an image, `cpu` or `cuda`, as NAME=VALUE lines; the Makefile's script and
-# `sdbench launch` both build with these. BASE_IMAGE, PIP_INDEX_URL and PIP_EXTRA_INDEX_URL pass through.
+# Prints the build arguments of the image `cpu` or `cuda` as NAME=VALUE lines, for the Makefile and for
+# `sdbench run --image`. BASE_IMAGE, PIP_INDEX_URL and PIP_EXTRA_INDEX_URL are passed through.
 set -eu
 cd "$(dirname "$0")/.."
 kind=$1

@@ -1,29 +1,29 @@
 # shellcheck shell=sh
-# What the scripts beside this one share; they source it. DOCKER names the client.
+# Sourced by the scripts in this folder. DOCKER is the client.
 DOCKER=${DOCKER:-docker}
-LAUNCH_DATA=$(dirname "$0")/../sdbench/launch
+CONTAINER_DATA=$(dirname "$0")/../sdbench/containers
 EXIT_ENVIRONMENT=3
 
-say() {
+report() {
     echo "sdbench: $*" >&2
 }
 
 fail() {
-    say "$*"
+    report "$*"
     exit "$EXIT_ENVIRONMENT"
 }
 
-# Says in one line what the output of Docker in file $1 means; $2 is what failed.
-fail_as_docker_says() {
+# Fails with one line: what failed ($2), and the hint for Docker's output in file $1.
+fail_with_hint() {
     while IFS='	' read -r pattern meaning; do
         case $pattern in '' | '#'*) continue ;; esac
         if grep -Eiq -e "$pattern" "$1"; then
             case $meaning in *driver*) driver=$(driver_version) ;; *) driver= ;; esac
             fail "$2: $meaning ($(grep -Ei -e "$pattern" "$1" | tail -n 1 | cut -c 1-200)$driver)"
         fi
-    done <"$LAUNCH_DATA/problems.tsv"
+    done <"$CONTAINER_DATA/engine_errors.tsv"
     tail -n 20 "$1" >&2
-    fail "$2: Docker says no more than what stands above"
+    fail "$2: see Docker's output above"
 }
 
 driver_version() {
@@ -35,10 +35,13 @@ driver_version() {
 
 check_docker() {
     command -v "$DOCKER" >/dev/null 2>&1 ||
-        fail "there is no Docker client: install Docker (Debian: sudo apt-get install docker.io), or run natively: make bench"
+        fail "no Docker client found: install Docker (Debian: sudo apt-get install docker.io), or run natively: make bench"
     case ${DOCKER_HOST:-unix:} in
     unix:*) ;;
-    *) fail "DOCKER_HOST is $DOCKER_HOST, another machine: this script shares folders with the engine; use sdbench launch --host" ;;
+    *) fail "DOCKER_HOST is $DOCKER_HOST, another machine: this script needs folders in common with the engine; use sdbench run --image --host" ;;
     esac
-    "$DOCKER" version --format '{{.Server.Version}}' >"$log" 2>&1 || fail_as_docker_says "$log" "Docker does not answer"
+    if "$DOCKER" --version 2>/dev/null | grep -iq podman; then
+        fail "'$DOCKER' is Podman, which is not supported: install Docker and name it with DOCKER=..., or run natively: make bench"
+    fi
+    "$DOCKER" version --format '{{.Server.Version}}' >"$log" 2>&1 || fail_with_hint "$log" "Docker does not answer"
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the hash, mode and path of every file that an image adds to its base, sorted: `list_files.sh IMAGE`. Two builds of
-# one revision print the same.
+# Prints the hash, mode and path of every file that an image adds to its base, sorted: `list_files.sh IMAGE`.
+# The output is identical for two builds of one revision.
 set -eu
 "${DOCKER:-docker}" run --rm --network=none --user 0:0 --entrypoint sh "$1" -c '
     cd /

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the image NAME that stands in for python:3.11-slim-bookworm where no registry is in reach; run it as root on
-# Debian bookworm with mmdebstrap. It takes this host's package sources and certificates along.
+# Creates the image NAME as a replacement for python:3.11-slim-bookworm where no registry can be reached. Run it as root
+# on Debian bookworm with mmdebstrap. It uses the package sources and certificates of this host.
 set -eu
 NAME=${1:?name of the image to make}
 DOCKER=${DOCKER:-docker}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the lock files beside this script from pyproject.toml; `make lock` runs it.
+"""Write the lock files next to this script from pyproject.toml; `make lock` runs it.
 
-Every lock lists its whole closure with hashes and no address, so that pip takes the files from wherever the
-machine is told to look, and refuses any that differ. All of them come out of one resolution and so agree.
+Every lock lists all transitive dependencies with hashes and without URLs, so pip downloads them from the index that is
+configured and rejects files that differ. All locks come from one resolution, so their versions agree.
 """
 
 import re
@@ -15,18 +15,21 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 HEADER = "# Written by `make lock`. Install with: pip install --no-deps --require-hashes -r FILE\n"
-# torch for CUDA asks for glibc 2.28 too, so nothing older could run.
+# torch for CUDA needs glibc 2.28 as well.
 PLATFORM = "x86_64-manylinux_2_28"
 
-# The wheel of CPython 3.11 on Linux x86_64 in PyTorch's own CPU index, which the package registry does not
-# have: a new version of torch needs both lines by hand.
+# The wheel for CPython 3.11 on Linux x86_64 in PyTorch's own CPU index, which PyPI does not have. Update both lines by
+# hand for a new version of torch.
 TORCH_CPU_VERSION = "2.13.0"
 TORCH_CPU_SHA256 = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 # What only the CUDA build of torch needs.
 CUDA_PACKAGE = re.compile(r"(nvidia|cuda)-(?!ml-py$).*|triton")
 
-# Carries the CLIP vocabulary; its own requirements (torchvision, timm) are not needed for that.
+# Contains the CLIP vocabulary; its requirements (torchvision, timm) are not needed for that.
 VOCABULARY = "open_clip_torch==3.3.0"
+
+# What builds and installs the wheel. Without lower ends, the lowest versions of all would be resolved.
+BUILD_TOOLS = ("pip>=26.3", "wheel>=0.48.0", "setuptools>=84.2.1")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _ENTRY = re.compile(
@@ -37,32 +40,32 @@ _PARENT = re.compile(r"^ +#(?: +via)? +(?P<name>[a-z0-9-]+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Resolution:
-    """What uv resolved: the pin of each package (with its hashes), and which packages ask for which."""
+    """What uv resolved: the pin of each package with its hashes, and the requirements of each."""
 
     pins: dict[str, str]
     children: dict[str, set[str]]
 
     def closure(self, requirements: Iterable[str], without: re.Pattern[str] | None = None) -> set[str]:
-        """Return the names of all packages that the requirements lead to, less those that match ``without``."""
-        found: set[str] = set()
+        """Return the names of the requirements and their dependencies, except those that match ``without``."""
+        names: set[str] = set()
         waiting = [normalized_name(requirement) for requirement in requirements]
         while waiting:
             name = waiting.pop()
-            if name not in found and not (without and without.fullmatch(name)):
-                found.add(name)
+            if name not in names and not (without and without.fullmatch(name)):
+                names.add(name)
                 waiting += self.children.get(name, set())
-        return found
+        return names
 
 
 def normalized_name(requirement: str) -> str:
     """Return the name of the package in a requirement, spelled as package indexes do.
 
     Raises:
-        ValueError: the requirement starts with no name.
+        ValueError: the requirement does not start with a name.
     """
     match = _NAME.match(requirement)
     if match is None:
-        raise ValueError(f"{requirement!r} in pyproject.toml is no requirement; write NAME==VERSION")
+        raise ValueError(f"{requirement!r} in pyproject.toml is not a requirement; write NAME>=VERSION")
     return re.sub(r"[._-]+", "-", match[0]).lower()
 
 
@@ -70,7 +73,7 @@ def resolve(requirements: Iterable[str], *options: str) -> Resolution:
     """Return the versions that fit the requirements, as uv resolves them.
 
     Raises:
-        subprocess.CalledProcessError: there are none; uv has said why on stderr.
+        subprocess.CalledProcessError: there are none; uv explains why on stderr.
     """
     command = [
         sys.executable,
@@ -83,6 +86,8 @@ def resolve(requirements: Iterable[str], *options: str) -> Resolution:
         "--no-header",
         "--generate-hashes",
     ]
+    # The locks pin the lower ends of pyproject.toml's ranges, so that the tests run on these.
+    command += ["--resolution", "lowest-direct"]
     command += ["--python-version", "3.11", "--python-platform", PLATFORM, *options, "-"]
     done = subprocess.run(command, input="\n".join(requirements), stdout=subprocess.PIPE, text=True, check=True)
     pins: dict[str, str] = {}
@@ -95,16 +100,16 @@ def resolve(requirements: Iterable[str], *options: str) -> Resolution:
 
 
 def torch_cpu_pin(resolved: str) -> str:
-    """Return the pin of torch's CPU build that stands for the resolved one.
+    """Return the pin of torch's CPU build for the resolved version.
 
     Raises:
-        ValueError: the version of torch has moved on from the wheel named in this file.
+        ValueError: the resolved version is not the one of the wheel in this file.
     """
     version = resolved.split(maxsplit=1)[0].removeprefix("torch==")
     if version != TORCH_CPU_VERSION:
         raise ValueError(
-            f"pyproject.toml asks for torch {version}, but {Path(__file__).name} knows the CPU wheel of "
-            f"{TORCH_CPU_VERSION}; write the new version there, and the wheel's sha256 from PyTorch's CPU index"
+            f"pyproject.toml requires torch {version}, but {Path(__file__).name} has the CPU wheel of "
+            f"{TORCH_CPU_VERSION}; update its version and sha256 there, from PyTorch's CPU index"
         )
     return f"torch=={TORCH_CPU_VERSION}+cpu \\\n    --hash=sha256:{TORCH_CPU_SHA256}\n"
 
@@ -118,19 +123,20 @@ def write_lock(name: str, pins: dict[str, str]) -> None:
 def main() -> None:
     """Write all lock files."""
     project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    # A line that names sdbench itself stands for a lock that is installed before.
+    # A requirement on sdbench itself is covered by another lock that is installed first.
     extras = {
         extra: [line for line in lines if not line.startswith("sdbench[")]
         for extra, lines in project["project"]["optional-dependencies"].items()
     }
     run = project["project"]["dependencies"] + extras["model"]
-    build = ["pip", "wheel", *project["build-system"]["requires"]]
+    build = [*BUILD_TOOLS, *project["build-system"]["requires"]]
     cpu, cuda = run + extras["cpu"], run + extras["cuda"]
-    own = ("report", "launch", "container", "publish", "query", "fleet")
+    own = ("report", "containers", "container", "publish", "query", "fleet")
     shipped = [*build, *cpu, *extras["cuda"], *(line for extra in own for line in extras[extra])]
-    development = resolve([*shipped, *extras["dev"]])
+    tools = extras["test"] + extras["dev"]
+    development = resolve([*shipped, *tools])
     pins = development.pins
-    # The tools for development ask for extras of packages that the others use without them.
+    # Development tools require extras of packages that the others use without them.
     resolution = Resolution(pins, resolve(shipped).children)
     vocabulary = resolve([VOCABULARY], "--no-deps").pins
 
@@ -142,7 +148,7 @@ def main() -> None:
     write_lock("cuda", {name: pins[name] for name in resolution.closure(cuda)} | vocabulary | exact_torch)
     for extra in own:
         write_lock(extra, {name: pins[name] for name in resolution.closure(extras[extra])})
-    write_lock("dev", {name: pins[name] for name in development.closure(extras["dev"])})
+    write_lock("dev", {name: pins[name] for name in development.closure(tools)})
 
 
 if __name__ == "__main__":

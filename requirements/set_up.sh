@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv what the lock files say: `requirements/set_up.sh run` for measuring, `... dev` for tests and checks too.
-# PYTHON names the interpreter (default: a Python 3.11 on the PATH), TORCH_BUILD the build of torch: cpu, cuda or auto.
+# Creates or updates .venv from the lock files: `requirements/set_up.sh run` for measuring, `... dev` also for tests and
+# checks. PYTHON is the interpreter (default: a Python 3.11 on the PATH); TORCH_BUILD is cpu, cuda or auto.
 set -eu
 unset PYTHONPATH PYTHONHOME
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0
@@ -9,39 +9,69 @@ cd "$(dirname "$0")/.."
 LEVEL=${1:-run}
 case $LEVEL in
 run | dev) ;;
-*) echo "set-up: '$LEVEL' is no level; write run or dev" >&2 && exit 1 ;;
+*) echo "setup: unknown level '$LEVEL': expected run or dev" >&2 && exit 1 ;;
 esac
 VENV=.venv
-LOG=$VENV/set-up.log
-# An environment of ours holds one of these at any moment; a set-up that was cut off leaves the first.
+LOG=$VENV/setup.log
+# An environment of this project always has one of these; an interrupted setup leaves the first.
 UNFINISHED=$VENV/.unfinished
 READY=$VENV/.ready
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 fail() {
-    echo "set-up: $*" >&2
+    echo "setup: $*" >&2
     exit 1
 }
 
-say() {
-    echo "set-up: $*" >&2
+report() {
+    echo "setup: $*" >&2
 }
 
-# Fails, with the end of the log, when the command does.
+# Until it is stopped or this script ends: how far pip has come, once a second.
+show_progress() {
+    seconds=0
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 1))
+        doing="$(grep -c '^Collecting ' "$LOG" || true) packages read"
+        case $(tail -n 1 "$LOG") in Installing*) doing="installing them" ;; esac
+        printf '\r\033[Ksetup:   %s s, %s' "$seconds" "$doing" >&2
+    done
+}
+
+# Runs a command with its output in the log, and shows its progress on a terminal.
+logged() {
+    progress=
+    if [ -t 2 ]; then
+        # Without the lock, which is held as long as any process has it open.
+        show_progress 9<&- &
+        progress=$!
+    fi
+    status=0
+    "$@" >>"$LOG" 2>&1 || status=$?
+    if [ -n "$progress" ]; then
+        kill "$progress" 2>/dev/null || true
+        wait "$progress" 2>/dev/null || true
+        printf '\r\033[K' >&2
+    fi
+    return "$status"
+}
+
+# The same; if the command fails, prints the end of the log and fails.
 quietly() {
-    "$@" >>"$LOG" 2>&1 && return
+    logged "$@" && return
     tail -n 20 "$LOG" >&2
-    fail "'$*' failed; its output is above and in $LOG; run make again when the cause is gone"
+    fail "'$*' failed; its output is above and in $LOG; fix the cause and run make again"
 }
 
 install() {
     "$VENV/bin/python" -m pip install --no-deps --require-hashes --only-binary :all: --no-compile "$@"
 }
 
-# Imports cost double without byte code, and PYTHONDONTWRITEBYTECODE may be set. pip would compile on one core.
+# Imports take twice as long without byte code, and PYTHONDONTWRITEBYTECODE may be set. pip compiles on one core only.
 compile_byte_code() {
-    # Fails for files that packages ship as templates and nobody imports.
-    "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" sdbench >>"$LOG" 2>&1 || true
+    report "  compiling them"
+    # Fails for templates in packages, which nothing imports.
+    logged "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" sdbench || true
 }
 
 is_python_311() {
@@ -61,11 +91,11 @@ check_machine() {
         fail "the lock files are for Linux on x86_64, this is $(uname -sm); use such a machine or a container of that kind"
     find_python
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-        fail "$python lacks the module venv or ensurepip; install it (Debian: apt-get install python3.11-venv)"
-    # What remains when making it was cut off at once.
+        fail "$python has no module venv or ensurepip; install it (Debian: apt-get install python3.11-venv)"
+    # Left by a setup that was interrupted at once.
     rmdir "$VENV" 2>/dev/null || true
     if [ -e "$VENV" ] && [ ! -e "$UNFINISHED" ] && [ ! -e "$READY" ]; then
-        fail "$VENV was not made by this project; move it away and run make again"
+        fail "$VENV was not created by this project; move it away and run make again"
     fi
 }
 
@@ -78,58 +108,61 @@ choose_build() {
     fi
     case $build in
     cpu | cuda) ;;
-    *) fail "TORCH_BUILD is '$build'; write cpu, cuda or auto" ;;
+    *) fail "invalid TORCH_BUILD '$build': expected cpu, cuda or auto" ;;
     esac
 }
 
-# Changes when .venv has to be made anew: a lock, the build of torch, or the place, which its scripts hold.
+# Changes when .venv has to be recreated: with a lock, the build of torch, or the path, which scripts in .venv contain.
 run_key() {
     (
         pwd
         echo "$build"
         cd requirements
-        cat build.txt cpu.txt cuda.txt report.txt launch.txt publish.txt query.txt
+        cat build.txt cpu.txt cuda.txt report.txt containers.txt publish.txt query.txt
     ) | cksum
 }
 
-# torch comes in a step of its own, because an index out of reach costs retries for every package looked up.
+# In its own step, because an unreachable index costs retries for every package.
 install_torch_cpu() {
     awk '/^[a-z]/ { torch = /^torch==/ } torch' requirements/cpu.txt >"$VENV/torch.txt"
-    install -r "$VENV/torch.txt" >>"$LOG" 2>&1 && return
-    say "the configured package sources do not have torch's CPU build; asking PyTorch's own index"
-    install -r "$VENV/torch.txt" --retries 1 --extra-index-url "$CPU_INDEX" >>"$LOG" 2>&1 && return
-    say "that index cannot be reached; taking the CUDA build, which runs on a CPU too (a download of about 3 GB)"
+    logged install -r "$VENV/torch.txt" && return
+    report "the configured package index does not have torch's CPU build; trying PyTorch's own index"
+    logged install -r "$VENV/torch.txt" --retries 1 --extra-index-url "$CPU_INDEX" && return
+    report "that index cannot be reached; using the CUDA build, which runs on a CPU too (a download of about 3 GB)"
     lock=requirements/cuda.txt
 }
 
 make_environment() {
-    say "making $VENV with torch for $build; this takes a minute or more"
+    report "creating $VENV with torch for $build; this takes a minute or more"
     mkdir -p "$VENV"
     : >"$UNFINISHED"
     rm -rf "$READY" "$VENV"/[!.]*
+    report "  an empty environment"
     quietly "$python" -m venv "$VENV"
     quietly install -r requirements/build.txt
     lock=requirements/$build.txt
+    report "  torch"
     if [ "$build" = cpu ]; then install_torch_cpu; fi
-    quietly install -r "$lock" -r requirements/report.txt -r requirements/launch.txt -r requirements/publish.txt \
+    report "  the other packages"
+    quietly install -r "$lock" -r requirements/report.txt -r requirements/containers.txt -r requirements/publish.txt \
         -r requirements/query.txt
     compile_byte_code
 }
 
-# Cut off, it is simply done again: pip always installs an editable package anew.
+# Safe to interrupt: pip always reinstalls an editable package.
 install_sdbench() {
-    # compat: a plain path entry; the default hooks into every import of every process.
+    # compat adds a path entry; the default installs a hook that runs at every import.
     quietly "$VENV/bin/python" -m pip install --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 }
 
 install_development_tools() {
-    say "adding the tools for tests and checks"
+    report "adding the tools for tests and checks"
     : >"$UNFINISHED"
     quietly install -r requirements/dev.txt -r requirements/fleet.txt
     compile_byte_code
 }
 
-# Runs one part of the set-up unless it has finished with this key before.
+# Runs one part of the setup unless it was completed with this key before.
 once() {
     part=$1 key=$2
     shift 2
@@ -140,10 +173,10 @@ once() {
     rm -f "$UNFINISHED"
 }
 
-# A second set-up at the same time waits; the lock goes with the processes that hold the file open.
+# Only one setup at a time; the lock is released when the last process with the open file ends.
 exec 9<"requirements/set_up.sh"
 if command -v flock >/dev/null && ! flock --nonblock 9; then
-    say "waiting for another set-up of this folder"
+    report "waiting for another setup of this checkout"
     flock 9
 fi
 choose_build

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes build/sbom-cpu.json and build/sbom-cuda.json: CycloneDX bills of what the two images install, from the locks.
+# Writes build/sbom-cpu.json and build/sbom-cuda.json: CycloneDX bills of materials of the two images, from the locks.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build

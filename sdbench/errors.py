@@ -4,8 +4,8 @@ SdbenchError
 ├── UserError            the input is wrong: one line, exit 2
 │   ├── ManifestError    names file, line and column
 │   └── RecordError      a record or journal that cannot be trusted
-└── EnvironmentProblem   the machine lacks something: one line with the remedy, exit 3
-    └── WeightsUnavailable  pretrained weights cannot be had, or are not what was asked for
+└── EnvironmentProblem   something is missing on this machine: one line with a hint, exit 3
+    └── WeightsUnavailable  pretrained weights are not available, or are not those of the manifest
 
 Every message has three parts: what failed, with which value, and what to do.
 """
@@ -20,7 +20,14 @@ class UserError(SdbenchError):
 
 
 class ManifestError(UserError):
-    """A manifest is wrong; the message starts with file:line:column."""
+    """A manifest is wrong; each of its problems starts with file:line:column."""
+
+    def __init__(self, *problems: str) -> None:
+        """Keep all problems; the message is the first, with the number of the others."""
+        others = len(problems) - 1
+        more = f" (and {others} more problem{'s' * (others > 1)}; list them with: sdbench validate)" if others else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
 
 
 class RecordError(UserError):
@@ -28,7 +35,7 @@ class RecordError(UserError):
 
 
 class EnvironmentProblem(SdbenchError):
-    """This machine lacks something (exit 3); the message names the remedy."""
+    """Something is missing on this machine (exit 3); the message names the hint."""
 
 
 class WeightsUnavailable(EnvironmentProblem):

@@ -1,6 +1,8 @@
-"""What the commands that measure exit with; the README's table says what each means."""
+"""The exit codes of the commands, but for those of verdicts; ``sdbench --help`` lists what each means."""
 
 OK = 0
+# What a command checks is not as it should be.
+CHECK_FAILED = 1
 USER_ERROR = 2
 ENVIRONMENT = 3
 ALL_SKIPPED = 3

@@ -15,16 +15,16 @@ def parse_duration_s(text: str) -> float:
     """Return the duration (s) written as ``90``, ``90s``, ``20m`` or ``1.5h``.
 
     Raises:
-        UserError: the text is no positive duration.
+        UserError: the text is not a positive duration.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None or float(match["number"]) <= 0:
-        raise UserError(f"{text!r} is not a positive duration; write for example 90s, 20m or 1.5h")
+        raise UserError(f"invalid duration {text!r}: expected for example 90s, 20m or 1.5h")
     return float(match["number"]) * _SECONDS_PER_UNIT[match["unit"]]
 
 
 def printable(text: str) -> str:
-    """Return a text of one line in which nothing steers a terminal: what is not printable shows as its code."""
+    """Return a text of one line that cannot control a terminal: what is not printable is shown as its code."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -32,12 +32,12 @@ def parse_ratio(text: str, name: str) -> float:
     """Return the ratio (0.02) written as ``2%`` or ``0.02``, above 0 and below 1; ``name`` is for the message.
 
     Raises:
-        UserError: the text is none.
+        UserError: the text is not such a ratio.
     """
     match = _RATIO.fullmatch(text.strip())
     ratio = float(match["number"]) / (100.0 if match["percent"] else 1.0) if match else 0.0
     if not 0 < ratio < 1:
-        raise UserError(f"{name} {text!r} is no share; write for example 2% or 0.02")
+        raise UserError(f"invalid {name} {text!r}: expected a fraction such as 2% or 0.02")
     return ratio
 
 
@@ -53,6 +53,13 @@ def format_duration(duration_s: float) -> str:
             return f"{whole} {first} {rest:02d} {second}"
     minutes, seconds = divmod(round(duration_s), 60)
     return f"{minutes} m {seconds:02d} s"
+
+
+def format_clock(duration_s: float) -> str:
+    """Return a duration (s) as a clock shows it: ``0:07``, ``4:30``, ``1:02:05``."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def format_bytes(size_bytes: float) -> str:

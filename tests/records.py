@@ -7,9 +7,10 @@
 
 import random
 from collections.abc import Mapping
+from math import fsum
 from typing import Any
 
-from sdbench.compare.trust import check_trust
+from sdbench.compare.quality import check_quality
 from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
@@ -21,21 +22,34 @@ from sdbench.schema.outcome import (
     Failed,
     ImageResult,
     Launch,
-    MemoryFigures,
-    Notice,
+    MemoryUse,
     OutOfMemory,
+    RecordWarning,
     Series,
     Skipped,
     Succeeded,
     TimedOut,
     WorkerEnvironment,
 )
-from sdbench.schema.record import PlannedExperiment, Record, Request, Result, compute_seal
+from sdbench.schema.record import PlannedExperiment, Record, Request, Result
+from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.versions import RECORD_SCHEMA
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.store.bundle import compute_seal, encode_record
 from tests.fingerprints import make_fingerprint
 
 NO_CUDA = "no CUDA device on this machine"
 MIB = 2**20
+
+CLAIM: dict[str, Any] = {
+    "id": "half-saves-time",
+    "text": "half precision takes less time",
+    "metric": "latency_s",
+    "numerator": {"options": {"precision": "bf16"}},
+    "denominator": {"options": {"precision": "fp32"}},
+    "expected": {"low": 0.4, "high": 0.6},
+    "source": "a table",
+}
 
 
 def make_experiment(**options: Any) -> Experiment:
@@ -60,7 +74,8 @@ def make_series(
     text_s, decode_s, rest_s = 0.05 * pace_s, 0.2 * pace_s, 0.03 * pace_s
     unet_calls = steps + 1
     steps_s = make_samples(name + " steps", (pace_s - text_s - decode_s - rest_s) / unet_calls, unet_calls)
-    total_s = text_s + sum(steps_s) + decode_s + rest_s
+    # Exact on every Python: the built-in sum of floats is compensated from 3.12 on, and seals depend on the value.
+    total_s = fsum((text_s, *steps_s, decode_s, rest_s))
     timed = (*warmups_s, *make_samples(name, pace_s, call_count))
     return (
         Series(name="latency", unit="s", samples=timed, warmup_count=warmup_count),
@@ -72,12 +87,12 @@ def make_series(
     )
 
 
-def make_memory(device: str = "cpu", peak_bytes: int = 900 * MIB) -> MemoryFigures:
-    """Return the memory figures of a launch: those of torch and the device are unknown on a CPU."""
+def make_memory(device: str = "cpu", peak_bytes: int = 900 * MIB) -> MemoryUse:
+    """Return the memory values of a launch: those of torch and the device are unknown on a CPU."""
     on_cuda = device.startswith("cuda")
     none = Unknown(reason=NO_CUDA)
     host_bytes = 1200 * MIB if on_cuda else peak_bytes
-    return MemoryFigures(
+    return MemoryUse(
         torch_allocated_peak_bytes=Known(value=peak_bytes * 8 // 10) if on_cuda else none,
         torch_reserved_peak_bytes=Known(value=peak_bytes) if on_cuda else none,
         device_process_bytes=Known(value=peak_bytes + 500 * MIB) if on_cuda else none,
@@ -86,6 +101,19 @@ def make_memory(device: str = "cpu", peak_bytes: int = 900 * MIB) -> MemoryFigur
         host_rss_anon_bytes=Known(value=host_bytes * 7 // 10),
         host_rss_file_bytes=Known(value=host_bytes * 3 // 10),
     )
+
+
+def make_reference_operation(device: str = "cpu", pace: float = 1.0, **changes: Any) -> ReferenceOperation:
+    """Return the samples of a reference operation that takes ``pace`` times as long as usual."""
+    given: dict[str, Any] = {
+        "name": "matrix product 768x768, convolution 3x3",
+        "precision": "fp32",
+        "device": device,
+        "threads": 2,
+        "before_s": tuple(round(pace * sample_s, 9) for sample_s in (0.0072, 0.0071, 0.0071)),
+        "after_s": tuple(round(pace * sample_s, 9) for sample_s in (0.0071, 0.0073, 0.0072)),
+    }
+    return ReferenceOperation(**{**given, **changes})
 
 
 def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
@@ -100,6 +128,8 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "cuda_version": Known(value="13.0") if on_cuda else Unknown(reason=NO_CUDA),
         "cudnn_version": Known(value="9.13.0") if on_cuda else Unknown(reason=NO_CUDA),
         "weights_digest": sha256_of("weights"),
+        "weights_source": "drawn",
+        "weights_mapped_bytes": 0,
         "parameter_count": 1_234_567,
         "unet_calls": 5,
         "unet_calls_at_50_steps": 51,
@@ -109,7 +139,7 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
 
 
 def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
-    """Return what went on beside a launch on a quiet machine, with fields changed by name."""
+    """Return what went on next to a launch on a quiet machine, with fields changed by name."""
     on_cuda = device.startswith("cuda")
     given: dict[str, Any] = {
         "throttle_shares": Known(value=()),
@@ -136,7 +166,9 @@ def make_launch(
     )
     given: dict[str, Any] = {
         "index": index,
-        "turn": None,
+        "isolation": "fork",
+        "template_id": f"{index:016x}",
+        "position": None,
         "batch": 1,
         "started_utc": f"2026-01-15T10:{index:02d}:00Z",
         "wall_s": round(8.0 + latency_s * (call_count + 4), 6),
@@ -145,8 +177,9 @@ def make_launch(
         "first_call_s": round(latency_s * 1.8, 6),
         "worker_cpu_s": 14.0,
         "supervisor_cpu_s": 0.05,
+        "calls_limit_s": None,
         "series": make_series(index, latency_s, steps=steps, call_count=call_count),
-        "stop_reason": "precise enough",
+        "stop_reason": "converged",
         "memory": make_memory(device),
         "energy": Energy(
             source="nvml" if on_cuda else "none",
@@ -154,13 +187,14 @@ def make_launch(
             call_count=call_count,
             duration_s=latency_s * call_count,
         ),
+        "reference_operation": Known(value=make_reference_operation(device)),
         "checks": (
-            Check(name="dtype of the modules", asked="float32", found="float32", passed=True),
-            Check(name="attention processor", asked="AttnProcessor2_0", found="AttnProcessor2_0", passed=True),
+            Check(name="dtype of the modules", expected="float32", observed="float32", passed=True),
+            Check(name="attention processor", expected="AttnProcessor2_0", observed="AttnProcessor2_0", passed=True),
         ),
         "images": (ImageResult(sha256=sha256_of("image"), width=64, height=64, finite=True, path=None),),
         "exports": (),
-        "study": None,
+        "workload_result": None,
         "environment": make_environment(device, unet_calls=steps + 1),
         "throttled": Known(value=False),
         "conditions": make_conditions(device),
@@ -174,7 +208,7 @@ def make_succeeded(
 ) -> Succeeded:
     """Return a success with ``launch_count`` launches of about ``latency_s`` (s)."""
     launches = tuple(make_launch(index, latency_s, device, **launch_changes) for index in range(launch_count))
-    return Succeeded(launches=launches, stop_reason="precise enough")
+    return Succeeded(launches=launches, stop_reason="converged")
 
 
 def make_out_of_memory(**changes: Any) -> OutOfMemory:
@@ -210,7 +244,7 @@ def make_skipped(**changes: Any) -> Skipped:
     """Return an experiment that this machine cannot run."""
     given = {
         "reason": "fp16 autocast needs a CUDA device",
-        "remedy": "run it with --device cuda on a machine with a GPU",
+        "hint": "run it with --device cuda on a machine with a GPU",
     }
     return Skipped(**{**given, **changes})
 
@@ -230,7 +264,7 @@ def make_planned(*, groups: tuple[str, ...] = ("precision-and-batch",), **option
 def make_result(outcome: AnyOutcome | None = None, **options: Any) -> Result:
     """Return an outcome (by default a success) of an experiment on the tiny architecture, with ``options`` changed."""
     outcome = outcome or make_succeeded()
-    return Result(planned=make_planned(**options), outcome=outcome, trust=check_trust(outcome))
+    return Result(planned=make_planned(**options), outcome=outcome, quality_checks=check_quality(outcome))
 
 
 def make_results(device: str = "cpu") -> tuple[Result, ...]:
@@ -311,19 +345,34 @@ def make_record(**changes: Any) -> Record:
         "request": make_request(),
         "session": None,
         "device_group": None,
-        "exported": None,
+        "publication": None,
         "manifest": make_manifest(),
         "device": device,
         "fingerprint": make_fingerprint(device),
         "results": make_results(device),
         "files": (),
-        "warnings": (Notice(code="load", message="the load average was 1.9 on 2 CPUs", remedy="stop other programs"),),
+        "warnings": (
+            RecordWarning(
+                code=WarningCode.BUSY_BEFORE, message="the load average was 1.9 on 2 CPUs", hint="stop other programs"
+            ),
+        ),
         "seal": "0" * 64,
     }
     unsealed = Record.model_validate({**given, **changes})
-    seal = compute_seal(unsealed.to_json_dict())
+    seal = compute_seal(encode_record(unsealed.to_json_dict()))
     return Record.model_validate({**{name: getattr(unsealed, _attribute(name)) for name in given}, "seal": seal})
 
 
 def _attribute(name: str) -> str:
     return "schema_" if name == "schema" else name
+
+
+def slow_phases(launch: Launch, factor: float) -> Launch:
+    """Return a launch whose observed call took ``factor`` times as long in every phase."""
+    series = tuple(
+        item.model_copy(update={"samples": tuple(factor * value for value in item.samples)})
+        if item.name.startswith("phase.")
+        else item
+        for item in launch.series
+    )
+    return launch.model_copy(update={"series": series})

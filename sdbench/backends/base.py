@@ -1,17 +1,20 @@
 """What a backend offers to a workload."""
 
+import gc
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from sdbench.schema.base import Reading
-from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Notice, Stage, WorkerEnvironment
-from sdbench.schema.study import Export
+from sdbench.schema.experiment import Experiment, Precision
+from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment
+from sdbench.schema.wire import Stage
+from sdbench.schema.workload_results import Export
 
-# What the allocators of torch and of the C++ library say; torch raises plain RuntimeError for host memory.
+# What the allocators of torch and of the C++ library report; torch raises plain RuntimeError for host memory.
 _HOST_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE
 )
@@ -26,7 +29,7 @@ class Clock(Protocol):
 
 
 class WrongExecution(Exception):
-    """What ran is not what was asked: the launch fails, because its number would be of something else."""
+    """What ran is not what was requested: the launch fails, because its number would be of something else."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,17 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class ReferenceSamples:
+    """A reference operation (see its schema), and how long (s) each of its samples took."""
+
+    name: str
+    precision: Precision
+    device: str
+    threads: int
+    samples_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class DeviceMemory:
     """Torch's peaks (bytes) since the last reset, or why there are none."""
 
@@ -60,33 +74,46 @@ class Backend(Protocol):
 
     def synchronize(self) -> None:
         """Wait until the device has done all its work."""
+        return
+
+    def time_reference_operation(self, clock: Clock) -> Reading[ReferenceSamples]:
+        """Return how fast the device is at the moment, by an operation that is the same in every launch."""
 
     def observe(self, clock: Clock) -> Observation:
-        """Run one call with phases timed and everything verified; never part of the timed calls."""
+        """Run one call with phases timed and everything verified; never part of the timed calls.
+
+        Raises:
+            WrongExecution: something else ran than the experiment requests.
+        """
 
     def reset_peaks(self) -> None:
         """Forget the memory peaks so far."""
+        return
 
     def read_peaks(self) -> DeviceMemory:
         """Return the memory peaks since the reset."""
 
     def describe(self) -> WorkerEnvironment:
-        """Return what the worker sees of software and device."""
+        """Return the software and device that the worker process runs with."""
 
     def exports(self) -> tuple[Export, ...]:
         """Return the files the networks were exported to, none for a backend that needs no export."""
+        return ()
 
-    def notices(self) -> tuple[Notice, ...]:
-        """Return what the user should know of this set-up."""
+    def warnings(self) -> tuple[RecordWarning, ...]:
+        """Return what the user should know of this configuration."""
+        return ()
 
     def with_batch(self, batch: int, steps: int) -> Self:
-        """Return the same loaded pipeline, set up for another batch size and number of steps."""
+        """Return the same loaded pipeline, configured for another batch size and number of steps."""
 
     def recover(self) -> None:
-        """Give back what a call that ran out of memory left behind."""
+        """Free what a call that ran out of memory left behind."""
+        free_unreferenced_memory()
 
     def device_memory_limit_bytes(self) -> int | None:
         """Return how much memory (bytes) this process may have on the device, None where that is the host's."""
+        return None
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
         """Return images as float RGB arrays (height, width, 3) float32 in 0 to 1, of a run of ``steps`` steps.
@@ -101,19 +128,41 @@ class BackendModule(Protocol):
     def import_libraries(self) -> None:
         """Import what the backend needs, so that the import can be timed apart from loading."""
 
-    def fetch(self, experiment: Experiment, cache_folder: Path, say_stage: Callable[[Stage], None]) -> None:
-        """Put what is not in ``cache_folder`` yet there (downloads, exports), so that loading is timed alone."""
+    def fetch(self, experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+        """Put what is not in ``cache_folder`` yet there (downloads, exports), so that loading is timed alone.
+
+        Raises:
+            UserError: the weights are not pinned.
+            WeightsUnavailable: pretrained weights are not available.
+            EnvironmentProblem: the cache cannot be written.
+            ExportFailed: a network cannot be exported.
+            MemoryError: the host's memory does not suffice for the export.
+        """
 
     def open_backend(self, experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> Backend:
-        """Return the loaded pipeline of ``experiment`` on ``device`` ("cpu", "cuda:0", ...)."""
+        """Return the loaded pipeline of ``experiment`` on ``device`` ("cpu", "cuda:0", ...).
+
+        Raises:
+            UserError: the architecture or scheduler is unknown, or the weights are not pinned.
+            EnvironmentProblem: the device, a library or the weights are not available.
+            SessionFailed: onnxruntime cannot run an exported network.
+            WrongExecution: something other than what was requested would run.
+        """
+
+
+def free_unreferenced_memory() -> None:
+    """Free what nothing refers to any more, and the blocks of it that torch keeps on the GPU."""
+    gc.collect()
+    # Not imported here: where torch has not been used there is nothing of it to free.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def where_memory_ran_out(error: Exception) -> Literal["device", "host"] | None:
     """Return which memory an exception says was too small, or None for any other exception."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    # torch's class by its name, without importing torch here.
+    if type(error).__name__ == "OutOfMemoryError" or _DEVICE_MEMORY.search(text):
         return "device"
-    if isinstance(error, RuntimeError) and _DEVICE_MEMORY.search(str(error)):
-        return "device"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _HOST_MEMORY.search(str(error))):
-        return "host"
-    return None
+    return "host" if isinstance(error, MemoryError) or _HOST_MEMORY.search(text) else None

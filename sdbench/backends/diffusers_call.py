@@ -1,18 +1,19 @@
 """The stock diffusers pipeline as something to call, time and watch, whatever runs its networks."""
 
 import copy
-import gc
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
-from sdbench.backends.base import Clock, DeviceMemory, Observation, WrongExecution
-from sdbench.backends.torch_phases import PhaseTimer
+from sdbench.backends.base import Backend, Clock, DeviceMemory, Observation, ReferenceSamples, WrongExecution
+from sdbench.backends.observed_call import ObservedCall
+from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
+from sdbench.models.pipeline import BuiltPipeline, dtype_of
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment, at_batch
-from sdbench.schema.outcome import Check, Notice, WorkerEnvironment
-from sdbench.schema.study import Export
+from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
+from sdbench.schema.warning_codes import WarningCode
 
 if TYPE_CHECKING:
     import torch
@@ -22,19 +23,21 @@ PROJECTED_STEPS = 50
 PIXELS_PER_LATENT = 8
 
 
-class DiffusersCall(ABC):
+class DiffusersCall(Backend, ABC):
     """A diffusers pipeline, the fixed initial noise, and the ways to run it."""
 
-    def __init__(
-        self, experiment: Experiment, device: "torch.device", pipeline: Any, weights_digest: str, parameter_count: int
-    ) -> None:
+    _observer: type[ObservedCall] = ObservedCall
+
+    def __init__(self, experiment: Experiment, device: "torch.device", built: BuiltPipeline) -> None:
+        import torch
+
         self.experiment = experiment
         self.device = device
-        self.pipeline = pipeline
-        self.weights_digest = weights_digest
-        self.parameter_count = parameter_count
-        self.unet_calls = count_unet_calls(pipeline.scheduler, experiment.steps)
-        self.arguments = make_arguments(experiment, device, pipeline)
+        self.pipeline = built.pipeline
+        self._built = built
+        self._cuda: Any = torch.cuda if device.type == "cuda" else None
+        self.unet_calls = count_unet_calls(self.pipeline.scheduler, experiment.steps)
+        self.arguments = make_arguments(experiment, device, self.pipeline)
 
     def generate(self) -> tuple[Any, ...]:
         """Return the PIL images of one pipeline call."""
@@ -42,14 +45,11 @@ class DiffusersCall(ABC):
             return tuple(self.pipeline(**self.arguments).images)
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
-        """Return the first image as float RGB (height, width, 3) float32 in 0 to 1, after each UNet call or at the end.
-
-        The pictures of unfinished latents are decoded as the pipeline decodes its last ones; NaN stays NaN.
-        """
+        """Return the first image (height, width, 3) float32, decoded as the pipeline decodes its last latents."""
         latents: list[Any] = []
 
-        def keep(_pipeline: Any, _index: int, _timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
-            latents.append(given["latents"][:1].clone())
+        def keep(_pipeline: Any, _index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            latents.append(tensors["latents"][:1].clone())
             return {}
 
         arguments = self.arguments | {
@@ -75,35 +75,30 @@ class DiffusersCall(ABC):
 
     def synchronize(self) -> None:
         """Wait until the device is idle; the CPU always is."""
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.synchronize(self.device)
+        if self._cuda:
+            self._cuda.synchronize(self.device)
 
     def observe(self, clock: Clock) -> Observation:
-        """Run one call with hooks that time its phases and note what really ran.
-
-        Raises:
-            WrongExecution: something else ran than what the experiment asks for.
-        """
-        witness = self._open_witness()
-        timer = PhaseTimer(self.pipeline, self.device, clock)
-        with timer, witness:
+        """Run one call with hooks that time its phases and record what ran; raises as ``Backend.observe`` does."""
+        call = self._observer(self.pipeline, self.device, clock)
+        with call:
             self.synchronize()
             start_s = clock.now_s()
             images = self.generate()
             self.synchronize()
             total_s = clock.now_s() - start_s
-        phases_s, steps_s = timer.read(total_s)
-        checks = self._verify(witness, images)
-        failed = [check for check in checks if not check.passed]
-        if failed:
-            raise WrongExecution(
-                "; ".join(f"{check.name}: asked {check.asked}, found {check.found}" for check in failed)
-            )
-        return Observation(
-            images=images, phases_s=phases_s, denoise_steps_s=steps_s, finite=witness.finite, checks=checks
-        )
+        phases_s, steps_s = call.read_phases(total_s)
+        checks = self._verify(call, images)
+        if failed := [check for check in checks if not check.passed]:
+            problems = [f"{check.name}: expected {check.expected}, observed {check.observed}" for check in failed]
+            raise WrongExecution("; ".join(problems))
+        return Observation(images, phases_s, denoise_steps_s=steps_s, finite=call.finite, checks=checks)
+
+    def time_reference_operation(self, clock: Clock) -> Reading[ReferenceSamples]:
+        """Return samples (s) of torch's matrix product and convolution, whatever runs the networks."""
+        experiment = self.experiment
+        precision = experiment.precision if experiment.autocast == "off" else experiment.autocast
+        return time_reference_operation(self.device, precision, dtype_of(precision), clock)
 
     def with_batch(self, batch: int, steps: int) -> Self:
         """Return the same loaded pipeline with the arguments of another batch size and number of steps."""
@@ -112,109 +107,81 @@ class DiffusersCall(ABC):
         other.arguments = make_arguments(other.experiment, self.device, self.pipeline)
         return other
 
-    def recover(self) -> None:
-        """Free what a failed call left behind, torch's cached blocks too."""
-        gc.collect()
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
-
     def device_memory_limit_bytes(self) -> int | None:
         """Return what torch has reserved plus what is free on the GPU (bytes); None on the CPU."""
-        if self.device.type != "cuda":
+        if not self._cuda:
             return None
-        import torch
-
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        return int(free_bytes) + torch.cuda.memory_reserved(self.device)
+        free_bytes, _ = self._cuda.mem_get_info(self.device)
+        return int(free_bytes + self._cuda.memory_reserved(self.device))
 
     def reset_peaks(self) -> None:
         """Forget torch's memory peaks."""
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self.device)
+        if self._cuda:
+            self._cuda.reset_peak_memory_stats(self.device)
 
     def read_peaks(self) -> DeviceMemory:
         """Return torch's memory peaks (bytes); torch counts none on the CPU."""
-        if self.device.type != "cuda":
+        if not self._cuda:
             none = Unknown(reason="torch keeps no allocation statistics on the CPU")
             return DeviceMemory(none, none)
-        import torch
-
         return DeviceMemory(
-            Known[int](value=torch.cuda.max_memory_allocated(self.device)),
-            Known[int](value=torch.cuda.max_memory_reserved(self.device)),
+            Known(value=self._cuda.max_memory_allocated(self.device)),
+            Known(value=self._cuda.max_memory_reserved(self.device)),
         )
 
     def describe(self) -> WorkerEnvironment:
-        """Return what this process sees of software and device."""
+        """Return the software and device that this process runs with."""
         import torch
 
-        on_cuda = self.device.type == "cuda"
         cudnn: Any = torch.backends.cudnn
+        version, thread_count = self._version_and_threads()
         return WorkerEnvironment(
             backend=self.experiment.backend,
-            backend_version=self._backend_version(),
+            backend_version=version,
             device=str(self.device),
-            device_name=torch.cuda.get_device_name(self.device) if on_cuda else "cpu",
-            threads=self._thread_count(),
+            device_name=self._cuda.get_device_name(self.device) if self._cuda else "cpu",
+            threads=thread_count,
             cuda_version=_reading(torch.version.cuda, "torch was built without CUDA"),
-            cudnn_version=_reading(cudnn.version() if on_cuda else None, "cuDNN is not used on the CPU"),
-            weights_digest=self.weights_digest,
-            parameter_count=self.parameter_count,
+            cudnn_version=_reading(cudnn.version() if self._cuda else None, "cuDNN is not used on the CPU"),
+            weights_digest=self._built.weights_digest,
+            weights_source=self._built.weights_source,
+            weights_mapped_bytes=self._built.mapped_bytes,
+            parameter_count=self._built.parameter_count,
             unet_calls=self.unet_calls,
             unet_calls_at_50_steps=count_unet_calls(self.pipeline.scheduler, PROJECTED_STEPS),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
         )
 
-    def exports(self) -> tuple[Export, ...]:
-        """Return the files the networks were exported to."""
-        return ()
-
-    def notices(self) -> tuple[Notice, ...]:
-        """Return what the user should know of this set-up."""
+    def warnings(self) -> tuple[RecordWarning, ...]:
+        """Return what the user should know of this configuration."""
         if self.experiment.weights == "pretrained":
             return ()
-        return (
-            Notice(
-                code="synthetic-weights",
-                message="weights are synthetic: time and memory are the architecture's, the images are no pictures",
-                remedy="use --weights pretrained for pictures",
-            ),
-        )
+        message = "weights are synthetic: time and memory are the architecture's, the images are noise"
+        return (warn(WarningCode.SYNTHETIC_WEIGHTS, message), *self._built.warnings)
 
     def _around_call(self) -> AbstractContextManager[Any]:
-        """Return what a call runs in, autocast for example."""
         return nullcontext()
 
     @abstractmethod
-    def _open_witness(self) -> Any:
-        """Return a context manager that notes what runs in one call; ``finite`` tells of each image."""
-
-    @abstractmethod
-    def _verify(self, witness: Any, images: tuple[Any, ...]) -> tuple[Check, ...]:
+    def _verify(self, call: Any, images: tuple[Any, ...]) -> tuple[Check, ...]:
         """Return one check per option that could have been ignored silently."""
 
     @abstractmethod
-    def _backend_version(self) -> str: ...
-
-    @abstractmethod
-    def _thread_count(self) -> int: ...
+    def _version_and_threads(self) -> tuple[str, int]:
+        """Return the version of what runs the networks, and the CPU threads of one of its operators."""
 
 
 def check_device(device: str) -> None:
     """Do nothing when torch has ``device`` ("cpu", "cuda:0", ...).
 
     Raises:
-        EnvironmentProblem: torch sees no CUDA device.
+        EnvironmentProblem: torch finds no CUDA device.
     """
     import torch
 
     if device != "cpu" and not torch.cuda.is_available():
         raise EnvironmentProblem(
-            f"torch {torch.__version__} sees no CUDA device for {device!r}; install the CUDA build and the driver"
+            f"torch {torch.__version__} finds no CUDA device for {device!r}; install the CUDA build and the driver"
         )
 
 
@@ -240,14 +207,9 @@ def draw_noise(experiment: Experiment, channel_count: int) -> "torch.Tensor":
     import torch
 
     shape = (1, channel_count, experiment.height // PIXELS_PER_LATENT, experiment.width // PIXELS_PER_LATENT)
-    return torch.cat(
-        [
-            torch.randn(
-                shape, generator=torch.Generator("cpu").manual_seed(experiment.seed + index), dtype=torch.float32
-            )
-            for index in range(experiment.batch)
-        ]
-    )
+    seeds = range(experiment.seed, experiment.seed + experiment.batch)
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn(shape, generator=generator, dtype=torch.float32) for generator in generators])
 
 
 def count_unet_calls(scheduler: Any, steps: int) -> int:
@@ -258,4 +220,4 @@ def count_unet_calls(scheduler: Any, steps: int) -> int:
 
 
 def _reading(value: object, reason: str) -> Reading[str]:
-    return Unknown(reason=reason) if value is None else Known[str](value=str(value))
+    return Unknown(reason=reason) if value is None else Known(value=str(value))

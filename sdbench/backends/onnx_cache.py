@@ -1,7 +1,5 @@
 """Exported networks, kept under a hash of all that determines them, and checked whenever they are used."""
 
-import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,12 +13,18 @@ from typing import Any, get_args
 from pydantic import FiniteFloat, ValidationError
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.models.architectures import COMPONENTS, load_architecture
+from sdbench.models.architectures import load_architecture
 from sdbench.models.synthetic import RECIPE_VERSION
-from sdbench.schema.base import Model, PositiveInt, Sha256, sha256_of
+from sdbench.schema.base import Model, PositiveInt, sha256_of
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Notice, Stage
-from sdbench.schema.study import Export, ExportedPart
+from sdbench.schema.outcome import RecordWarning, warn
+from sdbench.schema.record import BundledFile
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.wire import Stage
+from sdbench.schema.workload_results import Export, ExportedPart
+from sdbench.store.cache_folder import EXPORTS_FOLDER
+from sdbench.store.files import describe_file, sync_folder
+from sdbench.store.lock import hold_file
 
 # Raise it with every change in onnx_export.py that changes a file.
 EXPORTER_VERSION = 1
@@ -28,19 +32,19 @@ PARTS: tuple[ExportedPart, ...] = get_args(ExportedPart)
 GRAPH_NAME = "graph.onnx"
 MANIFEST_NAME = "export.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript")
-# 64 bits of a hash tell the exports of one machine apart; the whole key stands in the manifest and is compared.
+# 64 bits of a hash distinguish the exports of one machine; the manifest has all that is hashed, and is compared.
 _KEY_DIGITS = 16
 _UNFINISHED = ".new-"
-_REMEDY = "nothing is to be done; if it happens again without a new version, check the disk"
 
 
-class Subject(Model):
-    """What is exported: one network with its weights, in one precision."""
+class Identity(Model):
+    """What determines the files of an export: one network with its weights, in one precision, and the exporter."""
 
     part: ExportedPart
     precision: str
     weights: dict[str, str | int | None]
     configs: dict[str, dict[str, Any]]
+    made_with: dict[str, str]
 
 
 class ExportFacts(Model):
@@ -52,43 +56,28 @@ class ExportFacts(Model):
     weights_dtypes: tuple[str, ...]
 
 
-class ExportedFile(Model):
-    """One file of an export."""
-
-    name: str
-    sha256: Sha256
-    size_bytes: PositiveInt
-
-
 class ExportManifest(Model):
-    """What stands beside an exported network; ``key`` is the hash of ``subject`` and ``made_with``."""
+    """The file that describes an exported network, stored next to it."""
 
-    key: Sha256
-    subject: Subject
-    made_with: dict[str, str]
+    identity: Identity
     facts: ExportFacts
-    files: tuple[ExportedFile, ...]
+    files: tuple[BundledFile, ...]
 
 
 @dataclass(frozen=True)
 class CachedExport:
-    """An export that was checked; ``cached`` says whether it was there before."""
+    """An export that was checked; ``cached`` if an earlier process made it."""
 
     folder: Path
     manifest: ExportManifest
     cached: bool
 
-    @property
-    def graph_path(self) -> Path:
-        """Where the graph lies, its data beside it."""
-        return self.folder / GRAPH_NAME
-
     def describe(self) -> Export:
         """Return the export as records hold it: its hash is over the names and hashes of the graph and its data."""
         files = self.manifest.files
         return Export(
-            part=self.manifest.subject.part,
-            sha256=sha256_of({file.name: file.sha256 for file in files}),
+            part=self.manifest.identity.part,
+            sha256=sha256_of({file.path: file.sha256 for file in files}),
             size_bytes=sum(file.size_bytes for file in files),
             export_s=self.manifest.facts.export_s,
             cached=self.cached,
@@ -100,14 +89,15 @@ class PreparedExports:
     """All parts of a pipeline, and what was rebuilt."""
 
     parts: dict[ExportedPart, CachedExport]
-    notices: tuple[Notice, ...]
+    warnings: tuple[RecordWarning, ...]
 
 
-Exporter = Callable[[Experiment, Path, Mapping[ExportedPart, Path]], Mapping[ExportedPart, ExportFacts]]
+# Writes each part into its folder.
+Exporter = Callable[[Mapping[ExportedPart, Path]], Mapping[ExportedPart, ExportFacts]]
 
 
 def prepare_exports(
-    experiment: Experiment, cache_folder: Path, say_stage: Callable[[Stage], None], export: Exporter
+    experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None], export: Exporter
 ) -> PreparedExports:
     """Return the exports of an experiment's networks, checked; ``export`` writes those that are missing or unusable.
 
@@ -115,124 +105,116 @@ def prepare_exports(
         EnvironmentProblem: the cache cannot be written.
         Exception: whatever ``export`` raises; the cache is then as before.
     """
-    root = cache_folder / "onnx"
-    wanted = {part: _Wanted(root, _subject_of(experiment, part), _versions()) for part in PARTS}
-    found = {part: item.look_up() for part, item in wanted.items()}
-    if all(isinstance(item, CachedExport) for item in found.values()):
-        return _prepared(found, ())
-    with _locked(root):
-        # Another process may have made them while this one waited.
-        found = {part: item.look_up() for part, item in wanted.items()}
-        missing = {part: wanted[part] for part, item in found.items() if not isinstance(item, CachedExport)}
-        reasons = {part: str(found[part]) or wanted[part].find_other_version() for part in missing}
-        if missing:
-            say_stage("export")
-            _make(missing, lambda folders: export(experiment, cache_folder, folders))
-        made = {part: item.look_up(cached=False) for part, item in missing.items()}
-    return _prepared({**found, **made}, tuple(_notice(part, reason) for part, reason in reasons.items() if reason))
+    root = cache_folder / EXPORTS_FOLDER
+    identities = {part: _identify(experiment, part) for part in PARTS}
+    exports = {part: _look_up(root, identity) for part, identity in identities.items()}
+    reasons: dict[ExportedPart, str | None] = {}
+    if not all(isinstance(item, CachedExport) for item in exports.values()):
+        with _writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+        with hold_file(root / ".lock"):
+            # Another process may have made them while this one waited.
+            exports = {part: _look_up(root, identity) for part, identity in identities.items()}
+            reasons = {
+                part: item or _find_other_version(root, identities[part])
+                for part, item in exports.items()
+                if not isinstance(item, CachedExport)
+            }
+            if reasons:
+                emit_stage("export")
+                missing = {part: identities[part] for part in reasons}
+                _make(root, missing, export)
+                exports |= {part: _look_up(root, identity, cached=False) for part, identity in missing.items()}
+    return PreparedExports(
+        {part: _require(part, item) for part, item in exports.items()},
+        tuple(
+            warn(WarningCode.EXPORT_REBUILT, f"the {part} was exported to ONNX again: {reason}")
+            for part, reason in reasons.items()
+            if reason
+        ),
+    )
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """An export that an experiment needs."""
-
-    root: Path
-    subject: Subject
-    made_with: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        return sha256_of({"subject": self.subject.to_json_dict(), "made_with": self.made_with})
-
-    @property
-    def folder(self) -> Path:
-        return self.root / self.key[:_KEY_DIGITS]
-
-    def look_up(self, *, cached: bool = True) -> "CachedExport | str":
-        """Return the export when it is whole, else what is wrong with it: nothing ("") when it was never made."""
-        if not self.folder.is_dir():
-            return ""
-        manifest = _read_manifest(self.folder)
-        if manifest is None:
-            return f"{MANIFEST_NAME} is missing or damaged"
-        if manifest.key != self.key:
-            return "it is of another version"
-        fault = next(filter(None, (_fault_of(self.folder, file) for file in manifest.files)), None)
-        return fault or CachedExport(self.folder, manifest, cached)
-
-    def find_other_version(self) -> str:
-        """Return in which versions an export of the same network differs, "" when there is none."""
-        others = (_read_manifest(path.parent) for path in sorted(self.root.glob(f"*/{MANIFEST_NAME}")))
-        for other in others:
-            if other is not None and other.subject == self.subject:
-                changed = [
-                    f"{name} {other.made_with.get(name, 'absent')} instead of {now}"
-                    for name, now in self.made_with.items()
-                    if other.made_with.get(name) != now
-                ]
-                return f"the one in the cache is of another version ({', '.join(changed)})"
-        return ""
+def _identify(experiment: Experiment, part: ExportedPart) -> Identity:
+    return Identity(
+        part=part,
+        precision=experiment.precision,
+        weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
+        if experiment.weights == "synthetic"
+        else {"hub_id": experiment.hub_id, "revision": experiment.revision},
+        configs=load_architecture(experiment.architecture).configs,
+        made_with={"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}},
+    )
 
 
-def _make(
-    missing: Mapping[ExportedPart, _Wanted],
-    export: Callable[[dict[ExportedPart, Path]], Mapping[ExportedPart, ExportFacts]],
-) -> None:
-    """Export into folders of their own, and put each in its place once it is whole and on the disk."""
-    root = next(iter(missing.values())).root
+def _folder_of(root: Path, identity: Identity) -> Path:
+    return root / sha256_of(identity.to_json_dict())[:_KEY_DIGITS]
+
+
+def _look_up(root: Path, identity: Identity, *, cached: bool = True) -> CachedExport | str | None:
+    """Return the export when it is complete, what is wrong with it when it is not, None when it was never made."""
+    folder = _folder_of(root, identity)
+    if not folder.is_dir():
+        return None
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return f"{MANIFEST_NAME} is missing or damaged"
+    if manifest.identity != identity:
+        return "it is of another version"
+    problem = next(filter(None, (_find_damage(folder, file) for file in manifest.files)), None)
+    return problem or CachedExport(folder, manifest, cached)
+
+
+def _require(part: ExportedPart, export: CachedExport | str | None) -> CachedExport:
+    if isinstance(export, CachedExport):
+        return export
+    raise EnvironmentProblem(
+        f"the export of the {part} is unusable as soon as written ({export or 'missing'}); check the disk"
+    )
+
+
+def _find_other_version(root: Path, identity: Identity) -> str | None:
+    """Return in which versions an export of the same network differs, None when there is none."""
+    now = identity.made_with
+    for path in sorted(root.glob(f"*/{MANIFEST_NAME}")):
+        other = _read_manifest(path.parent)
+        if other is not None and other.identity.model_copy(update={"made_with": now}) == identity:
+            before = other.identity.made_with
+            changed = [name for name in now if before.get(name) != now[name]]
+            versions = ", ".join(f"{name} {before.get(name, 'absent')} instead of {now[name]}" for name in changed)
+            return f"the one in the cache is of another version ({versions})"
+    return None
+
+
+def _make(root: Path, missing: Mapping[ExportedPart, Identity], export: Exporter) -> None:
+    """Export into folders of their own, and put each in its place once it is complete and on the disk."""
     for stale in root.glob(f"{_UNFINISHED}*"):  # of a process that was killed: the lock is held by this one
         shutil.rmtree(stale, ignore_errors=True)
-    with _written(root):
+    with _writing(root):
         folders = {part: Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root)) for part in missing}
     try:
         facts = export(folders)
-        with _written(root):
-            for part, item in missing.items():
-                _publish(folders[part], item, facts[part])
+        with _writing(root):
+            for part, identity in missing.items():
+                _publish(folders[part], _folder_of(root, identity), identity, facts[part])
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(made: Path, wanted: _Wanted, facts: ExportFacts) -> None:
-    files = tuple(_describe_file(path) for path in sorted(made.iterdir()))
-    manifest = ExportManifest(
-        key=wanted.key, subject=wanted.subject, made_with=wanted.made_with, facts=facts, files=files
-    )
-    (made / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    made.chmod(0o755)
-    for path in (*made.iterdir(), made):
-        _sync(path)
-    if wanted.folder.exists():
-        shutil.rmtree(wanted.folder)
-    made.rename(wanted.folder)
-    _sync(wanted.root)
-
-
-def _prepared(found: Mapping[ExportedPart, CachedExport | str], notices: tuple[Notice, ...]) -> PreparedExports:
-    parts: dict[ExportedPart, CachedExport] = {}
-    for part, item in found.items():
-        if not isinstance(item, CachedExport):
-            raise EnvironmentProblem(
-                f"the export of the {part} is unusable as soon as written ({item}); check the disk"
-            )
-        parts[part] = item
-    return PreparedExports(parts, notices)
-
-
-def _subject_of(experiment: Experiment, part: ExportedPart) -> Subject:
-    architecture = load_architecture(experiment.architecture)
-    weights: dict[str, str | int | None] = (
-        {"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
-        if experiment.weights == "synthetic"
-        else {"hub_id": experiment.hub_id, "revision": experiment.revision}
-    )
-    configs = {component: architecture.config_of(component) for component in COMPONENTS}
-    return Subject(part=part, precision=experiment.precision, weights=weights, configs=configs)
-
-
-def _versions() -> dict[str, str]:
-    return {"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}}
+def _publish(draft: Path, folder: Path, identity: Identity, facts: ExportFacts) -> None:
+    files = tuple(describe_file(draft, path) for path in sorted(draft.iterdir()))
+    manifest = ExportManifest(identity=identity, facts=facts, files=files)
+    (draft / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    draft.chmod(0o755)
+    for path in draft.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    sync_folder(draft)
+    if folder.exists():
+        shutil.rmtree(folder)
+    draft.rename(folder)
+    sync_folder(folder.parent)
 
 
 def _read_manifest(folder: Path) -> ExportManifest | None:
@@ -242,52 +224,20 @@ def _read_manifest(folder: Path) -> ExportManifest | None:
         return None
 
 
-def _fault_of(folder: Path, file: ExportedFile) -> str | None:
-    path = folder / file.name
+def _find_damage(folder: Path, file: BundledFile) -> str | None:
+    path = folder / file.path
     if not path.is_file():
-        return f"{file.name} is missing"
+        return f"{file.path} is missing"
     size_bytes = path.stat().st_size
     if size_bytes != file.size_bytes:
-        return f"{file.name} has {size_bytes} bytes instead of {file.size_bytes}"
-    if _describe_file(path).sha256 != file.sha256:
-        return f"the SHA-256 of {file.name} differs"
-    return None
-
-
-def _describe_file(path: Path) -> ExportedFile:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return ExportedFile(name=path.name, sha256=digest, size_bytes=path.stat().st_size)
-
-
-def _notice(part: ExportedPart, reason: str) -> Notice:
-    return Notice(code="export-rebuilt", message=f"the {part} was exported to ONNX again: {reason}", remedy=_REMEDY)
+        return f"{file.path} has {size_bytes} bytes instead of {file.size_bytes}"
+    return None if describe_file(folder, path) == file else f"the SHA-256 of {file.path} differs"
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the cache alone: of two processes that need the same export, the second waits and finds it."""
-    with _written(root):
-        root.mkdir(parents=True, exist_ok=True)
-        stream = (root / ".lock").open("a")
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _written(root: Path) -> Iterator[None]:
+def _writing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write {root}: {error.strerror}; check the folder and the free space"
-        ) from None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        message = f"cannot write {root}: {error.strerror}; check the folder and the free space"
+        raise EnvironmentProblem(message) from None

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime: opened as asked, refused where something else would run, fed with torch's own memory."""
+"""Sessions of onnxruntime: opened as requested, refused where something else would run, fed with torch's own memory."""
 
 import re
 from collections.abc import Mapping
@@ -21,12 +21,6 @@ HEAVY_OPERATORS = frozenset({"Conv", "MatMul", "Gemm", "FusedMatMul", "FusedConv
 # onnx/onnx.proto, TensorProto.DataType.
 _ELEMENT_TYPES = {"torch.float32": 1, "torch.int64": 7, "torch.float16": 10, "torch.bfloat16": 16}
 _ERROR_LEVEL = 3  # onnxruntime's OrtLoggingLevel: its warnings are about nodes put on the CPU on purpose
-_LEVELS = {
-    "disabled": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
 _MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|ALLOC_FAILED|Available memory of")
@@ -43,18 +37,9 @@ class SessionFailed(Exception):
     """onnxruntime cannot open an exported network; the message names the part, and the operator where there is one."""
 
 
-@dataclass(frozen=True)
-class SessionSettings:
-    """How every part of a pipeline is to run."""
-
-    experiment: Experiment
-    device: str
-    thread_count: int
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that is asked for."""
-        return CPU_PROVIDER if self.device == "cpu" else CUDA_PROVIDER
+def provider_of(device: str) -> str:
+    """Return the execution provider that is to run on a device."""
+    return CPU_PROVIDER if device == "cpu" else CUDA_PROVIDER
 
 
 def check_provider(device: str, onnxruntime: Any) -> None:
@@ -74,37 +59,42 @@ def check_provider(device: str, onnxruntime: Any) -> None:
         )
 
 
-def open_session(part: str, graph: Path, settings: SessionSettings) -> Any:
-    """Return the session of one part.
+def open_session(part: str, graph: Path, options: Any, device: str) -> Any:
+    """Return the session of one part, with what ``make_options`` returned.
 
     Raises:
         SessionFailed: onnxruntime cannot run the graph.
-        WrongExecution: another execution provider than the one asked for would run it.
+        WrongExecution: another execution provider than the requested one would run it.
         MemoryError: the host's memory does not suffice; torch.OutOfMemoryError for the device's.
     """
     import onnxruntime
 
+    expected = provider_of(device)
+    # TF32 is on by default on CUDA; an fp32 experiment means fp32.
+    on_cuda = (expected, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
     try:
         session = onnxruntime.InferenceSession(
-            str(graph), make_options(settings, onnxruntime), providers=[_provider_entry(settings)]
+            str(graph), options, providers=[on_cuda if expected == CUDA_PROVIDER else expected]
         )
     except runtime_errors() as error:
-        raise explain(error, part, settings.device) from error
+        raise explain(error, part, device) from error
     # Otherwise a session that fails later starts again on the CPU.
     session.disable_fallback()
-    found = session.get_providers()[0]
-    if found != settings.provider:
-        raise WrongExecution(f"execution provider of the {part}: asked {settings.provider}, found {found}")
+    observed = session.get_providers()[0]
+    if observed != expected:
+        raise WrongExecution(f"execution provider of the {part}: expected {expected}, observed {observed}")
     return session
 
 
-def make_options(settings: SessionSettings, onnxruntime: Any) -> Any:
-    """Return the options of a session; those that an experiment leaves open are onnxruntime's own."""
-    experiment = settings.experiment
+def make_options(experiment: Experiment, thread_count: int) -> Any:
+    """Return the options of a session; those that an experiment does not set are onnxruntime's own."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
-    level = _LEVELS[experiment.graph_optimization]
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    options.intra_op_num_threads = settings.thread_count
+    level = experiment.graph_optimization
+    name = "ORT_DISABLE_ALL" if level == "disabled" else f"ORT_ENABLE_{level.upper()}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, name)
+    options.intra_op_num_threads = thread_count
     if experiment.inter_op_threads is not None:
         options.inter_op_num_threads = experiment.inter_op_threads
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
@@ -125,50 +115,52 @@ def heavy_providers(session: Any) -> set[str]:
     }
 
 
+@dataclass(frozen=True)
 class GraphRunner:
-    """Runs one part on tensors where they lie: nothing is copied between torch and onnxruntime."""
+    """Runs one part on torch's own tensors: nothing is copied between torch and onnxruntime."""
 
-    def __init__(self, part: str, session: Any, device: "torch.device") -> None:
-        self.part = part
-        self.session = session
-        self._device = device
+    part: str
+    session: Any
+    device: "torch.device"
 
     def run(self, inputs: "Mapping[str, torch.Tensor]", output: "torch.Tensor") -> "torch.Tensor":
-        """Return ``output`` filled with what the graph makes of ``inputs``; all lie on the session's device.
+        """Return ``output`` filled with what the graph makes of ``inputs``; all are on the session's device.
 
         Raises:
             MemoryError: the host's memory ran out; torch.OutOfMemoryError for the device's.
         """
         binding = self.session.io_binding()
-        held = {name: tensor.contiguous() for name, tensor in inputs.items()}
-        for name, tensor in held.items():
+        contiguous = {name: tensor.contiguous() for name, tensor in inputs.items()}
+        for name, tensor in contiguous.items():
             binding.bind_input(name, *self._place_of(tensor))
         binding.bind_output(OUTPUT_NAME, *self._place_of(output))
-        self._wait_for_torch()
+        if self.device.type == "cuda":
+            import torch
+
+            # The inputs must be computed: onnxruntime works on a stream of its own.
+            torch.cuda.current_stream(self.device).synchronize()
         try:
             self.session.run_with_iobinding(binding)
         except runtime_errors() as error:
-            raise explain(error, self.part, str(self._device)) from error
+            raise explain(error, self.part, str(self.device)) from error
         binding.synchronize_outputs()
         return output
 
     def shrink(self) -> None:
-        """Run the smallest input once and give back what onnxruntime's arenas then hold without need."""
+        """Run the smallest input once and free what onnxruntime's arenas then no longer need."""
         import numpy as np
         import onnxruntime
 
-        # Any small number does for a free dimension.
-        shapes = {item.name: [8 if isinstance(n, str) else n for n in item.shape] for item in self.session.get_inputs()}
         types = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-        inputs = {
-            item.name: np.zeros(shapes[item.name], types[item.type])
-            for item in self.session.get_inputs()
-            if item.type in types
-        }
-        if len(inputs) < len(shapes):  # bf16, which numpy does not have
-            return
+        inputs = {}
+        for item in self.session.get_inputs():
+            if item.type not in types:  # bf16, which numpy does not have
+                return
+            # Any small number does for a free dimension.
+            shape = [8 if isinstance(length, str) else length for length in item.shape]
+            inputs[item.name] = np.zeros(shape, types[item.type])
         run_options = onnxruntime.RunOptions()
-        arenas = "cpu:0" if self._device.type == "cpu" else f"cpu:0;gpu:{self._device.index or 0}"
+        arenas = "cpu:0" if self.device.type == "cpu" else f"cpu:0;gpu:{self.device.index or 0}"
         run_options.add_run_config_entry(_SHRINK_ARENA, arenas)
         self.session.run(None, inputs, run_options)
 
@@ -176,13 +168,6 @@ class GraphRunner:
         """Return a tensor's device, its index, and the element type, shape and address, as onnxruntime wants them."""
         device = tensor.device
         return device.type, device.index or 0, _ELEMENT_TYPES[str(tensor.dtype)], tuple(tensor.shape), tensor.data_ptr()
-
-    def _wait_for_torch(self) -> None:
-        """Wait until the inputs are computed: onnxruntime works on a stream of its own, and waits for that itself."""
-        if self._device.type == "cuda":
-            import torch
-
-            torch.cuda.current_stream(self._device).synchronize()
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
@@ -197,19 +182,10 @@ def explain(error: Exception, part: str, device: str) -> Exception:
     """Return the exception to raise for one of onnxruntime's: of memory, or one that names the operator."""
     text = str(error)
     if isinstance(error, MemoryError) or _MEMORY.search(text):
-        if device == "cpu":
-            return MemoryError(f"onnxruntime ran out of memory in the {part}: {text}")
         import torch
 
-        return torch.OutOfMemoryError(f"onnxruntime ran out of memory in the {part}: {text}")
+        kind = MemoryError if device == "cpu" else torch.OutOfMemoryError
+        return kind(f"onnxruntime ran out of memory in the {part}: {text}")
     operator = next((match[1] for pattern in _OPERATORS if (match := pattern.search(text))), None)
     subject = f"the operator {operator} of the {part}" if operator else f"the {part}"
     return SessionFailed(f"onnxruntime cannot run {subject}: {text}; use backend: pytorch, or another precision")
-
-
-def _provider_entry(settings: SessionSettings) -> Any:
-    if settings.device == "cpu":
-        return CPU_PROVIDER
-    index = settings.device.partition(":")[2] or "0"
-    # TF32 is on by default there; an fp32 experiment means fp32.
-    return (CUDA_PROVIDER, {"device_id": index, "use_tf32": "0"})

@@ -1,47 +1,58 @@
 """Backend ``onnxruntime``: the stock diffusers pipeline around networks exported to ONNX, on CPU or CUDA."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sdbench.backends.base import DeviceMemory
-from sdbench.backends.call_checks import CallWitness, check, verify_call
-from sdbench.backends.diffusers_call import DiffusersCall, check_device
-from sdbench.backends.onnx_cache import PreparedExports, prepare_exports
+from sdbench.backends.diffusers_call import PIXELS_PER_LATENT, DiffusersCall, check_device
+from sdbench.backends.observed_call import ObservedCall, check
+from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
-from sdbench.backends.onnx_modules import PART_OF, make_network
 from sdbench.backends.onnx_session import (
     CUDA_PROVIDER,
     GraphRunner,
-    SessionSettings,
     check_provider,
     heavy_providers,
     make_options,
     open_session,
+    provider_of,
 )
-from sdbench.models.libraries import import_library_classes
-from sdbench.models.pipeline import build_pipeline_around, dtype_of
+from sdbench.models.libraries import library_classes
+from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, dtype_of
 from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Notice, Stage
-from sdbench.schema.study import Export, ExportedPart
+from sdbench.schema.outcome import Check, RecordWarning, warn
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.wire import Stage
+from sdbench.schema.workload_results import Export, ExportedPart
 
 _OUTPUT_TYPES = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
+_PART_OF: dict[str, ExportedPart] = {"unet": "unet", "vae": "vae_decoder", "text_encoder": "text_encoder"}
+_IMAGE_CHANNELS = 3
 # What fetch() has checked in this process, for open_backend(): hashing gigabytes again would count as load time.
 _fetched: dict[tuple[str, Path], PreparedExports] = {}
 
 
-def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "OnnxruntimeBackend":
-    """Return the loaded pipeline of ``experiment`` on ``device`` ("cpu", "cuda:0", ...).
+def import_libraries() -> None:
+    """Import onnxruntime, torch, diffusers and transformers."""
+    library_classes()
+    import_module("onnxruntime")
 
-    Raises:
-        EnvironmentProblem: torch or onnxruntime cannot use the device, or the cache cannot be written.
-        ExportFailed: a network cannot be exported.
-        SessionFailed: onnxruntime cannot run an exported network.
-        WrongExecution: another execution provider than the one asked for would run.
-    """
+
+def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+    """Download and export what is not in ``cache_folder`` yet, check what is; raises as ``BackendModule`` does."""
+    if experiment.weights == "pretrained":
+        fetch_weights(experiment, cache_folder)
+    export = partial(export_in_child, experiment, cache_folder)
+    _fetched[experiment.experiment_id, cache_folder] = prepare_exports(experiment, cache_folder, emit_stage, export)
+
+
+def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "OnnxruntimeBackend":
+    """Return the stock pipeline around one session of onnxruntime per network; raises as ``BackendModule`` does."""
     import onnxruntime
     import torch
 
@@ -51,41 +62,20 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     if (experiment.experiment_id, cache_folder) not in _fetched:
         fetch(experiment, cache_folder, lambda _stage: None)
     exports = _fetched[experiment.experiment_id, cache_folder]
-    settings = SessionSettings(experiment, device, thread_count)
+    torch_device, dtype = torch.device(device), dtype_of(experiment.precision)
+    options = make_options(experiment, thread_count)
     runners = {
-        part: GraphRunner(part, open_session(part, export.graph_path, settings), torch.device(device))
+        part: GraphRunner(part, open_session(part, export.folder / GRAPH_NAME, options, device), torch_device)
         for part, export in exports.parts.items()
     }
-    pipeline = build_pipeline_around(
-        experiment,
-        lambda component, config: make_network(
-            component, config, runners[PART_OF[component]], torch.device(device), dtype_of(experiment.precision)
-        ),
-        cache_folder,
-    )
-    return OnnxruntimeBackend(settings, pipeline, exports, runners)
 
+    def make(component: str, config: Any) -> Any:
+        return _make_network(component, config, runners[_PART_OF[component]], torch_device, dtype)
 
-def import_libraries() -> None:
-    """Import onnxruntime, torch, diffusers and transformers, so that their import can be timed apart from loading."""
-    import_library_classes()
-    import_module("onnxruntime")
-
-
-def fetch(experiment: Experiment, cache_folder: Path, say_stage: Callable[[Stage], None]) -> None:
-    """Download weights and export networks that are not in ``cache_folder`` yet, and check those that are.
-
-    Raises:
-        WeightsUnavailable: pretrained weights cannot be had.
-        EnvironmentProblem: the cache cannot be written.
-        ExportFailed: a network cannot be exported.
-        MemoryError: the host's memory does not suffice for the export.
-    """
-    if experiment.weights == "pretrained":
-        fetch_weights(experiment, cache_folder)
-    _fetched[experiment.experiment_id, cache_folder] = prepare_exports(
-        experiment, cache_folder, say_stage, export_in_child
-    )
+    facts = exports.parts["unet"].manifest.facts
+    pipeline = build_pipeline_around(experiment, make, cache_folder)
+    built = BuiltPipeline(pipeline, facts.weights_digest, facts.parameter_count, "exported")
+    return OnnxruntimeBackend(experiment, built, exports, runners, options)
 
 
 class OnnxruntimeBackend(DiffusersCall):
@@ -93,18 +83,14 @@ class OnnxruntimeBackend(DiffusersCall):
 
     def __init__(
         self,
-        settings: SessionSettings,
-        pipeline: Any,
+        experiment: Experiment,
+        built: BuiltPipeline,
         exports: PreparedExports,
         runners: Mapping[ExportedPart, GraphRunner],
+        options: Any,
     ) -> None:
-        import torch
-
-        facts = exports.parts["unet"].manifest.facts
-        super().__init__(
-            settings.experiment, torch.device(settings.device), pipeline, facts.weights_digest, facts.parameter_count
-        )
-        self._settings = settings
+        super().__init__(experiment, runners["unet"].device, built)
+        self._options = options
         self._exports = exports
         self._runners = runners
 
@@ -112,19 +98,13 @@ class OnnxruntimeBackend(DiffusersCall):
         """Return the exported networks."""
         return tuple(export.describe() for export in self._exports.parts.values())
 
-    def notices(self) -> tuple[Notice, ...]:
-        """Return what the user should know of this set-up."""
-        notices = (*super().notices(), *self._exports.notices)
+    def warnings(self) -> tuple[RecordWarning, ...]:
+        """Return what the user should know of this configuration."""
+        warnings = (*super().warnings(), *self._exports.warnings)
         if self.device.type == "cpu" and self.experiment.precision == "fp16":
-            notices = (
-                *notices,
-                Notice(
-                    code="computes-in-fp32",
-                    message="onnxruntime computes fp16 networks in fp32 on the CPU, with casts around most nodes",
-                    remedy="do not read its accuracy as that of fp16; use fp32 on the CPU",
-                ),
-            )
-        return notices
+            message = "onnxruntime computes fp16 networks in fp32 on the CPU, with casts around most nodes"
+            warnings = (*warnings, warn(WarningCode.COMPUTES_IN_FP32, message))
+        return warnings
 
     def recover(self) -> None:
         """Free what a failed call left behind, onnxruntime's arenas too."""
@@ -137,62 +117,103 @@ class OnnxruntimeBackend(DiffusersCall):
         none = Unknown(reason="onnxruntime allocates for itself and counts no peak; see what the process uses")
         return DeviceMemory(none, none)
 
-    def _open_witness(self) -> CallWitness:
-        return CallWitness(self.pipeline, self.experiment.batch)
-
-    def _verify(self, witness: CallWitness, images: tuple[Any, ...]) -> tuple[Check, ...]:
-        import onnxruntime
-
+    def _verify(self, call: ObservedCall, images: tuple[Any, ...]) -> tuple[Check, ...]:
         experiment, sessions = self.experiment, {part: runner.session for part, runner in self._runners.items()}
-        asked = make_options(self._settings, onnxruntime)
+        provider, expected = provider_of(self.device.type), self._options
         options = [session.get_session_options() for session in sessions.values()]
         weights = {dtype for export in self._exports.parts.values() for dtype in export.manifest.facts.weights_dtypes}
+        output_types = {session.get_outputs()[0].type for session in sessions.values()}
+        levels = {item.graph_optimization_level.name for item in options}
+        heavy = "execution provider of convolutions and matrix products"
         checks = [
             *(
-                check(f"execution provider of the {part}", self._settings.provider, {session.get_providers()[0]})
-                for part, session in sessions.items()
+                check(f"execution provider of the {part}", provider, item.get_providers()[:1])
+                for part, item in sessions.items()
             ),
-            *(
-                check(
-                    f"execution provider of convolutions and matrix products of the {part}",
-                    self._settings.provider,
-                    heavy_providers(session),
-                )
-                for part, session in sessions.items()
-            ),
+            *(check(f"{heavy} of the {part}", provider, heavy_providers(item)) for part, item in sessions.items()),
             check("weights dtype", experiment.precision, weights),
-            check(
-                "output type",
-                _OUTPUT_TYPES[experiment.precision],
-                {session.get_outputs()[0].type for session in sessions.values()},
-            ),
-            check("threads", str(self._settings.thread_count), {str(item.intra_op_num_threads) for item in options}),
-            check(
-                "graph optimization",
-                asked.graph_optimization_level.name,
-                {item.graph_optimization_level.name for item in options},
-            ),
-            check("execution mode", asked.execution_mode.name, {item.execution_mode.name for item in options}),
-            *verify_call(experiment, witness, images, self.unet_calls),
+            check("output type", _OUTPUT_TYPES[experiment.precision], output_types),
+            check("threads", expected.intra_op_num_threads, [item.intra_op_num_threads for item in options]),
+            check("graph optimization", expected.graph_optimization_level.name, levels),
+            check("execution mode", expected.execution_mode.name, [item.execution_mode.name for item in options]),
+            *call.verify(experiment, images, self.unet_calls),
         ]
         if experiment.inter_op_threads is not None:
-            checks.append(
-                check(
-                    "inter-op threads",
-                    str(experiment.inter_op_threads),
-                    {str(item.inter_op_num_threads) for item in options},
-                )
-            )
+            inter_op_threads = [item.inter_op_num_threads for item in options]
+            checks.append(check("inter-op threads", experiment.inter_op_threads, inter_op_threads))
         if self.device.type == "cuda":
-            tf32 = {session.get_provider_options()[CUDA_PROVIDER]["use_tf32"] for session in sessions.values()}
+            tf32 = [session.get_provider_options()[CUDA_PROVIDER]["use_tf32"] for session in sessions.values()]
             checks.append(check("TF32", "0", tf32))
         return tuple(checks)
 
-    def _backend_version(self) -> str:
+    def _version_and_threads(self) -> tuple[str, int]:
         import onnxruntime
 
-        return str(onnxruntime.__version__)
-
-    def _thread_count(self) -> int:
         (count,) = {runner.session.get_session_options().intra_op_num_threads for runner in self._runners.values()}
-        return int(count)
+        return str(onnxruntime.__version__), int(count)
+
+
+def _make_network(component: str, config: Any, runner: GraphRunner, device: Any, dtype: Any) -> Any:
+    """Return what the pipeline calls as ``unet``, ``vae`` or ``text_encoder``: a module with no weights of its own."""
+    import torch
+
+    read_inputs = _INPUTS[component]
+
+    class Network(torch.nn.Module):
+        """A module whose forward pass runs elsewhere."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = config
+            self.device = device
+            self.dtype = dtype
+
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            inputs, shape = read_inputs(config, *args, **kwargs)
+            output = runner.run(inputs, torch.empty(shape, device=device, dtype=dtype))
+            return output if component == "vae" else (output,)
+
+    if component != "vae":
+        return Network()
+
+    class Autoencoder(Network):
+        """The half of an autoencoder that makes images, with its decoder as a module that hooks can be put on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = Network()
+
+        def decode(self, latents: Any, **_: Any) -> tuple[Any]:
+            """Return the images, (batch, 3, height, width), as the one element that the pipeline expects."""
+            return (self.decoder(latents),)
+
+    return Autoencoder()
+
+
+def _unet_inputs(
+    config: Any, sample: Any, timestep: Any, encoder_hidden_states: Any, **_: Any
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    import torch
+
+    batch, _channels, height, width = sample.shape
+    timestep = timestep.to(sample.device, torch.float32)
+    inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": encoder_hidden_states}
+    return inputs, (batch, config.out_channels, height, width)
+
+
+def _decoder_inputs(_config: Any, latents: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
+    batch, _channels, height, width = latents.shape
+    shape = (batch, _IMAGE_CHANNELS, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT)
+    return {"latents": latents}, shape
+
+
+def _text_encoder_inputs(config: Any, input_ids: Any, **_: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
+    return {"input_ids": input_ids}, (*input_ids.shape, config.hidden_size)
+
+
+# The inputs of a graph and the shape of its output, from what the pipeline calls the network with.
+_INPUTS: dict[str, Callable[..., tuple[dict[str, Any], tuple[int, ...]]]] = {
+    "unet": _unet_inputs,
+    "vae": _decoder_inputs,
+    "text_encoder": _text_encoder_inputs,
+}

@@ -1,80 +1,140 @@
 """Backend ``pytorch``: the stock diffusers pipeline, eager, on CPU or CUDA."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sdbench.backends import torch_checks
 from sdbench.backends.diffusers_call import DiffusersCall, check_device
-from sdbench.backends.torch_attention import choose_attention
-from sdbench.models.libraries import import_library_classes
-from sdbench.models.pipeline import build_pipeline, dtype_of
-from sdbench.models.pretrained import fetch_weights
-from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Stage
+from sdbench.backends.observed_call import ObservedCall, check
+from sdbench.errors import EnvironmentProblem
+from sdbench.models.libraries import library_classes
+from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
+from sdbench.schema.experiment import Attention, Experiment, Tf32
+from sdbench.schema.outcome import Check
+from sdbench.schema.wire import Stage
+
+# NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
+_TF32_CAPABILITY = (8, 0)
+# The processors of diffusers by option; torch's scaled_dot_product_attention is its default where torch has it.
+_SDPA_PROCESSOR = "AttnProcessor2_0"
+_PROCESSORS: dict[str, str] = {
+    "eager": "AttnProcessor",
+    "sliced": "SlicedAttnProcessor",
+    "xformers": "XFormersAttnProcessor",
+}
+# torch.nn.attention.SDPBackend by option.
+_KERNELS: dict[str, str] = {
+    "sdpa-math": "MATH",
+    "sdpa-flash": "FLASH_ATTENTION",
+    "sdpa-efficient": "EFFICIENT_ATTENTION",
+    "sdpa-cudnn": "CUDNN_ATTENTION",
+}
+_ANY_KERNEL = "any"
+
+
+def import_libraries() -> None:
+    """Import torch, diffusers and transformers."""
+    library_classes()
+
+
+def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+    """Download or draw weights that are not in ``cache_folder`` yet; raises as ``BackendModule`` does."""
+    fetch_networks(experiment, cache_folder, emit_stage)
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "PytorchBackend":
-    """Return the loaded pipeline of ``experiment`` on ``device`` ("cpu", "cuda:0", ...).
-
-    Raises:
-        EnvironmentProblem: torch has no such device, xformers is not installed, or weights cannot be had.
-    """
+    """Return the loaded pipeline with attention, VAE and memory layout as configured; raises as ``BackendModule``."""
     import torch
 
     check_device(device)
     torch.set_num_threads(thread_count)
     if experiment.inter_op_threads is not None:
         torch.set_num_interop_threads(experiment.inter_op_threads)
-    set_tf32(torch, enabled=experiment.tf32)
+    set_tf32(torch, experiment.tf32)
     built = build_pipeline(experiment, device, cache_folder)
-    set_options(experiment, built.pipeline)
-    return PytorchBackend(experiment, torch.device(device), built.pipeline, built.weights_digest, built.parameter_count)
-
-
-def import_libraries() -> None:
-    """Import torch, diffusers and transformers, so that their import can be timed apart from loading."""
-    import_library_classes()
-
-
-def fetch(experiment: Experiment, cache_folder: Path, say_stage: Callable[[Stage], None]) -> None:  # noqa: ARG001 - a download is the stage "fetch" itself
-    """Download what is not in ``cache_folder`` yet, so that loading is timed without the network.
-
-    Raises:
-        WeightsUnavailable: pretrained weights cannot be had.
-    """
-    if experiment.weights == "pretrained":
-        fetch_weights(experiment, cache_folder)
-
-
-def set_tf32(torch: Any, *, enabled: bool) -> None:
-    """Switch TF32 on or off for matrix products and for convolutions, which have opposite defaults in torch."""
-    precision = "tf32" if enabled else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision
-
-
-def set_options(experiment: Experiment, pipeline: Any) -> None:
-    """Set attention, VAE slicing and tiling, and the memory layout.
-
-    Raises:
-        EnvironmentProblem: xformers is asked for and not installed.
-    """
-    import torch
-
-    choose_attention(experiment.attention, pipeline.unet)
+    _choose_attention(experiment.attention, built.pipeline.unet)
     if experiment.vae_slicing:
-        pipeline.vae.enable_slicing()
+        built.pipeline.vae.enable_slicing()
     if experiment.vae_tiling:
-        pipeline.vae.enable_tiling()
+        built.pipeline.vae.enable_tiling()
     if experiment.channels_last:
-        for network in (pipeline.unet, pipeline.vae):
+        for network in (built.pipeline.unet, built.pipeline.vae):
             network.to(memory_format=torch.channels_last)
+    return PytorchBackend(experiment, torch.device(device), built)
+
+
+def _choose_attention(attention: Attention, unet: Any) -> None:
+    """Set the attention of every layer of ``unet``; a forced kernel that cannot run makes the call fail, not fall back.
+
+    The kernel is forced within the UNet only: the VAE's one head of 512 channels and the text encoder's mask fit few
+    kernels.
+    """
+    if attention == "xformers":
+        if find_spec("xformers") is None:
+            raise EnvironmentProblem("attention: xformers needs the package xformers; install it, or omit the option")
+        unet.enable_xformers_memory_efficient_attention()
+    elif attention == "sliced":
+        unet.set_attention_slice("auto")
+    elif attention == "eager":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        unet.set_attn_processor(AttnProcessor())
+    elif attention in _KERNELS:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        forward, kernel = unet.forward, getattr(SDPBackend, _KERNELS[attention])
+
+        def forward_with_kernel(*args: Any, **kwargs: Any) -> Any:
+            with sdpa_kernel([kernel]):
+                return forward(*args, **kwargs)
+
+        unet.forward = forward_with_kernel
+
+
+def set_tf32(torch: Any, tf32: Tf32) -> None:
+    """Switch TF32 on or off for matrix products and for convolutions, which have opposite defaults in torch."""
+    precisions = _expected_precisions(tf32)
+    torch.backends.cuda.matmul.fp32_precision = precisions["matmul"]
+    torch.backends.cudnn.conv.fp32_precision = precisions["convolutions"]
+
+
+@dataclass
+class TorchCall(ObservedCall):
+    """While entered, also records what the UNet's inner layers compute in and with which kernels they may attend."""
+
+    kernels: set[str] = field(default_factory=set)
+    compute_dtypes: set[str] = field(default_factory=set)
+    gradients: set[str] = field(default_factory=set)
+
+    def hook(self) -> list[Any]:
+        """Return the handles of the hooks that are in place until the call has ended."""
+        import torch
+
+        unet = self.pipeline.unet
+        attention = (
+            layer for name, layer in unet.named_modules() if isinstance(layer, torch.nn.Linear) and "attn" in name
+        )
+        return [
+            *super().hook(),
+            unet.register_forward_pre_hook(lambda *_: self.gradients.add(_on_or_off(torch.is_grad_enabled()))),
+            unet.conv_in.register_forward_hook(self._record_dtype),
+            unet.conv_in.register_forward_hook(lambda *_: self.kernels.add(_allowed_kernels())),
+            next(attention).register_forward_hook(self._record_dtype),
+        ]
+
+    def _record_dtype(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self.compute_dtypes.add(_name_dtype(output.dtype))
 
 
 class PytorchBackend(DiffusersCall):
     """The pipeline with torch's own networks."""
+
+    _observer = TorchCall
 
     def _around_call(self) -> AbstractContextManager[Any]:
         if self.experiment.autocast == "off":
@@ -83,18 +143,86 @@ class PytorchBackend(DiffusersCall):
 
         return torch.autocast(self.device.type, dtype=dtype_of(self.experiment.autocast))
 
-    def _open_witness(self) -> torch_checks.Witness:
-        return torch_checks.Witness(self.pipeline, self.experiment.batch)
-
-    def _verify(self, witness: torch_checks.Witness, images: tuple[Any, ...]) -> tuple[Check, ...]:
-        return torch_checks.verify(self.experiment, self.device, self.pipeline, witness, images, self.unet_calls)
-
-    def _backend_version(self) -> str:
+    def _verify(self, call: TorchCall, images: tuple[Any, ...]) -> tuple[Check, ...]:
         import torch
 
-        return str(torch.__version__)
+        experiment, unet, vae = self.experiment, self.pipeline.unet, self.pipeline.vae
+        modules = (unet, vae, self.pipeline.text_encoder)
+        tensors = [tensor for module in modules for tensor in module.parameters()]
+        computed_in = experiment.precision if experiment.autocast == "off" else experiment.autocast
+        processor = _PROCESSORS.get(experiment.attention, _SDPA_PROCESSOR)
+        checks = [
+            check("weights dtype", experiment.precision, [_name_dtype(tensor.dtype) for tensor in tensors]),
+            check("compute dtype", computed_in, call.compute_dtypes),
+            check("device", self.device, [tensor.device for tensor in tensors]),
+            check("attention processor", processor, [type(item).__name__ for item in unet.attn_processors.values()]),
+            check("attention kernels allowed", _KERNELS.get(experiment.attention, _ANY_KERNEL), call.kernels),
+            *call.verify(experiment, images, self.unet_calls),
+            check("gradients", "off", call.gradients),
+            check("evaluation mode", "on", [_on_or_off(not module.training) for module in modules]),
+        ]
+        if experiment.vae_tiling:
+            # Tiling starts beyond the tile's size, so below it nothing is cut.
+            tiled = max(experiment.width, experiment.height) > vae.tile_sample_min_size
+            cut = "cut" if call.decoder_calls > experiment.batch else "whole"
+            checks.append(check("VAE tiling", "cut" if tiled else "whole", [cut]))
+        elif experiment.vae_slicing:
+            checks.append(check("VAE slices", experiment.batch, [call.decoder_calls]))
+        if experiment.channels_last:
+            kernels = [network.conv_in.weight for network in (unet, vae.decoder)]
+            last = [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels]
+            layouts = ["channels last" if is_last else "contiguous" for is_last in last]
+            checks.append(check("memory layout", "channels last", layouts))
+        if experiment.threads is not None:
+            checks.append(check("threads", experiment.threads, [torch.get_num_threads()]))
+        if self.device.type == "cuda":
+            checks += tf32_checks(experiment.tf32, torch.cuda.get_device_capability(self.device))
+        return tuple(checks)
 
-    def _thread_count(self) -> int:
+    def _version_and_threads(self) -> tuple[str, int]:
         import torch
 
-        return torch.get_num_threads()
+        return str(torch.__version__), torch.get_num_threads()
+
+
+def _allowed_kernels() -> str:
+    """Return which kernels scaled_dot_product_attention may take at this moment: ``any``, or their names."""
+    cuda: Any = import_module("torch.backends.cuda")
+    switches = {
+        "MATH": cuda.math_sdp_enabled(),
+        "FLASH_ATTENTION": cuda.flash_sdp_enabled(),
+        "EFFICIENT_ATTENTION": cuda.mem_efficient_sdp_enabled(),
+        "CUDNN_ATTENTION": cuda.cudnn_sdp_enabled(),
+    }
+    return _ANY_KERNEL if all(switches.values()) else ", ".join(name for name, on in switches.items() if on)
+
+
+def _expected_precisions(tf32: Tf32) -> dict[str, str]:
+    """Return torch's ``fp32_precision`` of matrix products and of convolutions that an option stands for."""
+    return {"matmul": "tf32" if tf32 is True else "ieee", "convolutions": "tf32" if tf32 else "ieee"}
+
+
+def tf32_checks(tf32: Tf32, capability: tuple[int, int]) -> list[Check]:
+    """Return the checks of TF32; ``convolutions``, torch's default, is what ran on a card without TF32 too."""
+    import torch
+
+    backends: Any = torch.backends
+    checks = []
+    if tf32 is True and capability < _TF32_CAPABILITY:
+        checks.append(check("TF32 hardware", "compute capability 8.0 or newer", ["older"]))
+    if override := os.environ.get("NVIDIA_TF32_OVERRIDE", ""):
+        expected = "unset" if tf32 == "convolutions" else int(tf32)
+        checks.append(check("NVIDIA_TF32_OVERRIDE", expected, [override]))
+    observed = {"matmul": backends.cuda.matmul.fp32_precision, "convolutions": backends.cudnn.conv.fp32_precision}
+    checks += [
+        check(f"TF32 {name}", expected, [observed[name]]) for name, expected in _expected_precisions(tf32).items()
+    ]
+    return checks
+
+
+def _on_or_off(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _name_dtype(dtype: Any) -> str:
+    return {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}.get(str(dtype), str(dtype))

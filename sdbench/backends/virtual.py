@@ -1,29 +1,32 @@
 """Backend ``virtual``: no network and no waiting, a virtual clock that moves by latencies drawn from a noise model.
 
-It serves to try and to test everything around a measurement. Its records are marked and never mix with real ones.
+It tests everything around a measurement. Its records are marked and never mix with real ones.
 """
 
 import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, Self
 
 import sdbench
-from sdbench.backends.base import Clock, DeviceMemory, Observation
+from sdbench.backends.base import Backend, Clock, DeviceMemory, Observation, ReferenceSamples, WrongExecution
 from sdbench.models.architectures import load_architecture
 from sdbench.probes.virtual import STALLED_FACTOR, VirtualMachine, read_pace, read_virtual_machine
-from sdbench.schema.base import Known, Unknown
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Check, Notice, Stage, WorkerEnvironment
-from sdbench.schema.study import Export
+from sdbench.schema.outcome import Check, WorkerEnvironment
+from sdbench.schema.wire import Stage
 
 # The first call of a process is slower, as compilation and caches make it with a real one.
 _FIRST_CALL_FACTOR = 2.0
 _LOAD_S = 0.5
+_REFERENCE_S = 0.01
+_REFERENCE_SAMPLES = 6
 # The shares of a call, roughly those of the 2022 study's pipeline.
 _TEXT_SHARE, _DECODE_SHARE, _REST_SHARE = 0.02, 0.1, 0.01
 _MEMORY_BYTES = 2**30
@@ -31,11 +34,11 @@ _PICTURE_PX = 16
 _NONE = Unknown(reason="the machine is virtual")
 
 
+@dataclass
 class VirtualClock:
-    """A clock that only moves when it is told to."""
+    """A clock that moves only when it is advanced."""
 
-    def __init__(self) -> None:
-        self._now_s = 0.0
+    _now_s: float = 0.0
 
     def now_s(self) -> float:
         """Return the virtual time (s)."""
@@ -50,54 +53,58 @@ class VirtualClock:
 CLOCK = VirtualClock()
 
 
-class VirtualBackend:
-    """A pipeline that takes the time its noise model says, and makes one picture per seed."""
+class VirtualBackend(Backend):
+    """A pipeline whose calls take the time of its noise model, with one picture per seed."""
 
     def __init__(self, experiment: Experiment, machine: VirtualMachine) -> None:
-        """Set up the launch for where the machine is on its time line."""
+        """Start the launch at the machine's position on its time line."""
         self._experiment = experiment
         self._position = machine.position
         self._pace = read_pace(machine, experiment)
         self._random = Random(f"{machine.seed} calls {machine.position}")  # noqa: S311 - noise, no secret
+        # Of its own, so that the calls' noise depends on the seed alone.
+        self._reference_random = Random(f"{machine.seed} reference {machine.position}")  # noqa: S311
         self._call_count = 0
 
     def generate(self) -> tuple[Any, ...]:
         """Return the pictures of one call, and let the call's time pass."""
-        self._fail_if_asked()
-        CLOCK.advance(self._next_latency_s())
-        return self._pictures()
-
-    def _next_latency_s(self) -> float:
-        e = self._experiment
-        latency_s = e.virtual_latency_s * self._pace * max(1e-3, 1 + e.virtual_call_noise * self._random.gauss(0, 1))
-        latency_s *= STALLED_FACTOR if self._random.random() < e.virtual_stall else 1.0
-        latency_s *= _FIRST_CALL_FACTOR if self._call_count == 0 else 1.0
-        self._call_count += 1
-        return latency_s
-
-    def _fail_if_asked(self) -> None:
-        if self._position != self._experiment.virtual_fault_launch:
-            return
-        match self._experiment.virtual_fault:
-            case "crash":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "out-of-memory":
-                raise MemoryError("the virtual memory ran out, as asked")
-            case "hang":
-                time.sleep(self._experiment.virtual_latency_s * 1e6)
-            case _:
-                pass
-
-    def _pictures(self) -> tuple[Any, ...]:
         from PIL import Image
 
+        self._fail_if_configured()
+        CLOCK.advance(self._next_latency_s())
         e = self._experiment
         size = (_PICTURE_PX, _PICTURE_PX)
         seeds = [f"{e.seed + index} {e.prompt}" for index in range(e.batch)]
         return tuple(Image.new("RGB", size, tuple(sha256(seed.encode()).digest()[:3])) for seed in seeds)
 
-    def synchronize(self) -> None:
-        """Nothing runs beside the call."""
+    def _next_latency_s(self) -> float:
+        e = self._experiment.virtual
+        latency_s = e.latency_s * self._pace * max(1e-3, 1 + e.call_noise * self._random.gauss(0, 1))
+        latency_s *= STALLED_FACTOR if self._random.random() < e.stall else 1.0
+        latency_s *= _FIRST_CALL_FACTOR if self._call_count == 0 else 1.0
+        self._call_count += 1
+        return latency_s
+
+    def _fail_if_configured(self) -> None:
+        if self._position != self._experiment.virtual.fault_launch:
+            return
+        match self._experiment.virtual.fault:
+            case "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "out-of-memory":
+                raise MemoryError("the virtual memory ran out, as configured")
+            case "hang":
+                time.sleep(self._experiment.virtual.latency_s * 1e6)
+
+    def time_reference_operation(self, clock: Clock) -> Reading[ReferenceSamples]:
+        """Return simulated samples (s), which see what makes the machine slower and not how long a call is."""
+        samples_s = []
+        noise = self._experiment.virtual.call_noise
+        for _ in range(_REFERENCE_SAMPLES):
+            started_s = clock.now_s()
+            CLOCK.advance(_REFERENCE_S * self._pace * max(1e-3, 1 + noise * self._reference_random.gauss(0, 1)))
+            samples_s.append(clock.now_s() - started_s)
+        return Known(value=ReferenceSamples("simulated", "fp32", "virtual", 1, tuple(samples_s)))
 
     def observe(self, clock: Clock) -> Observation:
         """Return a call's phases (s), which add up to its whole time."""
@@ -106,25 +113,22 @@ class VirtualBackend:
         total_s = clock.now_s() - started_s
         shares = {"text_encode": _TEXT_SHARE, "vae_decode": _DECODE_SHARE, "rest": _REST_SHARE, "total": 1.0}
         steps_s = total_s * (1 - _TEXT_SHARE - _DECODE_SHARE - _REST_SHARE)
-        finite = self._experiment.virtual_fault != "not-finite"
+        finite = self._experiment.virtual.fault != "not-finite"
         return Observation(
             images=images,
             phases_s={name: share * total_s for name, share in shares.items()},
             denoise_steps_s=(steps_s / self._experiment.steps,) * self._experiment.steps,
             finite=(finite,) * len(images),
-            checks=(Check(name="backend", asked="virtual", found="virtual", passed=True),),
+            checks=(Check(name="backend", expected="virtual", observed="virtual", passed=True),),
         )
 
-    def reset_peaks(self) -> None:
-        """Memory has no peaks here."""
-
     def read_peaks(self) -> DeviceMemory:
-        """Return a stated figure: a share of it for each image."""
+        """Return a fixed peak (bytes): one share, and one more for each image."""
         peak = Known(value=_MEMORY_BYTES * (1 + self._experiment.batch))
         return DeviceMemory(allocated_peak_bytes=peak, reserved_peak_bytes=peak)
 
     def describe(self) -> WorkerEnvironment:
-        """Return that all of it is virtual."""
+        """Return an environment that says it is virtual."""
         return WorkerEnvironment(
             backend="virtual",
             backend_version=sdbench.__version__,
@@ -134,41 +138,29 @@ class VirtualBackend:
             cuda_version=_NONE,
             cudnn_version=_NONE,
             weights_digest="virtual",
+            weights_source="simulated",
+            weights_mapped_bytes=0,
             parameter_count=load_architecture(self._experiment.architecture).parameter_count,
             unet_calls=self._experiment.steps,
             unet_calls_at_50_steps=50,
             cpu_capability="virtual",
         )
 
-    def exports(self) -> tuple[Export, ...]:
-        """Return nothing: there is no network."""
-        return ()
-
-    def notices(self) -> tuple[Notice, ...]:
-        """Return nothing: the record as a whole is marked."""
-        return ()
-
     def with_batch(self, batch: int, steps: int) -> Self:
-        """Refused: only latency can be virtual, which the experiment's own check says before."""
-        raise NotImplementedError
-
-    def recover(self) -> None:
-        """Nothing is left behind."""
-
-    def device_memory_limit_bytes(self) -> int | None:
-        """Return None: there is no device."""
-        return None
+        """Fail: the schema refuses a virtual experiment that is not about latency."""
+        raise WrongExecution(f"backend virtual measures latency only, not batch {batch} at {steps} steps")
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
-        """Refused: only latency can be virtual, which the experiment's own check says before."""
-        raise NotImplementedError
+        """Fail in the same way."""
+        images = "the images of every call" if every_call else "the image"
+        raise WrongExecution(f"backend virtual measures latency only, and has not {images} of {steps} steps")
 
 
 def import_libraries() -> None:
     """There are none."""
 
 
-def fetch(experiment: Experiment, cache_folder: Path, say_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """There is nothing to fetch."""
 
 

@@ -1,38 +1,42 @@
-"""``sdbench diff``: what differs between the machines, set-ups, software and states of two runs."""
+"""``sdbench diff``: what differs between the machines, configurations, software and states of two runs."""
 
 import argparse
 import json
+from pathlib import Path
 
-from sdbench.compare.differences import PARTS, Difference, attribute, count_unknown_on_both, find_differences
+from sdbench.cli.options import add_json_option
+from sdbench.cli.output import show
+from sdbench.compare.differences import PARTS, Difference, compare_fingerprints
 from sdbench.store.bundle import load_record
 from sdbench.units import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    for name in ("baseline", "candidate"):
+        parser.add_argument(name, type=Path, metavar="RUN")
+    add_json_option(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print every field that differs, part by part, the likeliest reason for a change first."""
     baseline, candidate = (load_record(path).fingerprint for path in (options.baseline, options.candidate))
-    differences = find_differences(baseline, candidate)
-    unknown_count = count_unknown_on_both(baseline, candidate)
-    words = attribute(differences, unknown_count)
+    diff = compare_fingerprints(baseline, candidate)
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "attribution": words,
-                    "unknown_on_both": unknown_count,
-                    "differences": [item.to_json_dict() for item in differences],
-                }
-            )
-        )
+        content = {
+            "attribution": diff.attribution,
+            "unknown_on_both": diff.unknown_count,
+            "differences": [item.to_json_dict() for item in diff.differences],
+        }
+        show(json.dumps(content))
         return 0
-    print(printable(words))
+    show(printable(diff.attribution))
     for part in PARTS:
-        found = [item for item in differences if item.part == part]
-        if found:
-            print(f"\n{part}")
-        for item in found:
-            sides = f"{_show(item, item.baseline)} / {_show(item, item.candidate)}"
-            print(printable(f"  {item.field.partition('.')[2]}: {sides}"))
+        differing = [item for item in diff.differences if item.part == part]
+        if differing:
+            show(f"\n{part}")
+        for item in differing:
+            show(f"  {item.field.partition('.')[2]}: {_show(item, item.baseline)} / {_show(item, item.candidate)}")
     return 0
 
 

@@ -1,23 +1,30 @@
-"""``sdbench doctor``: what this machine has and lacks."""
+"""``sdbench doctor``: what this machine has and what is missing."""
 
 import argparse
 import json
 
 from sdbench import exit_codes
+from sdbench.cli.options import add_json_option
+from sdbench.cli.output import show
 from sdbench.probes.doctor import diagnose
 
-_MARKS = {"ok": "ok     ", "warning": "warning", "lacking": "LACKING"}
+_MARKS = {"ok": "ok     ", "warning": "warning", "missing": "MISSING"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_json_option(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the findings; return 0, or 3 when something a CPU run needs is lacking."""
-    findings = diagnose()
+    """Print the diagnoses; return 0, or 3 when something a CPU run needs is missing."""
+    diagnoses = diagnose()
     if options.json:
-        print(json.dumps([finding.to_json_dict() for finding in findings], indent=1))
+        show(json.dumps([item.to_json_dict() for item in diagnoses], indent=1))
     else:
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            print(f"{_MARKS[finding.level]}  {finding.name:{width}}  {finding.found}")
-            if finding.level != "ok":
-                print(f"{'':9}{'':{width}}  -> {finding.remedy}")
-    return exit_codes.ENVIRONMENT if any(finding.level == "lacking" for finding in findings) else 0
+        width = max(len(item.name) for item in diagnoses)
+        for item in diagnoses:
+            show(f"{_MARKS[item.level]}  {item.name:{width}}  {item.value}")
+            if item.level != "ok":
+                show(f"{'':9}{'':{width}}  -> {item.hint}")
+    return exit_codes.ENVIRONMENT if any(item.level == "missing" for item in diagnoses) else 0

@@ -3,39 +3,39 @@
 import argparse
 import os
 
-from sdbench.cli.run import cache_folder
-from sdbench.models.hub import Pin, check_pin, fetch_snapshot, is_cached
-from sdbench.plan.expand import expand, parse_settings
-from sdbench.plan.manifest_file import load_manifest
+from sdbench import exit_codes
+from sdbench.cli.options import add_plan_options, read_plan_request
+from sdbench.cli.output import show
+from sdbench.models.hub import Pin, check_pin, fetch_snapshot, find_cached
+from sdbench.plan.make_plan import expand_request
 from sdbench.runner.interrupts import terminate_as_interrupt
+from sdbench.store.cache_folder import cache_folder
 
-EXIT_MISSING = 1
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_plan_options(parser)
+    parser.add_argument("--check", action="store_true", help="only list what is missing; exit code 1 if anything is")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Download what the cache lacks and return 0; with ``--check`` only say what that is, and return 1 if anything.
-
-    Raises:
-        UserError: the manifest or an option is wrong, or weights are not pinned to a commit.
-        WeightsUnavailable: the weights cannot be had.
-    """
-    assignments = [*options.settings, *([f"weights={options.weights}"] if options.weights else [])]
-    planned = expand(load_manifest(options.manifest), parse_settings(assignments), options.only)
+    """Download what is missing from the cache and return 0; ``--check`` lists it, and returns 1 if anything is."""
+    planned = expand_request(read_plan_request(options))
     pins = dict.fromkeys(
         Pin(*check_pin(item.experiment.hub_id, item.experiment.revision), cache_folder())
         for item in planned
         if item.experiment.weights == "pretrained"
     )
-    missing = [pin for pin in pins if not is_cached(pin)]
+    missing = [pin for pin in pins if find_cached(pin) is None]
     if options.check:
         for pin in missing:
-            print(f"missing {pin.hub_id} at {pin.revision}")
-        return EXIT_MISSING if missing else 0
+            show(f"missing {pin.hub_id} at {pin.revision}")
+        return exit_codes.CHECK_FAILED if missing else 0
     # An image sets it, so that measuring never asks the network.
     os.environ.pop("HF_HUB_OFFLINE", None)
     with terminate_as_interrupt():
         for pin in missing:
-            print(f"fetched {pin.hub_id} at {pin.revision} to {fetch_snapshot(pin)}")
+            show(f"fetched {pin.hub_id} at {pin.revision} to {fetch_snapshot(pin)}")
     if not missing:
-        print("nothing to fetch: the manifest's weights are synthetic or here already")
+        show("nothing to fetch: the manifest's weights are synthetic or already cached")
     return 0

@@ -1,43 +1,106 @@
-"""``sdbench``: the commands and the exit codes."""
+"""``sdbench``: the table of commands, and how one is run."""
 
+import argparse
+import difflib
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
-from sdbench import exit_codes
-from sdbench.cli.parser import build_parser
+from sdbench import __version__, exit_codes
+from sdbench.cli.output import complain, show
 from sdbench.errors import EnvironmentProblem, UserError
-from sdbench.units import printable
 
-# Command name -> the module that runs it, imported only when it is chosen: --help must cost nothing.
-COMMANDS: dict[str, str] = {
-    "run": "sdbench.cli.run",
-    "plan": "sdbench.cli.plan",
-    "validate": "sdbench.cli.validate",
-    "schema": "sdbench.cli.schema",
-    "fetch": "sdbench.cli.fetch",
-    "launch": "sdbench.cli.launch",
-    "fleet": "sdbench.cli.fleet",
-    "report": "sdbench.cli.report",
-    "site": "sdbench.cli.site",
-    "index": "sdbench.cli.index",
-    "query": "sdbench.cli.query",
-    "publish": "sdbench.cli.publish",
-    "pull": "sdbench.cli.pull",
-    "verify": "sdbench.cli.verify",
-    "preview-export": "sdbench.cli.preview_export",
-    "compare": "sdbench.cli.compare",
-    "ab": "sdbench.cli.ab",
-    "trend": "sdbench.cli.trend",
-    "selfcheck": "sdbench.cli.selfcheck",
-    "diff": "sdbench.cli.diff",
-    "claims": "sdbench.cli.claims",
-    "import": "sdbench.cli.import_",
-    "export": "sdbench.cli.export",
-    "doctor": "sdbench.cli.doctor",
-    "fingerprint": "sdbench.cli.fingerprint",
+# Group -> command -> one line of help. The module of a command is imported only when it is chosen.
+COMMANDS: dict[str, dict[str, str]] = {
+    "measure": {
+        "run": "run a manifest, or resume an unfinished run",
+        "ab": "measure two settings, interleaved, until it is clear which is faster",
+        "plan": "list the experiments, which are skipped and why, with rough time and memory",
+        "fetch": "download the pinned weights of a manifest, to measure without network",
+        "fleet": "run a manifest on one machine of each kind of a cluster",
+    },
+    "compare": {
+        "compare": "compare two runs: faster, slower or same, with an interval",
+        "trend": "follow one machine over the versions of its driver, torch, image, ...",
+        "claims": "check a paper's claims against measured runs",
+        "diff": "show what differs between the fingerprints of two runs",
+        "selfcheck": "measure the false alarms and coverage of sdbench's verdicts",
+    },
+    "share": {
+        "report": "write one HTML file about one or more runs",
+        "site": "write a static site of many runs, with a feed of regressions",
+        "publish": "publish redacted runs to a folder or bucket",
+        "pull": "download published runs",
+        "verify": "check what can be proven about a run",
+        "import": "turn a CSV file of the 2022 study's tool into records",
+    },
+    "inspect": {
+        "query": "run SQL over runs, results and samples",
+        "validate": "check manifests and records",
+        "schema": "print the JSON Schema of manifests or records, for editors",
+        "doctor": "show what this machine has and what is missing, with hints",
+        "fingerprint": "show this machine's fingerprint",
+    },
 }
+HELP = {name: line for group in COMMANDS.values() for name, line in group.items()}
+
+EXIT_CODES = """exit codes:
+  0    success; out of memory is a result, so it counts as success
+  1    fetch --check: weights are missing; selfcheck: a bar is not met
+  2    invalid input: one line with what and where
+  3    something is missing on this machine: one line with what, and a hint
+  4    the run ended, but some experiment failed or timed out; its record is complete
+  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12)
+  11   compare, ab: inconclusive somewhere
+  12   compare, ab: something cannot be compared
+  130  interrupted; finished launches are sealed, and the same `sdbench run` resumes
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names the nearest choice or option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with a message that names the nearest option to an unknown one."""
+        problem, _, word = message.partition(": ")
+        if problem == "unrecognized arguments" and word.startswith("-"):
+            nearest = difflib.get_close_matches(word.split()[0].partition("=")[0], self._option_string_actions, n=1)
+            message += "".join(f"; did you mean {name}?" for name in nearest)
+        super().error(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"invalid choice {str(value)!r}: {_suggest(str(value), choices)}")
+
+
+def build_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one command."""
+    parser = Parser(prog=f"sdbench {command}", description=f"{HELP[command][0].upper()}{HELP[command][1:]}.")
+    module_of(command).add_arguments(parser)
+    return parser
+
+
+def module_of(command: str) -> Any:
+    """Return the module of a command: its ``add_arguments`` and ``execute``."""
+    return import_module(f"sdbench.cli.{'import_' if command == 'import' else command}")
+
+
+def format_help() -> str:
+    """Return what ``sdbench --help`` prints."""
+    width = max(map(len, HELP))
+    groups = (
+        f"{group}:\n" + "".join(f"  {name:{width}}  {line}\n" for name, line in commands.items())
+        for group, commands in COMMANDS.items()
+    )
+    head = (
+        "usage: sdbench [--help] [--version] COMMAND ...\n\n"
+        "Measure Stable Diffusion inference, and keep a record that others can repeat and compare.\n"
+    )
+    return "\n".join((head, *groups, "sdbench COMMAND --help describes a command.\n", EXIT_CODES))
 
 
 def run_and_exit() -> None:
@@ -47,25 +110,50 @@ def run_and_exit() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options = build_parser().parse_args(arguments)
-    options.command_line = tuple(arguments)
+    command, *rest = arguments or ("",)
+    if command in ("-h", "--help"):
+        show(format_help(), end="")
+    elif command == "--version":
+        show(f"sdbench {__version__}")
+    elif command not in HELP:
+        problem = f"unknown command {command!r}: {_suggest(command, HELP)}" if command else "a command is required"
+        complain(f"{problem}; sdbench --help lists all")
+        return exit_codes.USER_ERROR
+    else:
+        return _run(command, rest)
+    return exit_codes.OK
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
     try:
-        code = int(import_module(COMMANDS[options.command]).execute(options))
+        options = build_parser(command).parse_args(arguments)
+        code = int(module_of(command).execute(options))
         sys.stdout.flush()
-    except UserError as error:
-        return _complain(error, exit_codes.USER_ERROR)
-    except EnvironmentProblem as error:
-        return _complain(error, exit_codes.ENVIRONMENT)
+    except (UserError, EnvironmentProblem) as error:
+        complain(error)
+        return exit_codes.USER_ERROR if isinstance(error, UserError) else exit_codes.ENVIRONMENT
     except KeyboardInterrupt:
-        print("sdbench: interrupted", file=sys.stderr)
+        complain("interrupted")
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`sdbench ... | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone (`sdbench ... | head`): nobody is left to read it.
+        _drop_output()
         return exit_codes.OK
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        complain(f"cannot write the output: {error.strerror}; free some space")
+        return exit_codes.ENVIRONMENT
     return code
 
 
-def _complain(error: Exception, code: int) -> int:
-    print(printable(f"sdbench: {' '.join(str(error).split())}"), file=sys.stderr)
-    return code
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, or Python would fail to write it on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    nearest = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(names)}"

@@ -2,61 +2,91 @@
 
 import argparse
 import json
+from collections import Counter
 
-from sdbench.cli.selection import Selection, select
+from sdbench.cli.options import add_json_option, add_plan_options, add_results_option, read_plan_request
+from sdbench.cli.output import complain, show
+from sdbench.compare.resolution import describe_earlier_run
+from sdbench.plan.budget import expected_launches, total_s, warn_of_budget
+from sdbench.plan.claim_coverage import find_unmet_claims
+from sdbench.plan.make_plan import Plan, make_plan
 from sdbench.units import format_bytes, format_duration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_plan_options(parser)
+    add_results_option(parser, "folder of earlier runs of this machine")
+    add_json_option(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the plan and return 0."""
-    selection = select(options)
-    print(json.dumps(plan_json(selection), indent=1) if options.json else plan_text(selection))
+    plan = make_plan(read_plan_request(options))
+    if not options.only:
+        experiments = [item.experiment for item in plan.planned]
+        for problem in find_unmet_claims(plan.loaded.manifest.claims, experiments):
+            complain(f"warning: {problem}")
+    if (shortage := warn_of_budget(plan)) is not None:
+        complain(f"warning: {shortage}")
+    resolution = describe_earlier_run(plan, options.results)
+    if options.json:
+        show(json.dumps(plan_json(plan) | {"resolution": resolution}, indent=1))
+    else:
+        show(plan_text(plan))
+        if resolution is not None:
+            show(resolution)
     return 0
 
 
-def plan_json(selection: Selection) -> dict[str, object]:
+def plan_json(plan: Plan) -> dict[str, object]:
     """Return the plan as JSON types; times in s, memory in bytes."""
+    counts = expected_launches(plan)
     return {
-        "device": selection.device.torch_name,
-        "budget_s": selection.budget_s,
+        "device": plan.device.torch_name,
+        "budget_s": plan.budget_s,
         "experiments": [
             {
                 **item.to_json_dict(),
-                "estimate": selection.estimates[item.experiment_id].to_json_dict(),
-                "skipped": skip.to_json_dict() if (skip := selection.skipped.get(item.experiment_id)) else None,
+                "estimate": plan.estimates[item.experiment_id].to_json_dict(),
+                "expected_launches": counts.get(item.experiment_id, 0),
+                "skipped": skip.to_json_dict() if (skip := plan.skipped.get(item.experiment_id)) else None,
             }
-            for item in selection.planned
+            for item in plan.planned
         ],
     }
 
 
-def plan_text(selection: Selection) -> str:
+def plan_text(plan: Plan) -> str:
     """Return the plan for people."""
-    runnable = [item for item in selection.planned if item.experiment_id not in selection.skipped]
-    width = max(len(item.label) for item in selection.planned)
+    runnable = [item for item in plan.planned if item.experiment_id not in plan.skipped]
+    width = max(len(item.label) for item in plan.planned)
+    counts = expected_launches(plan)
     lines = [
-        f"{selection.loaded.manifest.title}",
-        f"device {selection.device.torch_name} ({selection.device.name})",
-        f"{len(selection.planned)} experiments, {len(runnable)} of them run here",
+        f"{plan.loaded.manifest.title}",
+        f"device {plan.device.torch_name} ({plan.device.name})",
+        f"{len(plan.planned)} experiments, {len(runnable)} of them run here",
         "",
-        f"{'experiment':16}  {'what':{width}}  {'launches':>8}  {'a launch':>9}  {'memory':>8}  groups",
+        f"{'experiment':16}  {'what':{width}}  {'launches':>14}  {'a launch':>9}  {'memory':>8}  groups",
     ]
-    least_s = most_s = 0.0
-    for item in selection.planned:
-        cost = selection.estimates[item.experiment_id]
-        skip = selection.skipped.get(item.experiment_id)
-        if skip is not None:
-            lines.append(f"{item.experiment_id}  {item.label:{width}}  skipped: {skip.reason}; {skip.remedy}")
+    for item in plan.planned:
+        cost = plan.estimates[item.experiment_id]
+        skip = plan.skipped.get(item.experiment_id)
+        if item.experiment.device not in ("any", plan.device.kind):
             continue
-        protocol = item.protocol
-        least_s += protocol.launches_min * cost.launch_s
-        most_s += protocol.launches_max * cost.launch_s
-        launches = f"{protocol.launches_min}-{protocol.launches_max}"
+        if skip is not None:
+            lines.append(f"{item.experiment_id}  {item.label:{width}}  skipped: {skip.reason}; {skip.hint}")
+            continue
+        launches = f"{counts[item.experiment_id]} of {item.protocol.launches_min}-{item.protocol.launches_max}"
         lines.append(
-            f"{item.experiment_id}  {item.label:{width}}  {launches:>8}  {format_duration(cost.launch_s):>9}"
+            f"{item.experiment_id}  {item.label:{width}}  {launches:>14}  {format_duration(cost.launch_s):>9}"
             f"  {format_bytes(cost.memory_bytes):>8}  {', '.join(item.groups)}"
         )
-    budget = f"; the budget ends it at {format_duration(selection.budget_s)}" if selection.budget_s else ""
+    kinds = (item.experiment.device for item in plan.planned)
+    elsewhere = Counter(kind for kind in kinds if kind not in ("any", plan.device.kind))
+    lines += [f"{count} more are for {kind}: --device {kind}" for kind, count in elsewhere.items()]
+    least_s, most_s = total_s(plan)
+    budget = f"; the budget ends it at {format_duration(plan.budget_s)}" if plan.budget_s else ""
     lines += [
         "",
         f"in all about {format_duration(least_s)} to {format_duration(most_s)}{budget}",

@@ -4,13 +4,12 @@ import argparse
 import csv
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from sdbench.store.queries import Answer, ask, summarize
+from sdbench.cli.options import add_results_option
+from sdbench.cli.output import complain, make_table, open_console, show
+from sdbench.query.queries import OVERVIEW, Answer, run_query
 from sdbench.units import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 # Of a pipe; a terminal knows its own.
 _WIDTH = 160
@@ -18,58 +17,57 @@ _WIDTH = 160
 _COLUMN_WIDTH_MIN = 10
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("sql", nargs="?", metavar="SQL", help="over the tables of --schema (default: an overview)")
+    add_results_option(parser)
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
+    parser.add_argument("--schema", action="store_true", help="print the tables and their columns")
+
+
 def execute(options: argparse.Namespace) -> int:
     """Print what the query finds and return 0."""
     if options.schema:
         _print_schema()
         return 0
-    answer = summarize(options.results) if options.sql is None else ask(options.sql, options.results)
+    answer = run_query(options.sql or OVERVIEW, options.results)
     match options.format:
         case "csv":
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(answer.columns)
-            writer.writerows([_defused(value) for value in row] for row in answer.rows)
+            clean = printable if sys.stdout.isatty() else str
+            writer.writerows([_defused(value, clean) for value in row] for row in answer.rows)
         case "json":
             rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-            print(json.dumps(rows, indent=1, default=str))
+            show(json.dumps(rows, indent=1, default=str))
         case _:
             _print_table(answer)
-    if options.sql is None:
-        print("sdbench: read without checking seals; sdbench verify does", file=sys.stderr)
     for problem in answer.problems:
-        print(f"sdbench: left out: {problem}", file=sys.stderr)
+        complain(f"skipped: {problem}")
     return 0
 
 
-def _defused(value: object) -> object:
-    """A cell that begins like a formula is one to a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def _defused(value: object, clean: Callable[[str], str]) -> object:
+    """A cell that begins like a formula is one to a spreadsheet; a terminal gets no control characters."""
+    if not isinstance(value, str):
+        return value
+    return f"'{clean(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else clean(value)
 
 
 def _print_table(answer: Answer) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False, markup=False)
-    if len(answer.columns) * _COLUMN_WIDTH_MIN > console.width:
-        _print_rows(console, answer)
+    console = open_console(_WIDTH)
+    rows = [[_format(value) for value in row] for row in answer.rows]
+    if len(answer.columns) * _COLUMN_WIDTH_MIN <= console.width:
+        first = answer.rows[0] if answer.rows else ()
+        numeric = {name for name, value in zip(answer.columns, first, strict=False) if isinstance(value, int | float)}
+        console.print(make_table(answer.columns, rows, right=numeric))
         return
-    table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(answer.columns):
-        numeric = bool(answer.rows) and isinstance(answer.rows[0][place], int | float)
-        table.add_column(printable(column), overflow="fold", justify="right" if numeric else "left")
-    for row in answer.rows:
-        table.add_row(*(_format(value) for value in row))
-    console.print(table)
-
-
-def _print_rows(console: "Console", answer: Answer) -> None:
-    """Print each row as lines of a column and its value, where the columns would be too narrow to read."""
+    # Where the columns would be too narrow to read: each row as lines of a column and its value.
     width = max(map(len, answer.columns))
-    for number, row in enumerate(answer.rows, start=1):
+    for number, row in enumerate(rows, start=1):
         console.print(f"row {number}")
-        for column, value in zip(answer.columns, row, strict=True):
-            console.print(f"  {printable(column):{width}}  {_format(value)}", soft_wrap=True)
+        for column, text in zip(answer.columns, row, strict=True):
+            console.print(f"  {printable(column):{width}}  {text}", soft_wrap=True)
 
 
 def _format(value: object) -> str:
@@ -79,13 +77,12 @@ def _format(value: object) -> str:
 
 
 def _print_schema() -> None:
-    from sdbench.store.index import VIEWS
-    from sdbench.store.index_tables import COLUMNS
+    from sdbench.query.tables import COLUMNS, VIEWS
 
     for table, columns in COLUMNS.items():
-        print(f"{table}: {', '.join(f'{name} {kind}' for name, kind in columns.items())}")
+        show(f"{table}: {', '.join(f'{name} {kind}' for name, kind in columns.items())}")
     for view in VIEWS:
-        print(f"{view}: {VIEW_WORDS[view]}")
+        show(f"{view}: {VIEW_WORDS[view]}")
 
 
 VIEW_WORDS = {

@@ -2,23 +2,43 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from sdbench.cli.answers import print_answers
-from sdbench.cli.runs import named_runs, refuse_to_replace
+from sdbench.cli.options import add_price_options, add_runs_argument
+from sdbench.cli.output import show
+from sdbench.cli.run_folders import named_runs, refuse_to_replace
 from sdbench.errors import UserError
-from sdbench.report.figures import write_figures
 from sdbench.report.markdown import format_markdown
-from sdbench.report.model import ReportView
-from sdbench.report.prices import NO_PRICES, Prices, make_prices
+from sdbench.report.prices import make_prices
 from sdbench.report.render import write_view
+from sdbench.report.save_charts import save_charts
+from sdbench.report.text_report import print_report
 from sdbench.report.view import build_view
-from sdbench.schema.record import Record
-from sdbench.store.bundle import load_images, load_record, load_telemetry, record_path, verify_files
 from sdbench.store.files import write_whole
+from sdbench.store.run import load_run
+from sdbench.units import format_bytes
 
 _DEFAULT_OUT = Path("report.html")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_runs_argument(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html; Markdown on standard output")
+    parser.add_argument(
+        "--format",
+        choices=("html", "markdown", "text"),
+        default="html",
+        help="the page; or its answers and verdicts on standard output, for a pull request or a terminal (default: "
+        "%(default)s)",
+    )
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="also write each chart there as SVG and PNG")
+    parser.add_argument(
+        "--no-references",
+        action="store_true",
+        help="leave out the machines of the 2022 study, which stand next to full-size results",
+    )
+    add_price_options(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -31,48 +51,20 @@ def execute(options: argparse.Namespace) -> int:
             raise UserError("--format text prints on the terminal and takes no --out; use --format markdown")
         refuse_to_replace(out, (".md",))
     prices = make_prices(options.price, options.prices)
-    runs = []
-    for run in named_runs(options.runs, options.results):
-        record = load_record(run)
-        folder = record_path(run).parent
-        verify_files(folder, record)
-        runs.append((record, folder))
-    view = view_of(runs, prices)
-    if options.figures is not None:
-        for path in write_figures(view, options.figures):
-            # The answers have standard output for themselves.
-            print(path, file=sys.stdout if options.format == "html" else sys.stderr)
+    runs = [load_run(path) for path in named_runs(options.runs, options.results)]
+    view = build_view(runs, prices, with_references=not options.no_references)
+    if options.charts is not None:
+        for path in save_charts(view, options.charts):
+            # Standard output is for the answers.
+            show(path, file=sys.stdout if options.format == "html" else sys.stderr)
     if options.format == "markdown" and options.out is not None:
         write_whole(out, format_markdown(view).encode())
-        print(out)
+        show(out)
     elif options.format == "markdown":
-        print(format_markdown(view), end="")
+        show(format_markdown(view), end="")
     elif options.format == "text":
-        print_answers(view)
+        print_report(view)
     else:
-        print(write_view(view, out))
+        path = write_view(view, out)
+        show(f"report  {path} ({format_bytes(path.stat().st_size)})")
     return 0
-
-
-def view_of(runs: Sequence[tuple[Record, Path]], prices: Prices = NO_PRICES) -> ReportView:
-    """Return the view of records and the folders they were read from.
-
-    Raises:
-        UserError: the same run is named twice, or the prices' names fit no machine.
-    """
-    return build_view(
-        [record for record, _ in runs],
-        {record.run_id: load_telemetry(folder) for record, folder in runs},
-        {record.run_id: load_images(folder, record) for record, folder in runs},
-        prices,
-    )
-
-
-def write_report_of(runs: Sequence[tuple[Record, Path]], path: Path, prices: Prices = NO_PRICES) -> Path:
-    """Write the report of records and the folders they were read from, and return its path.
-
-    Raises:
-        UserError: the same run is named twice, or the prices' names fit no machine.
-        EnvironmentProblem: the report extra is not installed, or the path is not writable.
-    """
-    return write_view(view_of(runs, prices), path)

@@ -1,93 +1,117 @@
-"""``sdbench run``: run a manifest, seal the record, write the report."""
+"""``sdbench run``: run a manifest, here or in containers, seal the record, write the report."""
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 
-from sdbench.cli.all_devices import ALL_DEVICES, read_group, run_all_devices
+from sdbench.cli.options import (
+    CONTAINER_LIMITS,
+    add_out_option,
+    add_plan_options,
+    add_price_options,
+    add_repeatable_option,
+    check_run_options,
+    read_count,
+    read_plan_request,
+)
+from sdbench.cli.output import REPORT_NAME, complain, show, show_progress, write_report_if_possible
+from sdbench.cli.print_summary import print_summary
 from sdbench.cli.progress import open_listener
-from sdbench.cli.selection import Selection, select
-from sdbench.cli.summary import print_summary
-from sdbench.errors import SdbenchError
-from sdbench.report.prices import Prices, make_prices
-from sdbench.runner.active import RunSpec
-from sdbench.runner.ended import exit_code
+from sdbench.plan.budget import warn_of_budget
+from sdbench.plan.make_plan import ALL_DEVICES, make_plan
+from sdbench.report.prices import make_prices
+from sdbench.runner.all_devices import DEVICE_GROUP_OPTION, run_all_devices
 from sdbench.runner.interrupts import terminate_as_interrupt
-from sdbench.runner.run import RunResult, run
+from sdbench.runner.outcome import exit_code
+from sdbench.runner.run import run_plan
+from sdbench.schema.record import DeviceGroup
+from sdbench.store.run import Run
 
-REPORT_NAME = "report.html"
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_plan_options(parser, optional=True)
+    add_out_option(parser)
+    parser.add_argument("--rounds", type=read_count, metavar="N", help="pause after N more launches of each experiment")
+    parser.add_argument("--fresh", action="store_true", help="start over instead of resuming an unfinished run")
+    add_price_options(parser)
+    parser.add_argument("--no-references", action="store_true", help="leave out the machines of the 2022 study")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
+    output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
+    containers = parser.add_argument_group("containers")
+    images = "run in this image: cpu or cuda (built from this checkout), or one to pull; several are interleaved"
+    add_repeatable_option(containers, "--image", "IMAGE", images)
+    add_repeatable_option(containers, "--host", "ssh://USER@NAME", "another machine's Docker")
+    containers.add_argument(
+        "--attach", action="store_true", help="collect the results of containers that an earlier run left behind"
+    )
+    containers.add_argument("--gpus", default="", metavar="all|device=N", help="NVIDIA GPUs to pass to the container")
+    containers.add_argument("--cpus", default="", metavar="LIST", help="the CPUs to run on, for example 0-7")
+    containers.add_argument("--memory", default="", metavar="SIZE", help="the memory limit, for example 16g")
+    # What other commands pass to the processes they start.
+    parser.add_argument(DEVICE_GROUP_OPTION, help=argparse.SUPPRESS)
+    parser.add_argument("--schedule-id", help=argparse.SUPPRESS)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run what is selected, print where it is kept and a summary, and return the exit code."""
+    check_run_options(options)
+    request = read_plan_request(options)
+    if options.image or options.attach:
+        return _run_in_images(options)
     if options.device == ALL_DEVICES:
-        return run_all_devices(options, options.command_line)
+        output = [name for name in ("--quiet", "--json") if getattr(options, name[2:])]
+        return run_all_devices(request, options.out, output, fresh=options.fresh, report=show_progress)
     prices = make_prices(options.price, options.prices)
-    selection = select(options)
-    with terminate_as_interrupt(), open_listener(options) as listener:
-        result = run(_spec(selection, options), listener)
-    report = _write_report(result, prices)
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "kind": "written",
-                    "ended": result.record.ended,
-                    "record": str(result.folder / "record.json"),
-                    "report": str(report) if report else None,
-                }
-            )
+    plan = make_plan(request)
+    if not options.quiet and (shortage := warn_of_budget(plan)) is not None:
+        complain(f"warning: {shortage}")
+    with terminate_as_interrupt(), open_listener(json_lines=options.json, quiet=options.quiet) as listener:
+        run = run_plan(
+            plan,
+            options.out,
+            fresh=options.fresh,
+            rounds=options.rounds,
+            device_group=DeviceGroup.model_validate_json(options.device_group) if options.device_group else None,
+            listener=listener,
         )
+    path, with_references = run.folder / REPORT_NAME, not options.no_references
+    report = write_report_if_possible([run], path, prices, with_references=with_references)
+    _print_result(run, report, options)
+    return exit_code(run.record)
+
+
+def _print_result(run: Run, report: Path | None, options: argparse.Namespace) -> None:
+    record_path = run.folder / "record.json"
+    if options.json:
+        paths = {"record": str(record_path), "report": str(report) if report else None}
+        show(json.dumps({"kind": "written", "ended": run.record.ended} | paths))
     else:
         if not options.quiet:
-            print_summary(result.record)
-        print(f"record  {result.folder / 'record.json'}")
+            print_summary(run.record, with_references=not options.no_references)
+        show(f"record  {record_path}")
         if report is not None:
-            print(f"report  {report}")
-    if result.record.ended == "paused":
-        print(f"sdbench: paused after --rounds {options.rounds}; the same command continues", file=sys.stderr)
-    if result.record.ended == "interrupted":
-        print(
-            "sdbench: interrupted; what was finished is sealed. "
-            "Run the same command again to continue, --fresh to start anew",
-            file=sys.stderr,
-        )
-    return exit_code(result.record)
+            show(f"report  {report}")
+    if run.record.ended == "paused":
+        complain(f"paused after --rounds {options.rounds}; the same command resumes")
+    if run.record.ended == "interrupted":
+        complain("interrupted; finished launches are sealed; the same command resumes, --fresh starts over")
 
 
-def cache_folder() -> Path:
-    """Return where downloaded weights are kept: $SDBENCH_CACHE, else the user's cache folder."""
-    if folder := os.environ.get("SDBENCH_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdbench"
+def _run_in_images(options: argparse.Namespace) -> int:
+    from sdbench.containers.run_images import ImageRequest, attach, run_images
 
-
-def _spec(selection: Selection, options: argparse.Namespace) -> RunSpec:
-    return RunSpec(
-        manifest=selection.loaded.manifest,
-        manifest_text=selection.loaded.text,
-        request=selection.request,
-        planned=selection.planned,
-        skipped=selection.skipped,
-        estimated_launch_s={key: cost.launch_s for key, cost in selection.estimates.items()},
-        device=selection.device,
-        out=options.out,
-        cache_folder=cache_folder(),
-        budget_s=selection.budget_s,
-        fresh=options.fresh,
-        rounds=options.rounds,
-        device_group=read_group(options.device_group) if options.device_group else None,
-    )
-
-
-def _write_report(result: RunResult, prices: Prices) -> Path | None:
-    """Write the report beside the record; a record without a report is still a record."""
-    from sdbench.cli.report import write_report_of
-
-    try:
-        return write_report_of([(result.record, result.folder)], result.folder / REPORT_NAME, prices)
-    except SdbenchError as problem:
-        print(f"sdbench: the record is complete, the report is not written: {problem}", file=sys.stderr)
-        return None
+    if options.attach:
+        runs = attach(options.host, options.out, show_progress)
+    else:
+        limits = {name: getattr(options, name) for name in CONTAINER_LIMITS}
+        where = ImageRequest(tuple(options.image), tuple(options.host), schedule_id=options.schedule_id, **limits)
+        runs = run_images(read_plan_request(options), where, options.out, show_progress)
+    for problem in runs.problems:
+        complain(problem)
+    for folder in runs.folders:
+        show(f"record  {folder / 'record.json'}")
+        if report := write_report_if_possible([folder], folder / REPORT_NAME):
+            show(f"report  {report}")
+    return runs.exit_code

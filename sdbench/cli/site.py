@@ -1,25 +1,34 @@
 """``sdbench site``: many runs as a static site to publish."""
 
 import argparse
+from pathlib import Path
 
-from sdbench.cli.runs import named_runs
+from sdbench import exit_codes
+from sdbench.cli.options import RUNS_HELP, add_runs_argument
+from sdbench.cli.output import complain, show
+from sdbench.cli.run_folders import named_runs
+from sdbench.errors import RecordError
 from sdbench.report.site import write_site
-from sdbench.store.bundle import load_images, load_record, load_telemetry, record_path, verify_files
+from sdbench.store.run import load_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_runs_argument(parser, RUNS_HELP)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the site goes")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Write the site, print its index and return 0."""
-    runs = []
-    for run in named_runs(options.runs, options.results):
-        record = load_record(run)
-        folder = record_path(run).parent
-        verify_files(folder, record)
-        runs.append((record, folder))
-    index = write_site(
-        [record for record, _ in runs],
-        options.out,
-        {record.run_id: load_telemetry(folder) for record, folder in runs},
-        {record.run_id: load_images(folder, record) for record, folder in runs},
-    )
-    print(index)
-    return 0
+    """Write the site of the runs that are valid, print its index, and return 0, or 2 if a run was skipped."""
+    runs, code = [], exit_codes.OK
+    for path in named_runs(options.runs, options.results):
+        try:
+            run = load_run(path)
+            # Read here, so that damaged telemetry costs its own run only.
+            _ = run.telemetry, run.images
+            runs.append(run)
+        except RecordError as error:
+            complain(f"skipped: {error}")
+            code = exit_codes.USER_ERROR
+    show(write_site(runs, options.out))
+    return code

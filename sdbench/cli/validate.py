@@ -1,42 +1,49 @@
 """``sdbench validate``: check manifests and records."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from sdbench import exit_codes
-from sdbench.cli.runs import is_left_out
+from sdbench.cli.output import complain, show
+from sdbench.cli.run_folders import named_runs
 from sdbench.errors import UserError
-from sdbench.store.bundle import find_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest, record or run folder")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Check every file, print one line for each, and return 0 or 2."""
     code = 0
-    named = [place for place in options.files if not is_left_out(place)]
-    for path in (run for place in named for run in find_runs(place)):
+    for path in named_runs(options.files):
         try:
-            print(f"{path}: {check(path)}")
+            show(f"{path}: {check(path)}")
         except UserError as error:
-            print(f"sdbench: {' '.join(str(error).split())}", file=sys.stderr)
+            complain(error)
             code = exit_codes.USER_ERROR
     return code
 
 
 def check(path: Path) -> str:
-    """Return what the file is, and that it is sound.
+    """Return what the file is, and that it is valid.
 
     Raises:
-        UserError: it is neither a sound manifest nor a sound record.
+        UserError: it is neither a valid manifest nor a valid record.
     """
     if path.is_dir() or path.suffix == ".json":
-        from sdbench.store.bundle import load_record, record_path, verify_files
+        from sdbench.store.run import load_run
 
-        record = load_record(path)
-        verify_files(record_path(path).parent, record)
-        return f"a sound record of {len(record.results)} experiments, {record.ended}, seal {record.seal[:16]}"
+        run = load_run(path)
+        record, _ = run.record, run.telemetry
+        return f"a valid record of {len(record.results)} experiments, {record.ended}, seal {record.seal[:16]}"
+    from sdbench.plan.claim_coverage import find_unmet_claims
     from sdbench.plan.expand import expand, parse_settings
     from sdbench.plan.manifest_file import load_manifest
 
     loaded = load_manifest(path)
-    return f"a sound manifest of {len(expand(loaded, parse_settings(())))} experiments"
+    planned = expand(loaded, parse_settings(()))
+    for problem in find_unmet_claims(loaded.manifest.claims, [item.experiment for item in planned]):
+        complain(f"{path}: warning: {problem}")
+    return f"a valid manifest of {len(planned)} experiments"

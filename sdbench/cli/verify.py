@@ -2,61 +2,62 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdbench import exit_codes
-from sdbench.cli.runs import is_left_out
+from sdbench.cli.options import add_signature_options
+from sdbench.cli.output import complain, show
+from sdbench.cli.run_folders import named_runs
 from sdbench.errors import UserError
-from sdbench.store.bundle import find_runs
-from sdbench.units import printable
-from sdbench.verification.findings import Verification
 from sdbench.verification.statement import make_statement
-from sdbench.verification.verify import Policy, verify
+from sdbench.verification.verify import Verification, verify
 
 _SIGNS = {"proven": "✓", "not proven": "?", "contradicted": "✗"}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("runs", nargs="+", metavar="RUN|FILE|URL", help="run folder, bundle, or URL of a bundle")
+    parser.add_argument("--image", metavar="sha256:...", help="the image that it must have run in")
+    parser.add_argument("--format", choices=("text", "json", "in-toto"), default="text", help="default: %(default)s")
+    add_signature_options(parser)
+
+
 def execute(options: argparse.Namespace) -> int:
-    """Verify the runs, print the findings, and return 0 or 2."""
-    policy = Policy(options.signers, options.signed, options.image)
+    """Verify the runs, print the checks, and return 0 or 2."""
     if options.signed and options.signers is None:
-        raise UserError("--signed asks for a signature, but not whose; add --signers FILE")
-    sound = True
-    found = []
+        raise UserError("--signed requires trusted signers; add --signers FILE")
+    valid = True
+    verifications = []
     for place in _expand(options.runs):
         try:
-            verification = verify(place, policy)
+            verification = verify(place, options.signers, signed_only=options.signed, image_digest=options.image)
         except UserError as error:
-            print(f"sdbench: {' '.join(printable(str(error)).split())}", file=sys.stderr)
-            sound = False
+            complain(error)
+            valid = False
             continue
-        found.append(verification)
-        sound = sound and verification.is_sound
+        verifications.append(verification)
+        valid = valid and verification.is_valid
         if options.format == "text":
             _print(verification)
     if options.format == "json":
-        print(json.dumps([item.to_json_dict() for item in found], indent=1))
+        show(json.dumps([item.to_json_dict() for item in verifications], indent=1))
     if options.format == "in-toto":
         # One statement a line, as bundles of attestations are kept.
-        for item in found:
-            print(json.dumps(make_statement(item.record, item)))
-    return 0 if sound else exit_codes.USER_ERROR
+        for item in verifications:
+            show(json.dumps(make_statement(item.record, item)))
+    return 0 if valid else exit_codes.USER_ERROR
 
 
-def _expand(places: Sequence[str]) -> Iterator[str]:
-    """Yield what is named, and of folders of runs each run."""
-    for place in places:
-        if "://" in place:
-            yield place
-        elif not is_left_out(Path(place)):
-            yield from map(str, find_runs(Path(place)))
+def _expand(places: Sequence[str]) -> list[str]:
+    urls = [place for place in places if "://" in place]
+    paths = [Path(place) for place in places if "://" not in place]
+    return [*urls, *map(str, named_runs(paths) if paths else ())]
 
 
 def _print(verification: Verification) -> None:
-    print(printable(f"{verification.name}: run {verification.record.run_id}"))
-    for finding in verification.findings:
-        print(printable(f"  {_SIGNS[finding.verdict]} {finding.verdict:<12} {finding.name}: {finding.text}"))
-    words = "nothing contradicts it" if verification.is_sound else "do not trust it: see what is contradicted"
-    print(f"  {words}")
+    show(f"{verification.name}: run {verification.record.run_id}")
+    for name, (verdict, text) in verification.checks.items():
+        show(f"  {_SIGNS[verdict]} {verdict:<12} {name}: {text}")
+    show(f"  {'nothing contradicts it' if verification.is_valid else 'do not trust it: see what is contradicted'}")

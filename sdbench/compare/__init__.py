@@ -1,1 +1,1 @@
-"""What records say beside each other, and whether what somebody claims holds on them."""
+"""Records compared with each other, and claims checked against them."""

@@ -1,35 +1,36 @@
-"""What a source claims, held against what records measured: a verdict with the value and its interval."""
+"""A source's claims checked against measured records: a verdict with the value and its interval."""
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 from math import inf
 from typing import Literal
 
-from sdbench.compare.metrics import Values, batch_of, read_metric
+from sdbench.compare.claim_values import NotTested, Values, read_values
+from sdbench.compare.comparability import Measured
 from sdbench.schema.base import Model
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Claim, Interval, Metric, Selector
-from sdbench.schema.record import Record, Result
+from sdbench.schema.metrics import batch_of
+from sdbench.schema.record import Record
 from sdbench.stats.intervals import Estimate, estimate_ratio, estimate_values
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not tested"]
 
-NO_SAMPLES = "published without samples: not judged"
-_ONE_LAUNCH = "one launch has no interval"
-_OVER_THE_EDGE = "the interval lies partly inside what is expected"
-# Which workloads a metric is of, where a selector does not say.
+NO_SAMPLES = "reference result without samples"
+# The workloads that measure a metric, where a selector does not name one.
 _WORKLOADS: dict[str, frozenset[str]] = {
     "largest_batch": frozenset({"largest-batch"}),
     "dissimilarity": frozenset({"precision"}),
 }
 _TIMED = frozenset({"latency"})
-# What differs between experiments by the very meaning of "at its largest batch".
+_KINDS = {"cpu": "CPUs", "cuda": "CUDA GPUs"}
+# Options that "at its largest batch" allows to differ.
 _BATCH_OPTIONS = frozenset({"batch", "workload", "batch_max", "memory_limit_bytes"})
-_AT_LEAST = "the search ended at its upper end: it may be more"
+_AT_LEAST = "the search stopped at batch_max: it may be more"
 _LABELS_SHOWN = 3
-# Words that make another card of the same number.
+# Words that name another card with the same number.
 _OTHER_CARD = frozenset({"ti", "super", "laptop", "mobile", "max", "d"})
 
 
@@ -45,41 +46,26 @@ class Score(Model):
     why: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    record: Record
-    result: Result
-
-
 def score_claims(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[Score, ...]:
-    """Return a score for every claim on every machine it speaks of, in the order of the claims."""
+    """Return a score for every claim on every machine, in the order of the claims."""
     return tuple(score for claim in claims for score in _score(claim, records))
 
 
 def score_own_claims(records: Sequence[Record]) -> tuple[Score, ...]:
-    """Return the scores of the claims in the records' own manifests.
-
-    A record whose manifest has another claim of the same name is left to that one.
-    """
-    return tuple(
-        score
-        for claim in claims_of(records)
-        for score in _score(claim, [record for record in records if not _claims_otherwise(record, claim)])
-    )
-
-
-def _claims_otherwise(record: Record, claim: Claim) -> bool:
-    return any(own.id == claim.id and own != claim for own in record.manifest.claims)
+    """Return the scores of the claims in the records' manifests, each record by its own claim of an id."""
+    scores: list[Score] = []
+    for claim in claims_of(records):
+        others = [{own.id for own in record.manifest.claims if own != claim} for record in records]
+        scores += _score(claim, [record for record, ids in zip(records, others, strict=True) if claim.id not in ids])
+    return tuple(scores)
 
 
 def join_untested(scores: Sequence[Score]) -> tuple[Score, ...]:
-    """Return the scores with machines of which a claim cannot say anything, for one reason, in one line."""
+    """Return the scores, with the machines on which a claim was not tested for the same reason joined into one."""
     joined: dict[tuple[str, str, str], Score] = {}
     for position, score in enumerate(scores):
-        alone = score.value is not None
-        key = (score.claim.id, score.why, str(position) if alone else "")
-        earlier = joined.get(key)
-        machine = score.machine if earlier is None else f"{earlier.machine}; {score.machine}"
+        key = (score.claim.id, score.why, "" if score.value is None else str(position))
+        machine = f"{joined[key].machine}; {score.machine}" if key in joined else score.machine
         joined[key] = score.model_copy(update={"machine": machine})
     return tuple(joined.values())
 
@@ -87,47 +73,53 @@ def join_untested(scores: Sequence[Score]) -> tuple[Score, ...]:
 def judge(estimate: Estimate, expected: Interval) -> tuple[Verdict, str]:
     """Return the verdict on an interval: wholly inside is reproduced, wholly outside is not, else inconclusive."""
     if estimate.low is None or estimate.high is None:
-        return "inconclusive", _ONE_LAUNCH
-    floor = float("-inf") if expected.low is None else expected.low
-    ceiling = float("inf") if expected.high is None else expected.high
+        return "inconclusive", "one launch has no interval"
+    floor = -inf if expected.low is None else expected.low
+    ceiling = inf if expected.high is None else expected.high
     if floor <= estimate.low and estimate.high <= ceiling:
         return "reproduced", ""
     if estimate.high < floor or estimate.low > ceiling:
         return "not reproduced", ""
-    return "inconclusive", _OVER_THE_EDGE
+    return "inconclusive", "the interval lies partly inside the expected range"
 
 
 def claims_of(records: Sequence[Record]) -> tuple[Claim, ...]:
     """Return the claims in the records' manifests, each once."""
-    found: list[Claim] = []
-    for claim in (claim for record in records for claim in record.manifest.claims):
-        if claim not in found:
-            found.append(claim)
-    return tuple(found)
+    claims: list[Claim] = []
+    for record in records:
+        claims += [claim for claim in record.manifest.claims if claim not in claims]
+    return tuple(claims)
 
 
 def _score(claim: Claim, records: Sequence[Record]) -> Iterator[Score]:
-    for tops, bottoms in _sides(claim, records):
-        machine = " against ".join(dict.fromkeys(record.device_name for record in (*tops, *bottoms)))
-        if claim.applies_to != "any" and not all(r.device.startswith(claim.applies_to) for r in (*tops, *bottoms)):
-            yield _untested(claim, machine, f"it speaks of {claim.applies_to} only")
-            continue
-        yield _evaluate(claim, machine, tops, bottoms)
+    for chosen in _choose_records(claim, records):
+        machine = " against ".join(dict.fromkeys(record.device_name for record in chosen)) or "none of these"
+        try:
+            for record in chosen:
+                _check_scope(claim, record)
+            yield _evaluate(claim, machine, chosen)
+        except NotTested as reason:
+            yield Score(
+                claim=claim, machine=machine, verdict="not tested", value=None, low=None, high=None, why=str(reason)
+            )
 
 
-def _sides(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[tuple[Record, ...], tuple[Record, ...]]]:
-    """Yield the records to look for each side in: the same one, or where a side names a machine, one of each."""
-    top, bottom = claim.numerator, claim.denominator
-    tops = [record for record in records if _is_on(record, top)]
-    bottoms = [record for record in records if bottom and _is_on(record, bottom)]
-    if not (top.machine or top.runs_on or (bottom and (bottom.machine or bottom.runs_on))):
-        yield from (((record,), (record,)) for record in records)
-    elif not tops or (bottom and not bottoms):
-        yield (), ()
-    elif bottom is None:
-        yield from (((record,), ()) for record in tops)
+def _check_scope(claim: Claim, record: Record) -> None:
+    """Refuse a machine that a claim is not about, whatever was measured there."""
+    if claim.applies_to != "any" and not record.device.startswith(claim.applies_to):
+        raise NotTested(f"the claim is about {_KINDS[claim.applies_to]}")
+    if claim.machines and not any(is_called(record.device_name, machine) for machine in claim.machines):
+        raise NotTested(f"the claim is about {', '.join(claim.machines)}")
+
+
+def _choose_records(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[Record, ...]]:
+    """Yield a record for each selector: the same one, or where a selector names a machine, one for each."""
+    selectors = _selectors(claim)
+    if any(selector.machine or selector.runs_on for selector in selectors):
+        matching = [[record for record in records if _is_on(record, selector)] for selector in selectors]
+        yield from product(*matching) if all(matching) else [()]
     else:
-        yield from (((first,), (second,)) for first, second in product(tops, bottoms))
+        yield from ((record,) * len(selectors) for record in records)
 
 
 def _is_on(record: Record, selector: Selector) -> bool:
@@ -141,48 +133,17 @@ def is_called(device_name: str, machine: str) -> bool:
     return wanted <= named and not (named - wanted) & _OTHER_CARD
 
 
-def _evaluate(claim: Claim, machine: str, tops: Sequence[Record], bottoms: Sequence[Record]) -> Score:
-    if not tops:
-        wanted = " and ".join(
-            side.machine or str(side.runs_on)
-            for side in (claim.numerator, claim.denominator)
-            if side and (side.machine or side.runs_on)
-        )
-        return _untested(claim, "none of these", f"it needs runs on {wanted}")
-    below = None if claim.denominator is None else _find(claim.metric, bottoms, claim.denominator)
-    pair = _choose(claim, _find(claim.metric, tops, claim.numerator), below)
-    if isinstance(pair, str):
-        return _untested(claim, machine, pair)
-    values = [
-        read_metric(found.record, found.result, claim.metric, side.at_steps)
-        for found, side in zip(pair, (claim.numerator, claim.denominator), strict=False)
-        if side is not None
-    ]
-    readable = [item for item in values if isinstance(item, Values)]
-    if len(readable) < len(values):
-        return _untested(claim, machine, next(item for item in values if isinstance(item, str)))
-    return _estimate(claim, machine, pair, readable)
-
-
-def _estimate(claim: Claim, machine: str, pair: Sequence[_Found], values: Sequence[Values]) -> Score:
-    confidence = pair[0].result.planned.protocol.confidence
-    top, *bottom = (side.per_launch for side in values)
-    identical = not bottom and not any(top)
-    if not identical and any(value <= 0 for side in values for value in side.per_launch):
-        return _untested(claim, machine, "a value is 0, which has no logarithm")
-    if bottom:
-        estimate = estimate_ratio(top, bottom[0], confidence)
-    elif values[0].exact or identical:
-        # The logarithm and back would be off by a rounding, which a count must not be.
-        high = inf if values[0].at_least else top[0]
-        estimate = estimate_values((1.0,), confidence).model_copy(update={"value": top[0], "low": top[0], "high": high})
-    else:
-        estimate = estimate_values(top, confidence)
-    if any(side.published for side in values):
-        verdict: Verdict = "not tested"
-        why = NO_SAMPLES
-    else:
-        verdict, why = judge(estimate, claim.expected)
+def _evaluate(claim: Claim, machine: str, records: Sequence[Record]) -> Score:
+    selectors = _selectors(claim)
+    if not records:
+        raise NotTested(f"needs runs on {' and '.join(item.machine or item.runs_on or 'any' for item in selectors)}")
+    choice = _choose(claim, [_find(claim.metric, *pair) for pair in zip(records, selectors, strict=True)])
+    results = [(result, selector.at_steps) for (_, result), selector in zip(choice, selectors, strict=True)]
+    values = read_values(results, claim.metric)
+    estimate = _estimate(values, results[0][0].planned.protocol.confidence)
+    verdict, why = judge(estimate, claim.expected)
+    if any(item.reference for item in values):
+        verdict, why = "not tested", NO_SAMPLES
     return Score(
         claim=claim,
         machine=machine,
@@ -190,103 +151,94 @@ def _estimate(claim: Claim, machine: str, pair: Sequence[_Found], values: Sequen
         value=estimate.value,
         low=estimate.low,
         high=None if estimate.high == inf else estimate.high,
-        why=why or _AT_LEAST * values[0].at_least,
+        why=why or (_AT_LEAST if values[0].at_least else ""),
     )
 
 
-def _untested(claim: Claim, machine: str, why: str) -> Score:
-    return Score(claim=claim, machine=machine, verdict="not tested", value=None, low=None, high=None, why=why)
+def _selectors(claim: Claim) -> tuple[Selector, ...]:
+    return (claim.numerator, claim.denominator) if claim.denominator else (claim.numerator,)
 
 
-def _find(metric: Metric, records: Sequence[Record], selector: Selector) -> list[_Found]:
-    """The results whose options have the selector's values; with a pick, those that were measured."""
+def _estimate(values: Sequence[Values], confidence: float) -> Estimate:
+    top, *bottom = (item.per_launch for item in values)
+    is_zero = not bottom and not any(top)
+    if not is_zero and any(value <= 0 for launches in (top, *bottom) for value in launches):
+        raise NotTested("a value is 0, which has no logarithm")
+    if bottom:
+        return estimate_ratio(top, bottom[0], confidence)
+    if values[0].exact or is_zero:
+        # The logarithm and back would be off by a rounding, which a count must not be.
+        high = inf if values[0].at_least else top[0]
+        return Estimate(top[0], top[0], high, None, launch_count=len(top), sample_count=len(top))
+    estimate = estimate_values(top, confidence)
+    return replace(estimate, value=top[0]) if len(top) == 1 else estimate
+
+
+def _find(metric: Metric, record: Record, selector: Selector) -> list[Measured]:
+    """Return the results of a record whose options have the selector's values; with a pick, only those with a value."""
     picks = selector.pick == "largest batch"
     workloads = _WORKLOADS.get(metric, _TIMED | {"largest-batch"} if picks else _TIMED)
-    found = [
-        _Found(record, result)
-        for record in records
+    return [
+        (record, result)
         for result in record.results
-        if _has_options(result, selector) and _is_of(result, selector, workloads)
+        if result.planned.experiment.has(selector.options.values)
+        # A reference result has whatever its source tabulated.
+        and (
+            "workload" in selector.options.values
+            or result.planned.experiment.workload in workloads
+            or result.outcome.kind == "reference"
+        )
+        and (not picks or result.outcome.kind in ("succeeded", "reference"))
     ]
-    return [item for item in found if not picks or item.result.outcome.kind in ("succeeded", "published")]
 
 
-def _is_of(result: Result, selector: Selector, workloads: frozenset[str]) -> bool:
-    """Whether a result is of a workload that has the metric; a published figure is of whatever its source tabulated."""
-    workload = result.planned.experiment.workload
-    return "workload" in selector.options or workload in workloads or result.outcome.kind == "published"
+def _choose(claim: Claim, matches: Sequence[Sequence[Measured]]) -> tuple[Measured, ...]:
+    """Return the one experiment, or the one pair that differs in nothing but what the claim names.
 
-
-def _has_options(result: Result, selector: Selector) -> bool:
-    options = dict(result.planned.experiment)
-    return all(
-        options[name] == value and isinstance(options[name], bool) == isinstance(value, bool)
-        for name, value in selector.options.items()
-    )
-
-
-def _choose(claim: Claim, tops: list[_Found], bottoms: list[_Found] | None) -> tuple[_Found, ...] | str:
-    """Return the one experiment, or the one pair that differs in nothing but what the claim names; or why not.
-
-    Of several that fit, the plainest is meant: with the fewest options off what the manifest has throughout; and with
-    a pick, among the plainest the one with the largest batch.
+    Of several that match, the one with the fewest options off the manifest's defaults; with a pick, among those the one
+    with the largest batch.
     """
-    if not tops or bottoms == []:
-        side = "numerator" if not tops else "denominator"
-        return f"no experiment of these runs is what its {side} names"
-    if bottoms is None:
-        choices: list[tuple[_Found, ...]] = [(top,) for top in tops]
-    else:
-        pairs = [(top, bottom) for top in tops for bottom in bottoms if not _are_one(claim, top, bottom)]
-        if not pairs:
-            return "numerator and denominator are one and the same experiment"
-        choices = [pair for pair in pairs if _differ_as_named(claim, *pair)]
+    for name, matching in zip(("numerator", "denominator"), matches, strict=False):
+        if not matching:
+            raise NotTested(f"no experiment of these runs has the options of its {name}")
+    selectors = _selectors(claim)
+    choices = list(product(*matches))
+    # A precision experiment has a value for each number of steps.
+    if len(selectors) > 1 and len({selector.at_steps for selector in selectors}) == 1:
+        choices = [choice for choice in choices if choice[0][1] is not choice[1][1]]
+        if not choices:
+            raise NotTested("numerator and denominator are the same experiment")
+    choices = [choice for choice in choices if _differ_as_named(claim, choice)]
     if not choices:
-        return "numerator and denominator differ in more than the claim names"
-    picking = [side is not None and side.pick == "largest batch" for side in (claim.numerator, claim.denominator)]
+        raise NotTested("numerator and denominator differ in options that the claim does not name")
+    picking = [selector.pick == "largest batch" for selector in selectors]
     of_batches = _BATCH_OPTIONS if any(picking) else frozenset[str]()
-    fewest = min(_count_unusual(choice, of_batches) for choice in choices)
-    choices = [choice for choice in choices if _count_unusual(choice, of_batches) == fewest]
-    largest = max(_picked_batches(choice, picking) for choice in choices)
-    choices = [choice for choice in choices if _picked_batches(choice, picking) == largest]
+    ranks = [(-_count_unusual(choice, of_batches), _picked_batches(choice, picking)) for choice in choices]
+    best = max(ranks)
+    choices = [choice for choice, rank in zip(choices, ranks, strict=True) if rank == best]
     if len(choices) == 1:
         return choices[0]
-    labels = [" / ".join(found.result.planned.label for found in choice) for choice in choices[:_LABELS_SHOWN]]
-    return f"{len(choices)} experiments fit, name more options: {'; '.join(labels)}"
+    labels = [" / ".join(result.planned.label for _, result in choice) for choice in choices[:_LABELS_SHOWN]]
+    raise NotTested(f"{len(choices)} experiments match; name more options in the claim: {'; '.join(labels)}")
 
 
-def _are_one(claim: Claim, top: _Found, bottom: _Found) -> bool:
-    """Whether both sides are one figure; a study of precision has one for each number of steps."""
-    at_steps = {side.at_steps for side in (claim.numerator, claim.denominator) if side is not None}
-    return top.result is bottom.result and len(at_steps) == 1
+def _picked_batches(choice: Sequence[Measured], picking: Sequence[bool]) -> list[int]:
+    return [batch_of(item.planned, item.outcome) for (_, item), picks in zip(choice, picking, strict=True) if picks]
 
 
-def _picked_batches(choice: Sequence[_Found], picking: Sequence[bool]) -> tuple[int, ...]:
-    return tuple(batch_of(found.result) for found, picks in zip(choice, picking, strict=False) if picks)
+def _count_unusual(choice: Sequence[Measured], ignored: frozenset[str]) -> int:
+    """Return how many options of a choice's experiments differ from the manifest's defaults, or else sdbench's."""
+    count = 0
+    for record, result in choice:
+        usual = {name: field.default for name, field in Experiment.model_fields.items()}
+        usual |= record.manifest.model.values | record.manifest.defaults.values
+        count += sum(value != usual[name] for name, value in result.planned.experiment if name not in ignored)
+    return count
 
 
-def _count_unusual(choice: Sequence[_Found], ignored: frozenset[str]) -> int:
-    """How many options of a choice's experiments are off the manifest's own defaults, or else sdbench's."""
-    return sum(
-        value != usual[name]
-        for found in choice
-        for usual in [_usual_options(found.record)]
-        for name, value in found.result.planned.experiment
-        if name not in ignored
-    )
-
-
-def _usual_options(record: Record) -> dict[str, object]:
-    manifest = record.manifest
-    model = {name: value for name, value in manifest.model if value is not None}
-    fields = Experiment.model_fields.items()
-    return {name: field.default for name, field in fields} | model | manifest.defaults
-
-
-def _differ_as_named(claim: Claim, top: _Found, bottom: _Found) -> bool:
-    sides = [side for side in (claim.numerator, claim.denominator) if side is not None]
-    named = {name for side in sides for name in side.options}
-    if any(side.pick == "largest batch" for side in sides):
+def _differ_as_named(claim: Claim, choice: Sequence[Measured]) -> bool:
+    named = {name for selector in _selectors(claim) for name in selector.options.values}
+    if any(selector.pick == "largest batch" for selector in _selectors(claim)):
         named |= _BATCH_OPTIONS
-    first, second = (dict(found.result.planned.experiment) for found in (top, bottom))
-    return all(first[name] == second[name] for name in first if name not in named)
+    first, *others = (dict(result.planned.experiment) for _, result in choice)
+    return all(first[name] == other[name] for other in others for name in first if name not in named)

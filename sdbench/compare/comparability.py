@@ -1,53 +1,85 @@
 """Why two results cannot be compared at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
-from sdbench.compare.trust import trust_of
-from sdbench.schema.outcome import Launch, Succeeded, counted_launches
+from sdbench.compare.quality import quality_checks_of
+from sdbench.plan.estimate import count_unet_calls
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.metrics import launches_that_count
+from sdbench.schema.outcome import AnyOutcome
 from sdbench.schema.record import Record, Result
 
 Measured = tuple[Record, Result]
-# A check of these that found a doubt makes a figure worthless for comparison; the others stand beside the verdict.
+# A result with one of these warnings is not compared; other warnings are shown with the verdict.
 _DISQUALIFYING = ("finite", "foreign GPU processes")
+# The options that decide about the work of a call: what is incomparable if they differ, in words.
+_WORK: tuple[tuple[tuple[str, ...], str, Callable[[Experiment], object]], ...] = (
+    (("workload",), "workloads {} and {}", lambda experiment: experiment.workload),
+    (("backend",), "simulated results: {} and {}", lambda experiment: experiment.backend == "virtual"),
+    (("steps", "scheduler"), "{} and {} UNet calls", count_unet_calls),
+    (("batch",), "batches of {} and {}", lambda experiment: experiment.batch),
+    (("width", "height"), "images of {} and {}", lambda experiment: f"{experiment.width}x{experiment.height}"),
+)
+
+
+def group_by_experiment(records: Iterable[Record]) -> dict[str, tuple[Measured, ...]]:
+    """Return the results of records by the id of their experiment."""
+    groups: dict[str, tuple[Measured, ...]] = {}
+    for record in records:
+        for result in record.results:
+            key = result.planned.experiment_id
+            groups[key] = (*groups.get(key, ()), (record, result))
+    return groups
 
 
 def reasons_against(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> tuple[str, ...]:
-    """Return in words why the results of the two sides must not be compared; nothing where they may."""
+    """Return in words why results must not be compared; nothing where they may."""
     reasons: list[str] = []
-    for name, side in (("baseline", baseline), ("candidate", candidate)):
-        reasons += [f"{name}: {text}" for _, result in side for text in _unfit(result)]
+    for name, items in (("baseline", baseline), ("candidate", candidate)):
+        reasons += [f"{name}: {text}" for _, result in items for text in _disqualify(result)]
     for first, second in product(baseline, candidate):
         reasons += _mismatches(first, second)
     return tuple(dict.fromkeys(reasons))
 
 
-def _unfit(result: Result) -> Iterator[str]:
-    outcome = result.outcome
-    if outcome.kind == "published":
-        yield "published without samples: shown, not judged"
-    elif outcome.kind == "skipped":
-        yield f"skipped, {outcome.reason}"
-    elif not isinstance(outcome, Succeeded):
-        yield outcome.kind.replace("_", " ")
-    for check in trust_of(result):
-        if check.verdict == "doubtful" and check.name in _DISQUALIFYING:
+def find_other_work(first: Experiment, second: Experiment) -> tuple[tuple[str, ...], str] | None:
+    """Return why two experiments would be incomparable once they ran, after the options that differ; None if not."""
+    for names, text, read in _WORK:
+        a, b = read(first), read(second)
+        if a != b:
+            differing = tuple(name for name in names if getattr(first, name) != getattr(second, name))
+            return differing, text.format(a, b)
+    return None
+
+
+def explain_outcome(outcome: AnyOutcome) -> str:
+    """Return how an experiment ended, in words."""
+    return f"skipped, {outcome.reason}" if outcome.kind == "skipped" else outcome.kind.replace("_", " ")
+
+
+def _disqualify(result: Result) -> Iterator[str]:
+    if result.outcome.kind == "reference":
+        yield "a reference result without samples: informational"
+    elif result.outcome.kind != "succeeded":
+        yield explain_outcome(result.outcome)
+    for check in quality_checks_of(result):
+        if check.verdict == "warned" and check.name in _DISQUALIFYING:
             yield f"{check.name}: {check.evidence}"
 
 
 def _mismatches(first: Measured, second: Measured) -> Iterator[str]:
     if (first[0].origin == "virtual") != (second[0].origin == "virtual"):
-        yield "one side is virtual: its figures are of no machine"
-    a, b = (_first_launch(result) for _, result in (first, second))
-    if a is None or b is None:
+        yield "simulated results in one of the two only"
+    launches = [launches_that_count(result.outcome) for _, result in (first, second)]
+    if not all(launches):
         return
-    asked, also_asked = (result.planned.experiment for _, result in (first, second))
-    same_weights_asked = all(
-        getattr(asked, name) == getattr(also_asked, name)
-        for name in ("architecture", "weights", "weights_seed", "hub_id", "revision", "precision", "backend")
-    )
-    if same_weights_asked and a.environment.weights_digest != b.environment.weights_digest:
-        yield "other weights: the same were asked for, their digests differ"
+    a, b = (counted[0] for counted in launches)
+    options, other_options = (result.planned.experiment for _, result in (first, second))
+    weights = ("architecture", "weights", "weights_seed", "hub_id", "revision", "precision", "backend")
+    requested_same = all(getattr(options, name) == getattr(other_options, name) for name in weights)
+    if requested_same and a.environment.weights_digest != b.environment.weights_digest:
+        yield "different weights: the same were requested, but their digests differ"
     if a.environment.unet_calls != b.environment.unet_calls:
         yield f"{a.environment.unet_calls} and {b.environment.unet_calls} UNet calls"
     if a.batch != b.batch:
@@ -55,8 +87,3 @@ def _mismatches(first: Measured, second: Measured) -> Iterator[str]:
     sizes = [{(image.width, image.height) for image in launch.images} for launch in (a, b)]
     if sizes[0] != sizes[1]:
         yield "images of different sizes"
-
-
-def _first_launch(result: Result) -> Launch | None:
-    launches = counted_launches(result.outcome.launches) if isinstance(result.outcome, Succeeded) else ()
-    return launches[0] if launches else None

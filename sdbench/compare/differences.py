@@ -1,18 +1,22 @@
-"""What differs between two fingerprints, part by part and field by field, the likeliest reason first."""
+"""What differs between two fingerprints, field by field, the likeliest reason for a change first."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
-from sdbench.schema.base import Model
+from sdbench.schema.base import Model, Unknown
 from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.outcome import launches_of
+from sdbench.schema.record import Record
 
-Part = Literal["hardware", "configuration", "software", "state"]
+Part = Literal["hardware", "configuration", "software", "state", "protocol"]
+# The parts of a fingerprint. The protocol is how it was measured.
 PARTS: tuple[Part, ...] = ("hardware", "configuration", "software", "state")
 
-# How likely a difference moves a latency, the likeliest first. What is not named comes after all of these; state comes
-# last, because it changes from minute to minute.
+# Fields by how likely a difference changes the latency, the likeliest first. Fields not named here come after all of
+# these; state comes last, because it changes from minute to minute.
 _LIKELIEST = (
     r"hardware\.gpus\.\d+\.(name|memory_total_bytes|multiprocessor_count)",
     r"hardware\.cpu_model",
@@ -33,14 +37,14 @@ _LIKELIEST = (
     r"software\..*",
     r"state\..*",
 )
-_RANKS = tuple(re.compile(pattern) for pattern in _LIKELIEST)
-# These change with the driver's version, so they do not make a second suspect beside it.
+# These change with the driver's version, and are no other suspect.
 OF_THE_DRIVER = re.compile(r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda)")
 _DRIVER = "software.gpu_kernel_driver"
+_NAMES_SHOWN = 3
 
 
 class Difference(Model):
-    """A field that is not the same on both sides; None on a side is unknown there, and ``why`` says why."""
+    """A field that is not the same in both; None is unknown there, and ``why`` is the reason."""
 
     field: str
     part: Part
@@ -50,91 +54,87 @@ class Difference(Model):
 
     @property
     def is_known(self) -> bool:
-        """Whether both sides are known, and so are known to differ."""
+        """Whether both values are known, and so are known to differ."""
         return self.baseline is not None and self.candidate is not None
 
 
-def find_differences(baseline: Fingerprint, candidate: Fingerprint) -> tuple[Difference, ...]:
-    """Return every field that differs or is known on one side only, the likeliest reason for a change first."""
-    found = [difference for part in PARTS for difference in _differences_of(part, baseline, candidate)]
-    return tuple(sorted(found, key=lambda item: (_rank(item.field), not item.is_known, item.field)))
+@dataclass(frozen=True)
+class FingerprintDiff:
+    """Every field that differs or is known in one fingerprint only, the likeliest reason for a change first.
+
+    ``unknown_count`` fields of hardware, configuration and software are unknown in both: no evidence at all.
+    """
+
+    differences: tuple[Difference, ...]
+    unknown_count: int
+
+    @property
+    def attribution(self) -> str:
+        """What a change can be attributed to, in words: one thing, several, or nothing that was read."""
+        suspects = [item for item in self.differences if item.part != "state"]
+        differing = [item for item in suspects if item.is_known]
+        uncompared = len(suspects) - len(differing) + self.unknown_count
+        rest = f"; {uncompared} fields could not be compared" if uncompared else ""
+        others = [item for item in differing if not OF_THE_DRIVER.fullmatch(item.field)]
+        driver = next((item for item in differing if item.field == _DRIVER), None)
+        if not differing:
+            return f"no known difference{rest}"
+        if driver is not None and not others:
+            return f"only the driver differs ({driver.baseline} and {driver.candidate}){rest}"
+        if driver is not None:
+            names = ", ".join(item.field for item in others[:_NAMES_SHOWN])
+            more = ", ..." if len(others) > _NAMES_SHOWN else ""
+            return f"the driver cannot be blamed: {len(others)} more fields differ ({names}{more}){rest}"
+        if len(differing) == 1:
+            return f"only {differing[0].field} differs ({differing[0].baseline} and {differing[0].candidate}){rest}"
+        return f"{len(differing)} fields differ, first of all {differing[0].field}{rest}"
+
+
+def compare_fingerprints(baseline: Fingerprint, candidate: Fingerprint) -> FingerprintDiff:
+    """Return what differs between two fingerprints."""
+    old, new = flatten(baseline), flatten(candidate)
+    differences, unknown_count = [], 0
+    for name in {**old, **new}:
+        part = next(part for part in PARTS if name.startswith(part))
+        values = [_value_of(name, leaves) for leaves in (old, new)]
+        reasons = [value.reason for value in values if isinstance(value, Unknown)]
+        if len(reasons) == len(values):
+            unknown_count += part != "state"
+        elif values[0] != values[1]:
+            first, second = (None if isinstance(value, Unknown) else str(value) for value in values)
+            differences.append(
+                Difference(field=name, part=part, baseline=first, candidate=second, why="".join(reasons))
+            )
+    differences.sort(key=lambda item: (_rank(item.field), not item.is_known, item.field))
+    return FingerprintDiff(tuple(differences), unknown_count)
+
+
+def compare_protocols(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[Difference, ...]:
+    """Return what differs in how two sets of records were measured: whether their launches were forked or spawned."""
+    first, second = (" and ".join(sorted(_isolations(records))) for records in (baseline, candidate))
+    if first == second or not first or not second:
+        return ()
+    return (Difference(field="protocol.isolation", part="protocol", baseline=first, candidate=second, why=""),)
+
+
+def _isolations(records: Sequence[Record]) -> set[str]:
+    results = (result for record in records for result in record.results)
+    return {launch.isolation for result in results for launch in launches_of(result.outcome)}
 
 
 def flatten(fingerprint: Fingerprint) -> dict[str, Any]:
-    """Return every value of a fingerprint by its dotted name; packages and variables go by their names."""
-    leaves = (_leaves(part, getattr(fingerprint, part).to_json_dict()) for part in PARTS)
-    return {name: value for part in leaves for name, value in part}
+    """Return every value by its dotted name, ``Unknown`` if it could not be read; packages go by their names."""
+    return dict(chain.from_iterable(_leaves(part, getattr(fingerprint, part).to_json_dict()) for part in PARTS))
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a value of ``flatten`` could not be read."""
-    return isinstance(value, _Missing)
-
-
-def count_unknown_on_both(baseline: Fingerprint, candidate: Fingerprint) -> int:
-    """Return how many fields of hardware, configuration and software are unknown on both sides: no evidence at all."""
-    return sum(
-        isinstance(first, _Missing) and isinstance(second, _Missing)
-        for part in PARTS[:-1]
-        for _, first, second in _pairs(part, baseline, candidate)
-    )
-
-
-def attribute(differences: Sequence[Difference], unknown_count: int) -> str:
-    """Return what a change can be blamed on, in words: one thing, several, or nothing that was seen."""
-    suspects = [item for item in differences if item.part != "state"]
-    unsure = [item for item in suspects if not item.is_known]
-    differing = [item for item in suspects if item.is_known]
-    doubt = len(unsure) + unknown_count
-    rest = f"; {doubt} fields could not be compared" if doubt else ""
-    others = [item for item in differing if not OF_THE_DRIVER.fullmatch(item.field)]
-    driver = next((item for item in differing if item.field == _DRIVER), None)
-    if not differing:
-        return f"nothing that was read differs{rest}"
-    if driver is not None and not others:
-        return f"only the driver differs ({driver.baseline} and {driver.candidate}){rest}"
-    if driver is not None:
-        names = ", ".join(item.field for item in others[:3]) + (", ..." if len(others) > 3 else "")  # noqa: PLR2004
-        return f"the driver cannot be blamed: {len(others)} more fields differ ({names}){rest}"
-    if len(differing) == 1:
-        return f"only {differing[0].field} differs ({differing[0].baseline} and {differing[0].candidate}){rest}"
-    return f"{len(differing)} fields differ, first of all {differing[0].field}{rest}"
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """A value that is not there, and why."""
-
-    reason: str
-
-
-def _differences_of(part: Part, baseline: Fingerprint, candidate: Fingerprint) -> Iterator[Difference]:
-    for name, first, second in _pairs(part, baseline, candidate):
-        both_missing = isinstance(first, _Missing) and isinstance(second, _Missing)
-        if not both_missing and (isinstance(first, _Missing) or isinstance(second, _Missing) or first != second):
-            yield Difference(
-                field=name,
-                part=part,
-                baseline=None if isinstance(first, _Missing) else str(first),
-                candidate=None if isinstance(second, _Missing) else str(second),
-                why=next((side.reason for side in (first, second) if isinstance(side, _Missing)), ""),
-            )
-
-
-def _pairs(part: Part, baseline: Fingerprint, candidate: Fingerprint) -> Iterator[tuple[str, Any, Any]]:
-    sides = [dict(_leaves(part, getattr(side, part).to_json_dict())) for side in (baseline, candidate)]
-    for name in dict.fromkeys((*sides[0], *sides[1])):
-        # A list or a set of variables that is shorter on one side: the other one simply does not have it.
-        absent = [_missing_above(name, side) for side in sides]
-        yield name, sides[0].get(name, absent[0]), sides[1].get(name, absent[1])
-
-
-def _missing_above(name: str, side: dict[str, Any]) -> Any:
-    """What stands for a field that a side does not have: unknown where what holds it is unknown, else "none"."""
+def _value_of(name: str, leaves: dict[str, Any]) -> Any:
+    """A field's value; of one missing from a list or set: unknown where all of it is unknown, else "none"."""
+    if name in leaves:
+        return leaves[name]
     while "." in name:
         name = name.rpartition(".")[0]
-        if isinstance(side.get(name), _Missing):
-            return side[name]
+        if isinstance(leaves.get(name), Unknown):
+            return leaves[name]
     return "none"
 
 
@@ -142,19 +142,17 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield each value below ``value`` with its dotted name; packages and variables go by their names."""
     if isinstance(value, dict) and "status" in value:
         if value["status"] == "unknown":
-            yield name, _Missing(value["reason"])
+            yield name, Unknown(reason=value["reason"])
         else:
             yield from _leaves(name, value["value"])
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(f"{name}.{key}", item)
-    elif isinstance(value, list) and value and isinstance(value[0], dict) and "name" in value[0] and len(value[0]) == 2:  # noqa: PLR2004
-        for item in value:
-            (other,) = (key for key in item if key != "name")
-            yield from _leaves(f"{name}.{item['name']}", item[other])
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for index, item in enumerate(value):
-            yield from _leaves(f"{name}.{index}", item)
+            others = [key for key in item if key != "name"]
+            named = "name" in item and len(others) == 1
+            yield from _leaves(f"{name}.{item['name'] if named else index}", item[others[0]] if named else item)
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value)) or "none"
     else:
@@ -162,4 +160,4 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _rank(field: str) -> int:
-    return next((rank for rank, pattern in enumerate(_RANKS) if pattern.fullmatch(field)), len(_RANKS))
+    return next((rank for rank, pattern in enumerate(_LIKELIEST) if re.fullmatch(pattern, field)), len(_LIKELIEST))

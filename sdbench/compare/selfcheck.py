@@ -1,14 +1,10 @@
 """How far sdbench itself can be trusted: arithmetic, rules on simulated noise, and this machine against itself."""
 
+from dataclasses import dataclass
+
+from sdbench import __version__
 from sdbench.compare.comparison import Comparison
-from sdbench.compare.simulation import (
-    COVERAGE_CONFIDENCE,
-    Coverage,
-    Looks,
-    Trials,
-    simulate_coverage,
-    simulate_session,
-)
+from sdbench.compare.simulation import COVERAGE_CONFIDENCE, Coverage, Looks, Trials, simulate_coverage, simulate_session
 from sdbench.schema.base import Model
 from sdbench.schema.wire import Overhead
 from sdbench.stats.hierarchy import decompose
@@ -29,9 +25,9 @@ COVERAGE_TOLERANCE = 0.01
 OVERHEAD_MAX = 0.005
 _MARGIN = 0.02
 _STRICT_MARGIN = 0.01
-# Blocks that vary by 1 %: two launches a side, so launches that vary by 1 % as well.
+# Blocks that vary by 1 %: two launches of each arm, so launches that vary by 1 % as well.
 _CHANGE = 0.02
-# At the margin itself, and on both sides of it.
+# Below the margin, at it and above it.
 _NEAR = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04)
 
 
@@ -41,17 +37,17 @@ class ArithmeticCase(Model):
     name: str
     source: str
     expected: tuple[float, ...]
-    found: tuple[float, ...]
+    computed: tuple[float, ...]
     tolerance: float
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether every number is within the tolerance."""
-        return all(abs(a - b) <= self.tolerance for a, b in zip(self.expected, self.found, strict=True))
+        return all(abs(a - b) <= self.tolerance for a, b in zip(self.expected, self.computed, strict=True))
 
 
 class SelfCheck(Model):
-    """Everything one self-check found; ``session`` is None where there was no time for a real A/A.
+    """The results of one self-check; ``session`` is None where there was no time for a real A/A.
 
     ``near`` are changes from within the margin to beyond it.
     """
@@ -59,8 +55,8 @@ class SelfCheck(Model):
     sdbench_version: str
     seed: int
     arithmetic: tuple[ArithmeticCase, ...]
-    alike: tuple[Trials, ...]
-    alike_in_suite: tuple[Trials, ...]
+    identical: tuple[Trials, ...]
+    identical_in_suite: tuple[Trials, ...]
     changed: Trials
     near: tuple[Trials, ...]
     coverage: tuple[Coverage, ...]
@@ -78,8 +74,8 @@ def check_arithmetic() -> tuple[ArithmeticCase, ...]:
     ranks = tuple(float(value) for count in (6, 10, 20) for value in median_interval(count, 0.95) or ())
     libkalibera = "Kalibera & Jones 2013, libkalibera"
     return tuple(
-        ArithmeticCase(name=name, source=source, expected=expected, found=tuple(found), tolerance=tolerance)
-        for name, source, expected, found, tolerance in (
+        ArithmeticCase(name=name, source=source, expected=expected, computed=tuple(computed), tolerance=tolerance)
+        for name, source, expected, computed, tolerance in (
             ("three-level variance S2", libkalibera, (16.5, 31 / 12, 3.5625), kalibera.s2, 1e-9),
             ("three-level variance T2", libkalibera, (16.5, -17 / 3, 2.2708333333333335), kalibera.t2, 1e-9),
             ("three-level half-width", libkalibera, (4.68871,), (kalibera.half_width(0.95),), 1e-5),
@@ -112,42 +108,44 @@ def check_arithmetic() -> tuple[ArithmeticCase, ...]:
     )
 
 
-def simulate_all(trials: int = TRIALS, seed: int = SEED) -> tuple[tuple[Trials, ...], tuple[Trials, ...], Trials]:
-    """Return what `ab` says of alike sides in every noise model, alone and in a suite of 20, and of a change of 2 %."""
-    alone = tuple(
-        simulate_session(name, model, trials, seed, 0.0, Looks(_MARGIN)) for name, model in NOISE_MODELS.items()
+def simulate_rules(trials: int = TRIALS) -> SelfCheck:
+    """Return the self-check before anything is measured: golden cases and simulated sessions.
+
+    Arms are identical, alone and in a suite of 20, or differ by 2 %, or by a change near the margin.
+    """
+    identical, identical_in_suite = (
+        tuple(simulate_session(name, model, trials, SEED, 0.0, looks) for name, model in NOISE_MODELS.items())
+        for looks in (Looks(_MARGIN), Looks(_MARGIN, SUITE))
     )
-    in_suite = tuple(
-        simulate_session(name, model, trials, seed, 0.0, Looks(_MARGIN, SUITE)) for name, model in NOISE_MODELS.items()
-    )
-    changed = simulate_session("independent, 2 % slower", independent, trials, seed, _CHANGE, Looks(_STRICT_MARGIN))
-    return alone, in_suite, changed
-
-
-def simulate_near(trials: int = TRIALS, seed: int = SEED) -> tuple[Trials, ...]:
-    """Return what ``ab`` says of changes near the margin, where it may say either: blocks vary by 1 %."""
-    return tuple(
-        simulate_session(f"{change:.1%}", independent, trials, seed, change, Looks(_MARGIN)) for change in _NEAR
-    )
-
-
-def simulate_all_coverage(trials: int = TRIALS, seed: int = SEED) -> tuple[Coverage, ...]:
-    """Return how often the nominal interval of 95 % of a ratio holds the truth, per noise model and units a side."""
-    return tuple(
-        simulate_coverage(name, model, trials, seed, launches, paired=paired)
-        for name, model in NOISE_MODELS.items()
-        for paired in (False, True)
-        for launches in COVERAGE_LAUNCHES
+    return SelfCheck(
+        sdbench_version=__version__,
+        seed=SEED,
+        arithmetic=check_arithmetic(),
+        identical=identical,
+        identical_in_suite=identical_in_suite,
+        changed=simulate_session("independent, 2 % slower", independent, trials, SEED, _CHANGE, Looks(_STRICT_MARGIN)),
+        near=tuple(
+            simulate_session(f"{change:.1%}", independent, trials, SEED, change, Looks(_MARGIN)) for change in _NEAR
+        ),
+        coverage=tuple(
+            simulate_coverage(name, model, trials, SEED, launches, paired=paired)
+            for name, model in NOISE_MODELS.items()
+            for paired in (False, True)
+            for launches in COVERAGE_LAUNCHES
+        ),
+        session=None,
+        overhead=None,
     )
 
 
-def suite_false_alarm_bound(found: Trials) -> float:
-    """Return the upper bound of the rate at which a suite of 20 alike experiments raises any false alarm."""
-    return 1 - (1 - found.false_alarm_bound) ** SUITE
+def any_of_suite(rate: float) -> float:
+    """Return the rate at which any experiment of a suite of 20 does what each does at ``rate``."""
+    return 1 - (1 - rate) ** SUITE
 
 
-class Bar(Model):
-    """A bar of the design, what was measured beside it, and whether it is met; None where it cannot be told."""
+@dataclass(frozen=True)
+class Bar:
+    """A bar of the design, what was measured, and whether it is met; None where it is unknown."""
 
     name: str
     measured: str
@@ -155,67 +153,61 @@ class Bar(Model):
     met: bool | None
 
 
-def bars_of(found: SelfCheck) -> tuple[Bar, ...]:
-    """Return every bar with its figure, the worst noise model speaking for all."""
-    alone = max(found.alike, key=lambda item: item.faster + item.slower)
-    suite = max(found.alike_in_suite, key=lambda item: item.faster + item.slower)
-    rate = (alone.faster + alone.slower) / alone.trials
-    suite_rate = 1 - (1 - (suite.faster + suite.slower) / suite.trials) ** SUITE
-    independent_ones = [item for item in found.coverage if item.name == next(iter(NOISE_MODELS))]
+def bars_of(check: SelfCheck) -> tuple[Bar, ...]:
+    """Return every bar with its result, which is that of the worst noise model."""
+    alone, suite = (
+        max(trials, key=lambda item: item.false_alarms) for trials in (check.identical, check.identical_in_suite)
+    )
+    rate, suite_rate = alone.false_alarms / alone.trials, any_of_suite(suite.false_alarms / suite.trials)
+    bound, suite_bound = alone.false_alarm_bound, any_of_suite(suite.false_alarm_bound)
+    independent_ones = [item for item in check.coverage if item.name == next(iter(NOISE_MODELS))]
     worst = max(independent_ones, key=lambda item: abs(item.rate - COVERAGE_CONFIDENCE))
-    wrong = [case.name for case in found.arithmetic if not case.holds]
-    power = found.changed.slower / found.changed.trials
+    wrong = [case.name for case in check.arithmetic if not case.passed]
+    right = f"{len(check.arithmetic) - len(wrong)} of {len(check.arithmetic)}" + (f" ({wrong})" if wrong else "")
+    power = check.changed.slower / check.changed.trials
     return (
         Bar(
-            name="false alarms per experiment",
-            measured=f"{rate:.3%}, at most {alone.false_alarm_bound:.3%} ({alone.name})",
-            limit=f"{FALSE_ALARMS_MAX:.1%}",
-            met=alone.false_alarm_bound <= FALSE_ALARMS_MAX,
+            "false alarms per experiment",
+            f"{rate:.3%}, at most {bound:.3%} ({alone.name})",
+            f"{FALSE_ALARMS_MAX:.1%}",
+            bound <= FALSE_ALARMS_MAX,
         ),
         Bar(
-            name=f"any false alarm in a suite of {SUITE}",
-            measured=f"{suite_rate:.2%}, at most {suite_false_alarm_bound(suite):.2%} ({suite.name})",
-            limit=f"{SUITE_FALSE_ALARMS_MAX:.0%}",
-            met=suite_false_alarm_bound(suite) <= SUITE_FALSE_ALARMS_MAX,
+            f"any false alarm in a suite of {SUITE}",
+            f"{suite_rate:.2%}, at most {suite_bound:.2%} ({suite.name})",
+            f"{SUITE_FALSE_ALARMS_MAX:.0%}",
+            suite_bound <= SUITE_FALSE_ALARMS_MAX,
         ),
-        Bar(name="2 % found, margin 1 %", measured=f"{power:.1%}", limit=f"{FOUND_MIN:.0%}", met=power >= FOUND_MIN),
+        Bar("2 % detected, margin 1 %", f"{power:.1%}", f"{FOUND_MIN:.0%}", power >= FOUND_MIN),
         Bar(
-            name="coverage of 95 %",
-            measured=f"{worst.rate:.4f} at {worst.launches} {'blocks' if worst.paired else 'launches'}",
-            limit=f"{COVERAGE_CONFIDENCE} +- {COVERAGE_TOLERANCE}",
-            met=abs(worst.rate - COVERAGE_CONFIDENCE) <= COVERAGE_TOLERANCE,
+            "coverage of 95 %",
+            f"{worst.rate:.4f} at {worst.launches} {'blocks' if worst.paired else 'launches'}",
+            f"{COVERAGE_CONFIDENCE} +- {COVERAGE_TOLERANCE}",
+            abs(worst.rate - COVERAGE_CONFIDENCE) <= COVERAGE_TOLERANCE,
         ),
-        Bar(
-            name="golden cases",
-            measured=f"{len(found.arithmetic) - len(wrong)} of {len(found.arithmetic)}" + f" ({wrong})" * bool(wrong),
-            limit="all",
-            met=not wrong,
-        ),
-        _session_bar(found.session),
-        _overhead_bar(found.overhead),
+        Bar("golden cases", right, "all", not wrong),
+        _session_bar(check.session),
+        _overhead_bar(check.overhead),
     )
 
 
-def all_bars_met(found: SelfCheck) -> bool:
-    """Return whether no bar is missed; what could not be told does not count."""
-    return all(bar.met is not False for bar in bars_of(found))
+def all_bars_met(check: SelfCheck) -> bool:
+    """Return whether no bar is missed; an unknown one does not count."""
+    return all(bar.met is not False for bar in bars_of(check))
 
 
 def _session_bar(session: Comparison | None) -> Bar:
-    name, limit = "this machine against itself", "no false alarm"
-    if session is None:
-        return Bar(name=name, measured="not measured", limit=limit, met=None)
-    verdict = session.verdict
-    met = None if verdict in ("inconclusive", "incomparable") else verdict == "same"
-    return Bar(name=name, measured=verdict, limit=limit, met=met)
+    verdict = "not measured" if session is None else session.verdict
+    unknown = verdict in ("not measured", "inconclusive", "incomparable")
+    return Bar("this machine against itself", verdict, "no false alarm", None if unknown else verdict == "same")
 
 
 def _overhead_bar(overhead: Overhead | None) -> Bar:
-    name, limit = "the measuring loop against a bare loop", f"within {OVERHEAD_MAX:.1%}"
-    if overhead is None:
-        return Bar(name=name, measured="not measured", limit=limit, met=None)
-    ends = [abs(end - 1) for end in (overhead.low, overhead.high)]
-    beyond = overhead.low > 1 + OVERHEAD_MAX or overhead.high < 1 - OVERHEAD_MAX
-    met = True if max(ends) <= OVERHEAD_MAX else False if beyond else None
-    measured = f"{overhead.ratio - 1:+.2%} [{overhead.low - 1:+.2%}, {overhead.high - 1:+.2%}]"
-    return Bar(name=name, measured=measured, limit=limit, met=met)
+    measured, met = "not measured", None
+    if overhead is not None:
+        measured = f"{overhead.ratio - 1:+.2%} [{overhead.low - 1:+.2%}, {overhead.high - 1:+.2%}]"
+        if overhead.low > 1 + OVERHEAD_MAX or overhead.high < 1 - OVERHEAD_MAX:
+            met = False
+        elif max(abs(overhead.low - 1), abs(overhead.high - 1)) <= OVERHEAD_MAX:
+            met = True
+    return Bar("the measuring loop against a bare loop", measured, f"within {OVERHEAD_MAX:.1%}", met)

@@ -1,36 +1,38 @@
-"""One machine over the versions of something: where its figures changed, with intervals.
+"""One machine over the versions of a driver or another field: where its results changed, with intervals.
 
-Below ten versions each is held against the one before. From ten on the series itself shows how much sessions vary, and
-change points divide it into levels; then each level is held against the one before.
+With fewer than ten versions each is compared with the one before. With more, the series itself shows how much sessions
+vary, and change points divide it into levels that are compared. A level of one session may be an odd one: it is named.
 """
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, combinations, pairwise
 from math import exp, log
+from statistics import fmean
 
-from sdbench.compare.comparability import Measured, reasons_against
-from sdbench.compare.differences import OF_THE_DRIVER, flatten, is_missing
-from sdbench.compare.evidence import Evidence, Pair, Sessions, read_latency_s, weigh
-from sdbench.compare.judging import judge_metric
-from sdbench.compare.trust import doubts, trust_of
-from sdbench.compare.units import sample, session_values
-from sdbench.compare.verdicts import Judgement
+from sdbench.compare.comparability import Measured, group_by_experiment, reasons_against
+from sdbench.compare.differences import OF_THE_DRIVER, flatten
+from sdbench.compare.judge import judge_metric
+from sdbench.compare.levels import learn_session_variance, sample, session_values
+from sdbench.compare.policy import ONE_SESSION, Judgement
+from sdbench.compare.quality import failed_checks, quality_checks_of
+from sdbench.compare.samples import Evidence, Pair, Sessions, weigh
 from sdbench.errors import UserError
-from sdbench.schema.base import Model
+from sdbench.schema.base import Model, Unknown
+from sdbench.schema.metrics import latency_s as read_latency_s
 from sdbench.schema.record import Record
 from sdbench.stats.change_points import find_change_points
-from sdbench.stats.moments import mean, variance
-from sdbench.stats.ratios import LogRatio
+from sdbench.stats.ratios import ratio_with_variance
 
 VERSIONS_FOR_CHANGE_POINTS = 10
 _MACHINES_NAMED = 5
+_MACHINE_DIGITS = 12
 _TO = " to "
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
-# What people call a field.
+# Short names of fields.
 _ALIASES = {
     "driver": "software.gpu_kernel_driver",
     "nvidia_driver": "software.gpu_kernel_driver",
@@ -41,16 +43,16 @@ _ALIASES = {
 
 
 class VersionPoint(Model):
-    """A version's latency (s): the geometric mean over its sessions; ``doubts`` names the checks they failed."""
+    """A version's latency (s): the geometric mean over its sessions; ``failed_checks`` names those they failed."""
 
     version: str
     latency_s: float
     session_count: int
-    doubts: tuple[str, ...]
+    failed_checks: tuple[str, ...]
 
 
 class Step(Model):
-    """From one version, or level of versions, to the next, which begins with ``first_version``."""
+    """From one version, or level of versions, to the next, which starts with ``first_version``."""
 
     before: str
     after: str
@@ -59,12 +61,13 @@ class Step(Model):
 
 
 class ExperimentTrend(Model):
-    """One experiment over the versions, and where it was held against itself; ``left_out`` says which were not."""
+    """One experiment over versions; ``left_out`` have no result, and ``odd_sessions`` one session that is off."""
 
     experiment_id: str
     label: str
     points: tuple[VersionPoint, ...]
     left_out: tuple[str, ...]
+    odd_sessions: tuple[str, ...]
     method: str
     steps: tuple[Step, ...]
 
@@ -81,20 +84,10 @@ class Trend(Model):
     also: tuple[str, ...]
 
 
-# The names of two versions or levels, and what they tell.
+# What record.machine_key has: origin, hash of the hardware, device.
+_MachineKey = tuple[str, str, str]
+# The names of two versions or levels, and the evidence on their ratio.
 _Weighed = tuple[str, str, Evidence]
-
-
-@dataclass(frozen=True)
-class _Level:
-    """Neighbouring versions that belong together, with the log of each one's latency."""
-
-    versions: tuple[str, ...]
-    logs: tuple[float, ...]
-
-    @property
-    def name(self) -> str:
-        return self.versions[0] if len(self.versions) == 1 else f"{self.versions[0]}{_TO}{self.versions[-1]}"
 
 
 def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
@@ -105,28 +98,26 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
     """
     _refuse_several_machines(records)
     field, by_version = _sort_by_version(records, by)
-    experiments: dict[str, dict[str, list[Measured]]] = {}
-    for version, of_version in by_version.items():
-        for record in of_version:
-            for result in record.results:
-                kept = experiments.setdefault(result.planned.experiment_id, {})
-                kept.setdefault(version, []).append((record, result))
+    experiments: dict[str, dict[str, tuple[Measured, ...]]] = {}
+    for version, members in by_version.items():
+        for experiment_id, items in group_by_experiment(members).items():
+            experiments.setdefault(experiment_id, {})[version] = items
     # A driver changes with a boot: all its runs in one boot are one session.
     sessions = Sessions(records, by_boot=field == _ALIASES["driver"])
-    found = _judge_all([_follow(key, versions, sessions) for key, versions in experiments.items()], margin)
+    followed = [_follow(key, versions, sessions) for key, versions in experiments.items()]
     return Trend(
         by=field,
         device_name=records[0].device_name,
         origin=records[0].origin,
         margin=margin,
         versions=tuple(by_version),
-        experiments=found,
+        experiments=tuple(_judge_all(followed, margin)),
         also=_find_companions(records, field),
     )
 
 
 def count_versions(records: Sequence[Record], by: str) -> int:
-    """Return how many known versions of a fingerprint field records have; 0 where it is no field of theirs."""
+    """Return how many known versions of a fingerprint field records have; 0 where it is not a field of theirs."""
     try:
         return len(_sort_by_version(records, by)[1])
     except UserError:
@@ -137,91 +128,127 @@ def version_of(record: Record, by: str) -> str | None:
     """Return a record's version of a fingerprint field; None where it is not known."""
     leaves = flatten(record.fingerprint)
     value = leaves.get(_field_meant(by, leaves))
-    return None if value is None or is_missing(value) else str(value)
+    return None if value is None or isinstance(value, Unknown) else str(value)
 
 
 def _follow(
-    experiment_id: str, versions: dict[str, list[Measured]], sessions: Sessions
+    experiment_id: str, versions: dict[str, tuple[Measured, ...]], sessions: Sessions
 ) -> tuple[ExperimentTrend, list[_Weighed]]:
-    """The trend of one experiment without its judgements, and what they are to be made of."""
+    """The trend of one experiment without its steps, and the evidence from which they are judged."""
     left_out = {version: reasons_against(items, items) for version, items in versions.items()}
-    values = {
-        version: session_values([sample(*item, read_latency_s) for item in items], by_boot=sessions.by_boot)
-        for version, items in versions.items()
-        if not left_out[version]
-    }
-    left_out |= {version: ("no latency was measured",) for version, found in values.items() if not found}
-    values = {version: found for version, found in values.items() if found}
-    points = tuple(
-        VersionPoint(
-            version=version,
-            latency_s=exp(mean(map(log, found))),
-            session_count=len(found),
-            doubts=_doubts(versions[version]),
-        )
-        for version, found in values.items()
-    )
-    pairs = [(a, b, Pair(tuple(versions[a]), tuple(versions[b]))) for a, b in pairwise(values)]
+    points = []
+    for version, items in versions.items():
+        sampled = [] if left_out[version] else [sample(*item, read_latency_s) for item in items]
+        values = session_values(sampled, by_boot=sessions.by_boot)
+        if values:
+            points.append(_point(version, items, values))
+        elif sampled:
+            left_out[version] = ("no latency was measured",)
     method = "each version against the one before"
-    weighed = [(a, b, weigh(pair, ("latency_s",), sessions)[0]) for a, b, pair in pairs]
-    # A step to other work, other weights say, is no step of one series.
-    if len(values) >= VERSIONS_FOR_CHANGE_POINTS and not any(item.incomparable for _, _, item in weighed):
+    odd: list[VersionPoint] = []
+    weighed = []
+    for before, after in pairwise(points):
+        evidence = weigh(Pair(versions[before.version], versions[after.version]), ("latency_s",), sessions)[0]
+        if 1 in (before.session_count, after.session_count) and not evidence.caps:
+            evidence = replace(evidence, caps=(ONE_SESSION,))
+        weighed.append((before.version, after.version, evidence))
+    # A step to different work, such as other weights, is not a step within one series.
+    if len(points) >= VERSIONS_FOR_CHANGE_POINTS and not any(evidence.incomparable for *_, evidence in weighed):
         method = "change points, each level against the one before"
-        weighed = list(_weigh_levels(points))
+        levels, odd = _find_levels(points)
+        weighed = list(_weigh_levels(levels))
     trend = ExperimentTrend(
         experiment_id=experiment_id,
         label=next(iter(versions.values()))[0][1].planned.label,
-        points=points,
+        points=tuple(points),
         left_out=tuple(f"{version}: {'; '.join(reasons)}" for version, reasons in left_out.items() if reasons),
+        odd_sessions=tuple(_describe_odd(point, points) for point in odd),
         method=method,
         steps=(),
     )
     return trend, weighed
 
 
-def _judge_all(found: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: float) -> tuple[ExperimentTrend, ...]:
-    """Judge all steps of all experiments together: the more there are, the more must each of them show."""
-    judgements = iter(judge_metric([item for _, weighed in found for _, _, item in weighed], margin))
+def _point(version: str, items: Sequence[Measured], values: Sequence[float]) -> VersionPoint:
+    warned = [check.name for _, result in items for check in failed_checks(quality_checks_of(result))]
+    return VersionPoint(
+        version=version,
+        latency_s=exp(fmean(map(log, values))),
+        session_count=len(values),
+        failed_checks=tuple(dict.fromkeys(warned)),
+    )
+
+
+def _judge_all(followed: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: float) -> list[ExperimentTrend]:
+    """Judge all steps of all experiments together: the more there are, the stronger the evidence each one needs."""
+    judgements = iter(judge_metric([evidence for _, weighed in followed for *_, evidence in weighed], margin))
     trends = []
-    for trend, weighed in found:
+    for trend, weighed in followed:
         steps = tuple(
-            Step(before=a, after=b, first_version=b.partition(_TO)[0], judgement=next(judgements))
-            for a, b, _ in weighed
+            Step(before=before, after=after, first_version=after.partition(_TO)[0], judgement=next(judgements))
+            for before, after, _ in weighed
         )
-        trends.append(ExperimentTrend.model_validate(trend.model_dump() | {"steps": steps}))
-    return tuple(trends)
+        trends.append(trend.model_copy(update={"steps": steps}))
+    return trends
 
 
-def _doubts(items: Sequence[Measured]) -> tuple[str, ...]:
-    """The names of the checks of a version's runs that found a reason to doubt them."""
-    return tuple(dict.fromkeys(check.name for _, result in items for check in doubts(trust_of(result))))
+def _find_levels(points: Sequence[VersionPoint]) -> tuple[list[list[VersionPoint]], list[VersionPoint]]:
+    """The levels between change points, and the odd sessions: each one alone would have been a level."""
+    remaining, odd = list(points), list[VersionPoint]()
+    while True:
+        edges = [0, *find_change_points([log(point.latency_s) for point in remaining]), len(remaining)]
+        levels = [remaining[start:end] for start, end in pairwise(edges)]
+        alone = [level[0] for level in levels if sum(point.session_count for point in level) == 1]
+        if not alone or len(alone) == len(remaining):
+            return levels, odd
+        odd += alone
+        # Without them, the levels around them are one level again.
+        remaining = [point for point in remaining if point not in alone]
 
 
-def _weigh_levels(points: Sequence[VersionPoint]) -> Iterator[_Weighed]:
-    """Levels between change points, with the variance between the versions within them."""
-    versions, values = [point.version for point in points], [log(point.latency_s) for point in points]
-    edges = [0, *find_change_points(values), len(values)]
-    levels = [_Level(tuple(versions[start:end]), tuple(values[start:end])) for start, end in pairwise(edges)]
-    freedom = len(values) - len(levels)
-    squares = sum(variance(level.logs) * (len(level.logs) - 1) for level in levels if len(level.logs) > 1)
-    for before, after in pairwise(levels):
-        ratio = None
-        if freedom > 0:
-            error = (squares / freedom * (1 / len(before.logs) + 1 / len(after.logs))) ** 0.5
-            ratio = LogRatio(mean(after.logs) - mean(before.logs), error, freedom)
-        units = len(before.logs), len(after.logs)
-        yield before.name, after.name, Evidence("latency_s", ratio, "session", units)
+def _describe_odd(point: VersionPoint, points: Sequence[VersionPoint]) -> str:
+    index = points.index(point)
+    neighbours = [other.latency_s for other in (*points[max(index - 1, 0) : index], *points[index + 1 : index + 2])]
+    change = point.latency_s / exp(fmean(map(log, neighbours))) - 1
+    return f"{point.version}: {100 * change:+.2f} % from its neighbours"
+
+
+def _weigh_levels(levels: Sequence[Sequence[VersionPoint]]) -> Iterator[_Weighed]:
+    """Each level and the one before, with the variance between the versions within levels."""
+    names = [_TO.join(dict.fromkeys((level[0].version, level[-1].version))) for level in levels]
+    values = [[point.latency_s for point in level] for level in levels]
+    known = learn_session_variance([level] for level in values)
+    for (before, bottom), (after, top) in pairwise(zip(names, values, strict=True)):
+        ratio = ratio_with_variance(top, bottom, *known) if known else None
+        yield before, after, Evidence("latency_s", ratio, "session", (len(bottom), len(top)))
 
 
 def _refuse_several_machines(records: Sequence[Record]) -> None:
-    machines = {(record.origin, record.fingerprint.hardware_sha256, record.device) for record in records}
+    machines = Counter(record.machine_key for record in records)
     if len(machines) > 1:
-        counts = Counter(record.device_name for record in records)
-        named = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_MACHINES_NAMED))
-        more = ", ..." if len(counts) > _MACHINES_NAMED else ""
-        raise UserError(f"these are runs of {len(machines)} machines or devices: {named}{more}; name the runs of one")
+        names = {record.machine_key: f"{record.device_name} on {record.device}" for record in records}
+        common = machines.most_common(_MACHINES_NAMED)
+        named = ", ".join(f"{names[key]} ({count} run{'s' * (count != 1)})" for key, count in common)
+        more = ", ..." if len(machines) > _MACHINES_NAMED else ""
+        raise UserError(
+            f"these are runs of {len(machines)} machines or devices: {named}{more}; "
+            f"choose one with {_condition_of(common[0][0], machines)}"
+        )
     if any(record.origin == "imported" for record in records):
-        raise UserError("published figures have no samples to follow; name measured runs")
+        raise UserError("reference results have no samples to follow; name measured runs")
+
+
+def _condition_of(chosen: _MachineKey, machines: Collection[_MachineKey]) -> str:
+    """The shortest options of the command that leave the runs of one machine and device."""
+    origin, hardware, device = chosen
+    conditions = {f"device={device}": 2, f"machine={hardware[:_MACHINE_DIGITS]}": 1, f"origin={origin}": 0}
+    choices = chain.from_iterable(combinations(conditions.items(), count) for count in (1, 2, 3))
+    wanted = next(
+        choice
+        for choice in choices
+        if sum(all(key[place] == chosen[place] for _, place in choice) for key in machines) == 1
+    )
+    return " ".join(f"--where {text}" for text, _ in wanted)
 
 
 def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str, list[Record]]]:
@@ -231,25 +258,20 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
     field = _field_meant(by, names)
     if field not in names:
         close = get_close_matches(by, [*names, *_ALIASES], n=3, cutoff=0.4)
-        raise UserError(
-            f"--by {by!r} is no field of these fingerprints; did you mean {' or '.join(close) or 'driver'}?"
-        )
+        nearest = " or ".join(close) or "driver"
+        raise UserError(f"--by {by!r} is not a field of these fingerprints; did you mean {nearest}?")
     sorted_records: dict[str, list[Record]] = {}
     for record, leaf in zip(records, leaves, strict=True):
         value = leaf.get(field)
-        if value is not None and not is_missing(value):
+        if value is not None and not isinstance(value, Unknown):
             sorted_records.setdefault(str(value), []).append(record)
     if len(sorted_records) < 2:  # noqa: PLR2004 - one version has no trend
-        seen = ", ".join(sorted_records) or "none that is known"
-        raise UserError(
-            f"--by {field}: these runs have {len(sorted_records)} version ({seen}); name runs of two or more"
-        )
+        known = f"only version {next(iter(sorted_records))}" if sorted_records else "no known version"
+        raise UserError(f"--by {field}: these runs have {known}; name runs of two or more versions")
     if all(map(_DOTTED.match, sorted_records)):
-        order = sorted(sorted_records, key=_version_key)
-    else:
-        # Image ids and commits have no order of their own.
-        order = sorted(sorted_records, key=lambda version: min(r.created_utc for r in sorted_records[version]))
-    return field, {version: sorted_records[version] for version in order}
+        return field, dict(sorted(sorted_records.items(), key=lambda item: _version_key(item[0])))
+    # Image ids and commits have no order of their own.
+    return field, dict(sorted(sorted_records.items(), key=lambda item: min(record.created_utc for record in item[1])))
 
 
 def _field_meant(by: str, names: Collection[str]) -> str:
@@ -266,11 +288,11 @@ def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
 def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
     """The other fields of configuration and software that are not the same in all runs."""
     leaves = [flatten(record.fingerprint) for record in records]
-    kept = [name for name in leaves[0] if name.startswith(("configuration.", "software.")) and name != field]
-    if field == _ALIASES["driver"]:
-        kept = [name for name in kept if not OF_THE_DRIVER.fullmatch(name)]
-    return tuple(
-        name
-        for name in kept
-        if len({str(leaf.get(name)) for leaf in leaves}) > 1 and not any(is_missing(leaf.get(name)) for leaf in leaves)
-    )
+    ignored = OF_THE_DRIVER if field == _ALIASES["driver"] else re.compile(re.escape(field))
+    companions = []
+    for name in leaves[0]:
+        values = [leaf.get(name) for leaf in leaves]
+        is_considered = name.startswith(("configuration.", "software.")) and not ignored.fullmatch(name)
+        if is_considered and len(set(map(str, values))) > 1 and not any(isinstance(value, Unknown) for value in values):
+            companions.append(name)
+    return tuple(companions)

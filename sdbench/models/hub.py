@@ -5,13 +5,15 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sdbench.errors import UserError, WeightsUnavailable
-from sdbench.models.hub_errors import HubRequest, explain, is_broken_connection
+from sdbench.models.hub_errors import explain, is_broken_connection
 from sdbench.models.libraries import quieten_hub
+from sdbench.privacy import strip_credentials
+from sdbench.schema.experiment import REVISION_FORM
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 WEIGHT_FILES: dict[str, str] = {
@@ -53,107 +55,98 @@ def check_pin(hub_id: str | None, revision: str | None) -> tuple[str, str]:
     """Return hub id and revision when they name exactly one set of weights.
 
     Raises:
-        UserError: the hub id is no ``owner/name``, or the revision no full commit hash.
+        UserError: the hub id is not ``owner/name``, or the revision not a full commit hash.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     if revision is None or not _COMMIT.fullmatch(revision):
-        raise UserError(
-            f"model.revision {revision!r} is no commit hash; branches and tags move, "
-            "so give all 40 hex digits in lower case"
-        )
+        raise UserError(f"revision is {revision!r}: expected {REVISION_FORM}")
     try:
         validate_repo_id(hub_id or "")
     except HFValidationError:
-        raise UserError(f"model.hub_id {hub_id!r} is no repository; write it as owner/name") from None
+        raise UserError(f"model.hub_id {hub_id!r} is not a repository; write it as owner/name") from None
     return str(hub_id), revision
 
 
-def is_cached(pin: Pin) -> bool:
-    """Return whether the cache has every file of ``pin`` that is loaded."""
-    return _find_cached(pin) is not None
+def find_cached(pin: Pin) -> Path | None:
+    """Return the folder of ``pin`` in its cache, None unless it has every file that is loaded."""
+    folder = pin.cache_folder / f"models--{pin.hub_id.replace('/', '--')}" / "snapshots" / pin.revision
+    missing = _missing_files([name for name in WANTED_FILES if (folder / name).is_file()])
+    return None if missing else folder
 
 
 def fetch_snapshot(pin: Pin, sleep: Callable[[float], None] = time.sleep) -> Path:
-    """Return the folder with the files of ``pin``, downloading those that the cache lacks.
+    """Return the folder with the files of ``pin``, downloading those that are missing in the cache.
 
-    Nothing is asked of the network when the cache is complete.
+    The network is not used when the cache is complete.
 
     Raises:
-        WeightsUnavailable: the hub cannot be reached, refuses, or lacks the revision or a file; the message says which.
+        WeightsUnavailable: the hub cannot be reached, refuses, or does not have the revision or a file.
     """
-    request = HubRequest(pin.hub_id, pin.revision, _endpoint_shown(), read_token(), pin.cache_folder)
-    if (cached := _find_cached(pin)) is not None:
+    import httpx2
+    from huggingface_hub import constants
+
+    token = read_token()
+    if (cached := find_cached(pin)) is not None:
         return cached
-    for attempt in range(1, _ATTEMPTS + 1):
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+    # hf_xet raises RuntimeError; a server that is not a hub makes the library raise the rest.
+    errors = (OSError, ValueError, TypeError, KeyError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL)
+    attempts = count(1)
+    while True:
         try:
-            return _download(pin, request.token)
-        except _download_errors() as error:
-            # The library's own text may quote headers, and with them the token: only what we say is shown.
-            if not is_broken_connection(error) or attempt == _ATTEMPTS:
-                raise explain(error, request) from None
+            return _download(pin, endpoint, token)
+        except errors as error:
+            # The library's own text may quote headers, and with them the token: only our own text is shown.
+            if not is_broken_connection(error) or next(attempts) == _ATTEMPTS:
+                raise explain(error, pin, strip_credentials(endpoint), sent_token=token is not None) from None
             sleep(_RETRY_WAIT_S)
-    raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
 def read_token() -> str | None:
     """Return the token from HF_TOKEN or ACCESS_TOKEN, or None when neither is set.
 
     Raises:
-        WeightsUnavailable: a variable holds something that no header can carry.
+        WeightsUnavailable: a variable contains characters that no header can carry.
     """
     for variable in _TOKEN_VARIABLES:
         token = os.environ.get(variable, "").strip()
-        if token and not re.fullmatch(r"[\x21-\x7e]+", token):
+        if not re.fullmatch(r"[\x21-\x7e]*", token):
             raise WeightsUnavailable(
-                f"{variable} holds characters that no token has; copy the token again, or unset it"
+                f"{variable} contains characters that no token has; copy the token again, or unset it"
             )
         if token:
             return token
     return None
 
 
-def _find_cached(pin: Pin) -> Path | None:
-    folder = pin.cache_folder / f"models--{pin.hub_id.replace('/', '--')}" / "snapshots" / pin.revision
-    present = [name for name in WANTED_FILES if (folder / name).is_file()]
-    return folder if not _missing_files(present) else None
-
-
-def _download(pin: Pin, token: str | None) -> Path:
+def _download(pin: Pin, endpoint: str, token: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     quieten_hub()
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     # False rather than None: a login stored on this machine must not decide what a manifest gets.
     shared: dict[str, Any] = {"repo_id": pin.hub_id, "revision": pin.revision}
     api = HfApi(endpoint=endpoint, token=token or False)
     _check_listing([entry.path for entry in api.list_repo_tree(**shared, recursive=True)], pin)
     folder = snapshot_download(
-        **shared,
-        endpoint=endpoint,
-        token=token or False,
-        cache_dir=pin.cache_folder,
-        allow_patterns=list(WANTED_FILES),
+        **shared, endpoint=endpoint, token=token or False, cache_dir=pin.cache_folder, allow_patterns=list(WANTED_FILES)
     )
     return Path(folder)
 
 
 def _check_listing(paths: Sequence[str], pin: Pin) -> None:
-    missing = _missing_files(paths)
-    if not missing:
-        return
-    folders = {name.partition("/")[0] for name in missing}
-    pickles = [path for path in paths if path.endswith(_PICKLE_SUFFIXES) and path.partition("/")[0] in folders]
-    if pickles:
+    folders = {name.partition("/")[0] for name in _missing_files(paths)}
+    if pickles := [path for path in paths if path.endswith(_PICKLE_SUFFIXES) and path.partition("/")[0] in folders]:
         raise WeightsUnavailable(
             f"{pin.hub_id} at {pin.revision} has only pickled weights ({', '.join(sorted(pickles))}), "
             "which can run code when loaded; pin a revision that has safetensors"
         )
-    raise WeightsUnavailable(
-        f"{pin.hub_id} at {pin.revision} lacks {', '.join(missing)}; "
-        "pin a revision that holds a Stable Diffusion pipeline in diffusers' layout"
-    )
+    if missing := _missing_files(paths):
+        raise WeightsUnavailable(
+            f"{pin.hub_id} at {pin.revision} has no {', '.join(missing)}; "
+            "pin a revision with a Stable Diffusion pipeline in diffusers' layout"
+        )
 
 
 def _missing_files(paths: Sequence[str]) -> list[str]:
@@ -162,18 +155,3 @@ def _missing_files(paths: Sequence[str]) -> list[str]:
     if not any(present.issuperset(choice) for choice in _TOKENIZER_CHOICES):
         missing += [name for name in _TOKENIZER_CHOICES[-1] if name not in present]
     return missing
-
-
-def _endpoint_shown() -> str:
-    """Return the hub's address without a user or password that it may carry."""
-    from huggingface_hub import constants
-
-    parts = urlsplit(os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _download_errors() -> tuple[type[Exception], ...]:
-    """Return what the library raises; hf_xet adds RuntimeError, and what is no hub answers with other JSON or none."""
-    import httpx2
-
-    return (OSError, ValueError, TypeError, KeyError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL)

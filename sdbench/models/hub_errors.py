@@ -1,37 +1,72 @@
-"""What the hub's refusals mean for the user: one line each, with the remedy, and never the token."""
+"""What the hub's refusals mean for the user: one line each, with the hint, and never the token."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from errno import EACCES, EDQUOT, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
 from http import HTTPStatus
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdbench.errors import WeightsUnavailable
 
-_FULL_DISK = (ENOSPC, EDQUOT)
-_NOT_WRITABLE = (EACCES, EEXIST, ENOTDIR, EPERM, EROFS)
+if TYPE_CHECKING:
+    from sdbench.models.hub import Pin
+
+# One cause, one line. Cases of a status depend on whether a token was sent.
+_MESSAGES = {
+    "gated, without token": (
+        "{hub_id} is gated ({status}); accept its terms on {page}, then set HF_TOKEN to your read token"
+    ),
+    "gated, with token": (
+        "{hub_id} is gated, and the account of the token has no access ({status}); accept its terms on {page} with "
+        "that account, or set HF_TOKEN to another account's token"
+    ),
+    "no revision": "{hub_id} has no revision {revision}; copy a commit's 40 hex digits from {page}/commits/main",
+    "no file": "{what} does not have a file that it lists ({status}); pin another revision",
+    "bad token": ("{answer}; the token may be invalid: set HF_TOKEN to a valid read token, and check model.hub_id"),
+    "no repository": "{answer}; check model.hub_id, and set HF_TOKEN to a read token if the repository is private",
+    "forbidden": "{answer}; set HF_TOKEN to a token that may read it",
+    "other status": "{answer}; try again later",
+    "offline": "{what} is not in {cache_folder}, and HF_HUB_OFFLINE is set; unset it for one run to download",
+    "broken": (
+        "the connection to {endpoint} broke again and again while {what} was downloaded; "
+        "run again: finished files are kept"
+    ),
+    "no connection": (
+        "no connection to {endpoint} for {what}; check the network and HF_ENDPOINT, "
+        "or copy a filled cache to {cache_folder}"
+    ),
+    "full disk": "the disk of {cache_folder} is full; free some space and run again: finished files are kept",
+    "not writable": "{cache_folder} cannot be written; choose another folder or correct its permissions",
+    "other error": (
+        "{what} could not be downloaded from {endpoint} ({error}); check HF_ENDPOINT and the network, then run again"
+    ),
+}
+_CAUSE_OF_STATUS: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "no repository",
+    HTTPStatus.NOT_FOUND: "no repository",
+    HTTPStatus.FORBIDDEN: "forbidden",
+}
+_CAUSE_OF_ERRNO = dict.fromkeys((ENOSPC, EDQUOT), "full disk") | dict.fromkeys(
+    (EACCES, EEXIST, ENOTDIR, EPERM, EROFS), "not writable"
+)
 
 
-@dataclass(frozen=True)
-class HubRequest:
-    """What was asked of which hub. The token stays out of the representation."""
-
-    hub_id: str
-    revision: str
-    endpoint: str
-    token: str | None = field(repr=False)
-    cache_folder: Path
-
-
-def explain(error: BaseException, request: HubRequest) -> WeightsUnavailable:
+def explain(error: BaseException, pin: "Pin", endpoint: str, *, sent_token: bool) -> WeightsUnavailable:
     """Return the error to show for what huggingface_hub raised."""
-    chain = tuple(_chain_of(error))
-    for explanation in (_explain_refusal, _explain_connection, _explain_disk):
-        if (text := explanation(chain, request)) is not None:
-            return WeightsUnavailable(text)
+    from huggingface_hub.errors import HfHubHTTPError
+
+    refusal = next((link for link in _chain_of(error) if isinstance(link, HfHubHTTPError)), None)
+    status = refusal.response.status_code if refusal else 0
+    cause = _find_refusal(refusal, status, sent_token=sent_token) if refusal else _find_local_cause(error)
     return WeightsUnavailable(
-        f"{request.hub_id} at {request.revision} could not be downloaded from {request.endpoint} "
-        f"({type(error).__name__}); check HF_ENDPOINT and the network, then run again"
+        _MESSAGES[cause].format(
+            **vars(pin),
+            endpoint=endpoint,
+            status=status,
+            error=type(error).__name__,
+            page=f"{endpoint}/{pin.hub_id}",
+            what=f"{pin.hub_id} at {pin.revision}",
+            answer=f"{endpoint} answered {status} when asked for {pin.hub_id}",
+        )
     )
 
 
@@ -39,10 +74,15 @@ def is_broken_connection(error: BaseException) -> bool:
     """Return whether trying again can help: the connection was there, and broke while data flowed."""
     import httpx2
 
-    if any(isinstance(link, httpx2.ConnectError) for link in _chain_of(error)):
+    chain = tuple(_chain_of(error))
+    if any(isinstance(link, httpx2.ConnectError) for link in chain):
         return False
     broken = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout)
-    return any(isinstance(link, broken) or _is_short_file(link) for link in _chain_of(error))
+    # huggingface_hub has no class of its own for a file that came out shorter than announced.
+    return any(
+        isinstance(link, broken) or (type(link) is OSError and "Consistency check failed" in str(link))
+        for link in chain
+    )
 
 
 def _chain_of(error: BaseException) -> Iterator[BaseException]:
@@ -52,75 +92,32 @@ def _chain_of(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _is_short_file(error: BaseException) -> bool:
-    # huggingface_hub has no class of its own for a file that came out shorter than announced.
-    return type(error) is OSError and "Consistency check failed" in str(error)
+def _find_refusal(refusal: BaseException, status: int, *, sent_token: bool) -> str:
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RevisionNotFoundError
 
-
-def _explain_refusal(chain: tuple[BaseException, ...], request: HubRequest) -> str | None:
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RevisionNotFoundError
-
-    refusal = next((link for link in chain if isinstance(link, HfHubHTTPError)), None)
-    if refusal is None:
-        return None
-    status, name = refusal.response.status_code, request.hub_id
-    page = f"{request.endpoint}/{name}"
     match refusal:
         case GatedRepoError():
-            return _explain_gate(status, page, request)
+            return "gated, with token" if sent_token else "gated, without token"
         case RevisionNotFoundError():
-            return f"{name} has no revision {request.revision}; copy a commit's 40 hex digits from {page}/commits/main"
+            return "no revision"
         case EntryNotFoundError():
-            return f"{name} at {request.revision} lacks a file that it lists ({status}); pin another revision"
+            return "no file"
+        case _ if status == HTTPStatus.UNAUTHORIZED and sent_token:
+            return "bad token"
         case _:
-            return _explain_status(status, request)
+            return _CAUSE_OF_STATUS.get(status, "other status")
 
 
-def _explain_status(status: int, request: HubRequest) -> str:
-    what = f"{request.endpoint} answered {status} when asked for {request.hub_id}"
-    if status == HTTPStatus.UNAUTHORIZED and request.token is not None:
-        return f"{what}; the token may be invalid: set HF_TOKEN to a valid read token, and check model.hub_id"
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND):
-        return f"{what}; check model.hub_id, and set HF_TOKEN to a read token if the repository is private"
-    if status == HTTPStatus.FORBIDDEN:
-        return f"{what}; set HF_TOKEN to a token that may read it"
-    return f"{what}; try again later"
-
-
-def _explain_gate(status: int, page: str, request: HubRequest) -> str:
-    if request.token is None:
-        return f"{request.hub_id} is gated ({status}); accept its terms on {page}, then set HF_TOKEN to your read token"
-    return (
-        f"{request.hub_id} is gated, and the account of the token has no access ({status}); "
-        f"accept its terms on {page} with that account, or set HF_TOKEN to another account's token"
-    )
-
-
-def _explain_connection(chain: tuple[BaseException, ...], request: HubRequest) -> str | None:
+def _find_local_cause(error: BaseException) -> str:
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    what = f"{request.hub_id} at {request.revision}"
+    chain = tuple(_chain_of(error))
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
-        return f"{what} is not in {request.cache_folder}, and HF_HUB_OFFLINE is set; unset it for one run to download"
-    if any(is_broken_connection(link) for link in chain):
-        return (
-            f"the connection to {request.endpoint} broke again and again while {what} was downloaded; "
-            "run again: finished files are kept"
-        )
+        return "offline"
+    if is_broken_connection(error):
+        return "broken"
     if any(isinstance(link, httpx2.TransportError) for link in chain):
-        return (
-            f"no connection to {request.endpoint} for {what}; check the network and HF_ENDPOINT, "
-            f"or copy a filled cache to {request.cache_folder}"
-        )
-    return None
-
-
-def _explain_disk(chain: tuple[BaseException, ...], request: HubRequest) -> str | None:
-    for link in chain:
-        code = link.errno if isinstance(link, OSError) else None
-        if code in _FULL_DISK:
-            return f"the disk of {request.cache_folder} is full; free some space and run again: finished files are kept"
-        if code in _NOT_WRITABLE:
-            return f"{request.cache_folder} cannot be written; choose another folder or correct its permissions"
-    return None
+        return "no connection"
+    errors = (_CAUSE_OF_ERRNO.get(link.errno or 0) for link in chain if isinstance(link, OSError))
+    return next(filter(None, errors), "other error")

@@ -1,81 +1,83 @@
-"""Pretrained weights of a pinned revision, loaded whole or not at all."""
+"""Pretrained weights of a pinned revision, loaded completely or not at all."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import WeightsUnavailable
 from sdbench.models.architectures import COMPONENTS, Architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
-from sdbench.models.libraries import LibraryClasses
+from sdbench.models.libraries import Networks, cast, library_classes
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
 from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
 
+if TYPE_CHECKING:
+    import torch
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMES_SHOWN = 5
-# A buffer that older transformers saved among the weights; it is computed now.
-_HARMLESS_BUFFER = "position_ids"
-
-
-@dataclass(frozen=True)
-class PretrainedParts:
-    """The loaded networks by component in fp32 on the CPU, their tokenizer, and the digest of their files."""
-
-    networks: dict[str, Any]
-    tokenizer: Any
-    digest: str
+# What both libraries report of loading, and what to call it.
+_KEYS_REPORTED = {"missing_keys": "missing", "unexpected_keys": "unexpected", "mismatched_keys": "of another shape"}
 
 
 def fetch_weights(experiment: Experiment, cache_folder: Path) -> Path:
-    """Return the folder with the pinned files, downloading what ``cache_folder`` lacks.
+    """Return the folder with the pinned files, downloading what is missing in ``cache_folder``.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
-        WeightsUnavailable: the files cannot be had.
+        WeightsUnavailable: the files are not available.
     """
     hub_id, revision = check_pin(experiment.hub_id, experiment.revision)
     return fetch_snapshot(Pin(hub_id, revision, cache_folder))
 
 
 def load_pretrained(
-    experiment: Experiment, architecture: Architecture, classes: LibraryClasses, cache_folder: Path
-) -> PretrainedParts:
-    """Return the networks with every weight from the pinned files, and none from elsewhere.
+    experiment: Experiment, architecture: Architecture, cache_folder: Path, device: str, dtype: "torch.dtype"
+) -> Networks:
+    """Return the networks on ``device`` in ``dtype``, with every weight from the pinned files and none from elsewhere.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
-        WeightsUnavailable: the files cannot be had, are damaged, belong to another architecture, or leave a weight
-            missing, unexpected or of another shape.
+        WeightsUnavailable: the files are not available, are damaged, belong to another architecture, or have a weight
+            that is missing, unexpected or of another shape.
     """
     folder = fetch_weights(experiment, cache_folder)
-    name = f"{experiment.hub_id} at {experiment.revision}"
+    name = _name_of(experiment)
     for part in CONFIG_FILES:
         _check_config(folder, part, getattr(architecture, part), name)
     # Before loading: a file that is not what the hub announced must not be parsed.
-    hashes = {component: hash_weights(folder / WEIGHT_FILES[component], name) for component in COMPONENTS}
-    networks = {component: load_network(folder, component, classes, name) for component in COMPONENTS}
+    hashes = {component: _hash_weights(folder / WEIGHT_FILES[component], name) for component in COMPONENTS}
+    networks = {component: load_network(folder, component, name) for component in COMPONENTS}
     for component, network in networks.items():
         _check_count(network, folder / WEIGHT_FILES[component], component, name)
-    return PretrainedParts(networks, _load_tokenizer(folder, classes, name), f"sha256:{sha256_of(hashes)}")
+        cast(network, device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+    return Networks(networks, f"sha256:{sha256_of(hashes)}", "downloaded")
 
 
-def fetch_tokenizer(experiment: Experiment, classes: LibraryClasses, cache_folder: Path) -> Any:
+def fetch_tokenizer(experiment: Experiment, cache_folder: Path) -> Any:
     """Return the tokenizer that belongs to pretrained weights.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
-        WeightsUnavailable: the files cannot be had, or hold no tokenizer of CLIP's.
+        WeightsUnavailable: the files are not available, or contain no CLIP tokenizer.
     """
-    folder = fetch_weights(experiment, cache_folder)
-    return _load_tokenizer(folder, classes, f"{experiment.hub_id} at {experiment.revision}")
+    folder = fetch_weights(experiment, cache_folder) / "tokenizer"
+    try:
+        return library_classes()["tokenizer"].from_pretrained(
+            str(folder), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsUnavailable(
+            f"{_name_of(experiment)}: the tokenizer cannot be loaded ({type(error).__name__}); pin another revision"
+        ) from error
 
 
-def load_network(folder: Path, component: str, classes: LibraryClasses, name: str) -> Any:
+def load_network(folder: Path, component: str, name: str) -> Any:
     """Return one network in fp32 on the CPU.
 
     Raises:
@@ -84,20 +86,20 @@ def load_network(folder: Path, component: str, classes: LibraryClasses, name: st
     import torch
     from safetensors import SafetensorError
 
-    dtype_key = "dtype" if component == "text_encoder" else "torch_dtype"
     # Both libraries re-initialise what is missing and only warn; mismatches are collected here so that all are named.
     options: dict[str, Any] = {
         "use_safetensors": True,
         "local_files_only": True,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
-        dtype_key: torch.float32,
     }
-    if component != "text_encoder":
-        # The sparing way needs accelerate, which is not installed.
-        options["low_cpu_mem_usage"] = False
+    if component == "text_encoder":
+        options["dtype"] = torch.float32
+    else:
+        # low_cpu_mem_usage needs accelerate, which is not installed.
+        options |= {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
     try:
-        network, info = classes.class_of(component).from_pretrained(str(folder / component), **options)
+        network, info = library_classes()[component].from_pretrained(str(folder / component), **options)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise WeightsUnavailable(
             f"{name}: {WEIGHT_FILES[component]} cannot be loaded ({type(error).__name__}); "
@@ -107,33 +109,29 @@ def load_network(folder: Path, component: str, classes: LibraryClasses, name: st
     return network
 
 
-def hash_weights(path: Path, name: str) -> str:
-    """Return the SHA-256 (hex) of a weights file.
-
-    Raises:
-        WeightsUnavailable: the cache stored the file under another SHA-256: it is damaged.
-    """
+def _hash_weights(path: Path, name: str) -> str:
+    """Return the SHA-256 (hex) of a weights file, unless the cache stored it under another: then it is damaged."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     # The cache keeps a large file under the SHA-256 the hub announced, and links to it.
     announced = path.readlink().name if path.is_symlink() else ""
-    if _SHA256.fullmatch(announced) and announced != found:
+    if _SHA256.fullmatch(announced) and announced != digest:
         raise WeightsUnavailable(f"{name}: {path.name} is damaged in the cache; remove {path.resolve()} and run again")
-    return found
+    return digest
+
+
+def _name_of(experiment: Experiment) -> str:
+    return f"{experiment.hub_id} at {experiment.revision}"
 
 
 def _check_loading(info: Mapping[str, Any], component: str, name: str) -> None:
     problems = []
-    for title, key in (
-        ("missing", "missing_keys"),
-        ("unexpected", "unexpected_keys"),
-        ("of another shape", "mismatched_keys"),
-    ):
-        keys = sorted(_key_of(entry) for entry in info.get(key) or ())
-        keys = [entry for entry in keys if entry.rpartition(".")[2] != _HARMLESS_BUFFER]
-        if keys:
-            more = f" and {len(keys) - _NAMES_SHOWN} more" if len(keys) > _NAMES_SHOWN else ""
-            problems.append(f"{len(keys)} {title} ({', '.join(keys[:_NAMES_SHOWN])}{more})")
+    for key, title in _KEYS_REPORTED.items():
+        names = [entry if isinstance(entry, str) else str(entry[0]) for entry in info.get(key) or ()]
+        names = sorted(weight for weight in names if not _is_harmless(weight))
+        if names:
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            problems.append(f"{len(names)} {title} ({', '.join(names[:_NAMES_SHOWN])}{more})")
     if info.get("error_msgs"):
         problems.append(f"{len(info['error_msgs'])} that could not be copied")
     if problems:
@@ -143,56 +141,36 @@ def _check_loading(info: Mapping[str, Any], component: str, name: str) -> None:
         )
 
 
-def _key_of(entry: Any) -> str:
-    return entry if isinstance(entry, str) else str(entry[0])
+def _is_harmless(weight: str) -> bool:
+    """Whether it is a buffer that older transformers saved among the weights; it is computed now."""
+    return weight.rpartition(".")[2] == "position_ids"
 
 
 def _check_count(network: Any, path: Path, component: str, name: str) -> None:
-    """Compare the number of values, because the libraries leave some names out of their reports."""
+    """Compare the number of values, because the libraries omit some names from their reports."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
-        names = [key for key in file.keys() if key.rpartition(".")[2] != _HARMLESS_BUFFER]  # noqa: SIM118 - no mapping
-        stored = sum(_size_of(file.get_slice(key).get_shape()) for key in names)
-    held = sum(tensor.numel() for tensor in network.parameters())
-    if stored != held:
+        weights = [key for key in file.keys() if not _is_harmless(key)]  # noqa: SIM118 - not a mapping
+        stored = sum(prod(file.get_slice(key).get_shape()) for key in weights)
+    expected = sum(tensor.numel() for tensor in network.parameters())
+    if stored != expected:
         raise WeightsUnavailable(
-            f"{name}: {WEIGHT_FILES[component]} holds {stored:,} values where the network has {held:,}; "
+            f"{name}: {WEIGHT_FILES[component]} holds {stored:,} values where the network has {expected:,}; "
             "pin a revision that fits the architecture"
         )
 
 
-def _size_of(shape: list[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
 def _check_config(folder: Path, part: str, expected: Mapping[str, Any], name: str) -> None:
-    path = folder / CONFIG_FILES[part]
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        items = dict(found)
+        config = dict(json.loads((folder / CONFIG_FILES[part]).read_text(encoding="utf-8")))
     except (ValueError, TypeError):
-        raise WeightsUnavailable(f"{name}: {CONFIG_FILES[part]} is no JSON object; pin another revision") from None
-    # A key the file leaves out has the library's default; if that changed a shape, loading the weights shows it.
-    different = [key for key, value in expected.items() if key in items and items[key] != value]
+        raise WeightsUnavailable(f"{name}: {CONFIG_FILES[part]} is not a JSON object; pin another revision") from None
+    # A key the file omits has the library's default; if that changed a shape, loading the weights shows it.
+    different = [key for key, value in expected.items() if key in config and config[key] != value]
     if different:
-        shown = ", ".join(f"{key} {items[key]!r} instead of {expected[key]!r}" for key in different[:_NAMES_SHOWN])
+        shown = ", ".join(f"{key} {config[key]!r} instead of {expected[key]!r}" for key in different[:_NAMES_SHOWN])
         raise WeightsUnavailable(
             f"{name}: {CONFIG_FILES[part]} describes another architecture ({shown}); "
             "choose the architecture that fits, or pin another revision"
         )
-
-
-def _load_tokenizer(folder: Path, classes: LibraryClasses, name: str) -> Any:
-    try:
-        tokenizer = classes.tokenizer.from_pretrained(
-            str(folder / "tokenizer"), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsUnavailable(
-            f"{name}: the tokenizer cannot be loaded ({type(error).__name__}); pin another revision"
-        ) from error
-    return tokenizer

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from sdbench.models.architectures import COMPONENTS, Architecture
-from sdbench.models.libraries import LibraryClasses, cast
-from sdbench.schema.base import canonical_json
+from sdbench.models.libraries import Networks, cast, library_classes, name_parameters
+from sdbench.schema.base import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -31,17 +31,7 @@ class UnknownBufferError(RuntimeError):
     """A network has a buffer that the recipe does not know how to fill: the library changed, and so must the recipe."""
 
 
-@dataclass(frozen=True)
-class SyntheticNetworks:
-    """The filled networks by component name, and a digest of what they were filled with."""
-
-    networks: dict[str, Any]
-    digest: str
-
-
-def build_synthetic(
-    architecture: Architecture, weights_seed: int, classes: LibraryClasses, device: str, dtype: "torch.dtype"
-) -> SyntheticNetworks:
+def build_synthetic(architecture: Architecture, weights_seed: int, device: str, dtype: "torch.dtype") -> Networks:
     """Return the three networks on ``device`` in ``dtype``, every value drawn in fp32 on the CPU.
 
     A value depends on seed, recipe and its tensor's name only: order, threads, dtype and device do not change it.
@@ -50,50 +40,65 @@ def build_synthetic(
         UnknownBufferError: a network has a buffer other than ``position_ids``.
     """
     networks = {
-        component: cast(build_on_meta(architecture, component, classes), dtype=dtype).to_empty(device=device).eval()
-        for component in COMPONENTS
+        component: network.to_empty(device=device)
+        for component, network in build_all_on_meta(architecture, dtype).items()
     }
-    tensors: list[tuple[str, torch.Tensor]] = []
-    for component, network in networks.items():
-        network.requires_grad_(requires_grad=False)
-        _fill_buffers(component, network)
-        tensors += [(f"{component}.{name}", tensor) for name, tensor in network.named_parameters()]
+    fill_buffers(networks, device)
+    tensors = list(name_parameters(networks).items())
     with ThreadPoolExecutor(max_workers=min(_THREADS_MAX, len(os.sched_getaffinity(0)))) as pool:
         heads = list(pool.map(lambda item: _fill(item[0], item[1], weights_seed), tensors))
-    shapes = {name: list(tensor.shape) for name, tensor in tensors}
-    contents = dict(zip(shapes, heads, strict=True))
-    return SyntheticNetworks(networks, digest_of(architecture, weights_seed, shapes, contents))
+    # Of all that decides the values: recipe, seed, configs, and every tensor's name, shape and beginning.
+    contents = {
+        "recipe": RECIPE_VERSION,
+        "weights_seed": weights_seed,
+        "configs": architecture.configs,
+        "tensors": {name: [list(tensor.shape), head] for (name, tensor), head in zip(tensors, heads, strict=True)},
+    }
+    return Networks(networks, f"synthetic:{sha256_of(contents)}", "drawn")
 
 
-def build_on_meta(architecture: Architecture, component: str, classes: LibraryClasses) -> Any:
+def build_all_on_meta(architecture: Architecture, dtype: "torch.dtype") -> dict[str, Any]:
+    """Return the three networks without storage, in ``dtype``, frozen and in evaluation mode."""
+    return {
+        component: cast(build_on_meta(architecture, component), dtype=dtype).eval().requires_grad_(requires_grad=False)
+        for component in COMPONENTS
+    }
+
+
+def build_on_meta(architecture: Architecture, component: str) -> Any:
     """Return a network without storage: its shapes, names and parameter count only."""
     import torch
 
-    config = architecture.config_of(component)
-    network_class = classes.class_of(component)
+    classes, config = library_classes(), architecture.configs[component]
     with torch.device("meta"):
         if component == "text_encoder":
-            return network_class(classes.text_encoder_config(**config))
-        return network_class(**config)
+            return classes[component](classes["text_encoder_config"](**config))
+        return classes[component](**config)
+
+
+def fill_buffers(networks: Mapping[str, Any], device: str) -> None:
+    """Put what is computed and not drawn into the networks, on ``device``.
+
+    Raises:
+        UnknownBufferError: a network has a buffer other than ``position_ids``.
+    """
+    import torch
+
+    for component, network in networks.items():
+        for name, buffer in network.named_buffers():
+            module, _, attribute = name.rpartition(".")
+            if attribute != "position_ids":
+                raise UnknownBufferError(
+                    f"{component} has a buffer {name!r} that synthetic weights cannot fill; teach the recipe its values"
+                )
+            positions = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape).contiguous()
+            setattr(network.get_submodule(module), attribute, positions)
 
 
 def seed_of(weights_seed: int, name: str) -> int:
     """Return the seed (63 bits) of one tensor, the same in every process and on every machine."""
     digest = hashlib.sha256(f"{RECIPE_VERSION}:{weights_seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:_SEED_BYTES], "big") >> 1
-
-
-def digest_of(
-    architecture: Architecture, weights_seed: int, shapes: dict[str, list[int]], contents: dict[str, str]
-) -> str:
-    """Return ``synthetic:`` and the SHA-256 over recipe, seed, configs and every tensor's name, shape and beginning."""
-    parts = {
-        "recipe": RECIPE_VERSION,
-        "weights_seed": weights_seed,
-        "configs": {component: architecture.config_of(component) for component in COMPONENTS},
-        "tensors": {name: [shape, contents[name]] for name, shape in shapes.items()},
-    }
-    return "synthetic:" + hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 def _fill(name: str, tensor: "torch.Tensor", weights_seed: int) -> str:
@@ -118,14 +123,3 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     if len(shape) > 1:
         return 0.0, 1.0 / sqrt(prod(shape[1:]))
     return (0.0, _BIAS_STD) if name.endswith("bias") else (1.0, _NORM_STD)
-
-
-def _fill_buffers(component: str, network: Any) -> None:
-    import torch
-
-    for name, buffer in network.named_buffers():
-        if name.rpartition(".")[2] != "position_ids":
-            raise UnknownBufferError(
-                f"{component} has a buffer {name!r} that synthetic weights cannot fill; teach the recipe its values"
-            )
-        buffer.copy_(torch.arange(buffer.shape[-1], device=buffer.device).expand(buffer.shape))

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ START_TOKEN = "<|startoftext|>"  # noqa: S105 - a word of the vocabulary
 END_TOKEN = "<|endoftext|>"  # noqa: S105 - a word of the vocabulary
 _WORD_END = "</w>"
 _VOCABULARY_PACKAGE = "open_clip"
+# Set in the container images, which have only the file.
+_VOCABULARY_VARIABLE = "SDBENCH_CLIP_VOCABULARY"
 _VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"
 # Of the text, not of the archive: the same text packed again is still the same tokenizer.
 _VOCABULARY_SHA256 = "67603cfda2e032ad77b5f8808af37789d590db664b26df8705d2bf8b3c553fc8"
-_VOCABULARY_SIZE = 49_408
-_BYTE_COUNT = 256
-_SPECIAL_COUNT = 2
-# The file lists 262,144 merges; CLIP uses as many as fill its vocabulary beside each byte, alone and ending a word.
-_MERGE_COUNT = _VOCABULARY_SIZE - 2 * _BYTE_COUNT - _SPECIAL_COUNT
+# The file lists 262,144 merges; CLIP uses as many as fill its 49,408 tokens next to each byte, alone and ending a word,
+# and the two special ones.
+_MERGE_COUNT = 49_408 - 2 * 256 - 2
 
 
 def build_tokenizer() -> Any:
@@ -37,11 +38,13 @@ def build_tokenizer() -> Any:
 
 
 def find_vocabulary_file() -> Path:
-    """Return where the vocabulary lies, without importing the package around it (which asks for torchvision).
+    """Return where the vocabulary is, without importing the package around it (which needs torchvision).
 
     Raises:
-        EnvironmentProblem: the package is not installed, or lacks the file.
+        EnvironmentProblem: the package is not installed, or does not contain the file.
     """
+    if named := os.environ.get(_VOCABULARY_VARIABLE):
+        return Path(named)
     spec = find_spec(_VOCABULARY_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = Path(folder) / _VOCABULARY_FILE
@@ -59,28 +62,23 @@ def read_vocabulary_text(path: Path) -> str:
     Raises:
         EnvironmentProblem: the file is not the vocabulary of CLIP.
     """
-    remedy = "run `pip install --no-deps --force-reinstall open_clip_torch`"
+    hint = "run `pip install --no-deps --force-reinstall open_clip_torch`"
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
-        raise EnvironmentProblem(f"the vocabulary of CLIP cannot be read ({type(error).__name__}); {remedy}") from None
+        raise EnvironmentProblem(f"the vocabulary of CLIP cannot be read ({type(error).__name__}); {hint}") from None
     if hashlib.sha256(content).hexdigest() != _VOCABULARY_SHA256:
-        raise EnvironmentProblem(f"{path.name} is not the vocabulary of CLIP (its SHA-256 differs); {remedy}")
+        raise EnvironmentProblem(f"{path.name} is not the vocabulary of CLIP (its SHA-256 differs); {hint}")
     return content.decode("utf-8")
 
 
 def parse_vocabulary(text: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Return the id of every token, and the merges in their order; the first line of ``text`` is a heading."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     lines = text.split("\n")[1 : _MERGE_COUNT + 1]
     merges = [(left, right) for left, right in (line.split() for line in lines)]
-    letters = _byte_letters()
+    letters = bytes_to_unicode().values()
     tokens = [*letters, *(letter + _WORD_END for letter in letters), *(left + right for left, right in merges)]
     tokens += [START_TOKEN, END_TOKEN]
     return {token: index for index, token in enumerate(tokens)}, merges
-
-
-def _byte_letters() -> list[str]:
-    """Return a visible letter for each byte: itself where it is printable Latin-1, else the next from U+0100."""
-    soft_hyphen = 0xAD
-    printable = [*range(0x21, 0x7F), *(code for code in range(0xA1, 0x100) if code != soft_hyphen)]
-    return [chr(code) for code in printable] + [chr(_BYTE_COUNT + k) for k in range(_BYTE_COUNT - len(printable))]

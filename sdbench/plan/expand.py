@@ -1,19 +1,24 @@
-"""Matrices into experiments: combine, exclude, include, override, and join what several groups ask for alike."""
+"""Matrices into experiments: combine, exclude, include, override, and join what several groups have in common."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from math import prod
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from sdbench.errors import ManifestError, UserError
-from sdbench.plan.manifest_file import LoadedManifest, nearest, option_problem
+from sdbench.plan.manifest_file import TABLES, LoadedManifest, describe_problem, locate, nearest
+from sdbench.schema.base import Model
 from sdbench.schema.document import parse_yaml
-from sdbench.schema.experiment import Experiment
-from sdbench.schema.manifest import Group, Manifest, Protocol
+from sdbench.schema.experiment import Experiment, VirtualOptions
+from sdbench.schema.manifest import Manifest, Options, Protocol
 from sdbench.schema.record import PlannedExperiment
+from sdbench.schema.written import make_written
 
 MAX_EXPERIMENTS = 10_000
 ID_PREFIX_MIN_CHARACTERS = 4
@@ -28,37 +33,56 @@ class Settings:
 
 
 def parse_settings(assignments: Sequence[str]) -> Settings:
-    """Return the settings written as ``key=value``; a protocol key is written ``protocol.key=value``.
+    """Return the settings written as ``key=value``; keys of a block are written ``protocol.key`` and ``virtual.key``.
 
     Raises:
-        UserError: no assignment, an unknown key, or a value of the wrong type.
+        UserError: not an assignment, an unknown key, or an invalid value.
     """
     options: dict[str, Any] = {}
     protocol: dict[str, Any] = {}
+    model = _assignment_model()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise UserError(f"--set {assignment!r}: write key=value, for example steps=4")
+            raise UserError(f"invalid setting {assignment!r}: expected key=value, for example steps=4")
         value = parse_yaml(text, f"--set {key}").value if text else ""
-        if key.startswith("protocol."):
-            name = key.removeprefix("protocol.")
-            if name not in Protocol.model_fields:
-                raise UserError(
-                    f"--set {assignment!r}: unknown protocol key {name!r}; {nearest(name, Protocol.model_fields)}"
-                )
-            protocol[name] = value
-        elif key in Experiment.model_fields:
-            if problem := option_problem(key, value):
-                raise UserError(f"--set {assignment!r}: {problem}")
-            options[key] = value
+        block, dot, name = key.partition(".")
+        try:
+            written = json.dumps({block: {name: value} if dot else value})
+            assigned = model.model_validate_json(written, context=TABLES).values
+        except ValidationError as error:
+            problem = describe_problem(error.errors(include_url=False)[0], model)
+            raise UserError(f"invalid setting {assignment!r}: {problem}") from None
+        if "protocol" in assigned:
+            protocol |= assigned["protocol"].values
         else:
-            known = [*Experiment.model_fields, *(f"protocol.{name}" for name in Protocol.model_fields)]
-            raise UserError(f"--set {assignment!r}: unknown key {key!r}; {nearest(key, known)}")
+            options = merge_options(options, assigned)
     return Settings(options, protocol)
 
 
+@cache
+def _assignment_model() -> Any:
+    """Return the model of what one ``--set`` may assign: options, and keys of the two blocks."""
+    return create_model(
+        "Assignment",
+        __base__=Options,
+        protocol=(make_written("ProtocolSettings", Protocol, Protocol.model_fields, doc="Protocol keys."), None),
+        virtual=(make_written("VirtualSettings", VirtualOptions, VirtualOptions.model_fields, doc="Noise."), None),
+    )
+
+
+def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of all layers; later ones win, within the block ``virtual`` too."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            written = value.model_dump(exclude_unset=True) if isinstance(value, Model) else value
+            merged[name] = merged[name] | written if isinstance(written, dict) and name in merged else written
+    return merged
+
+
 def expand(loaded: LoadedManifest, settings: Settings, only: Sequence[str] = ()) -> tuple[PlannedExperiment, ...]:
-    """Return the experiments of a manifest in its order, each once, with every group that asks for it.
+    """Return the experiments of a manifest in its order, each once, with every group that has it.
 
     Args:
         loaded: the checked manifest.
@@ -67,204 +91,160 @@ def expand(loaded: LoadedManifest, settings: Settings, only: Sequence[str] = ())
 
     Raises:
         ManifestError: a matrix expands to nothing or to too many, options contradict, or excludes form a cycle.
-        UserError: ``only`` names nothing that is there.
+        UserError: ``only`` matches nothing.
     """
     manifest = loaded.manifest
     _refuse_too_many(loaded, settings)
     _refuse_exclude_cycles(loaded)
-    by_group = {group.id: _expand_group(loaded, index, settings) for index, group in enumerate(manifest.experiments)}
-    planned: dict[str, PlannedExperiment] = {}
+    by_group: dict[str, dict[str, Experiment]] = {}
+    protocols: dict[str, Protocol] = {}
+    problems: list[str] = []
     for index, group in enumerate(manifest.experiments):
-        banned = {
-            experiment.experiment_id
-            for entry in group.exclude
-            if "group" in entry
-            for experiment in by_group[str(entry["group"])]
-        }
-        kept = [experiment for experiment in by_group[group.id] if experiment.experiment_id not in banned]
+        try:
+            by_group[group.id] = _expand_group(loaded, index, settings)
+            protocols[group.id] = _protocol(loaded, index, settings)
+        except ManifestError as error:
+            problems += error.problems
+    if problems:
+        raise ManifestError(*problems)
+    return _keep_only(_join(loaded, by_group, protocols), manifest, only)
+
+
+def _join(
+    loaded: LoadedManifest, by_group: Mapping[str, Mapping[str, Experiment]], protocols: Mapping[str, Protocol]
+) -> tuple[PlannedExperiment, ...]:
+    planned: dict[str, PlannedExperiment] = {}
+    are_virtual: set[bool] = set()
+    for index, group in enumerate(loaded.manifest.experiments):
+        measured_elsewhere = set[str]().union(*(by_group[entry.group] for entry in group.exclude if entry.group))
+        kept = {key: item for key, item in by_group[group.id].items() if key not in measured_elsewhere}
         if not kept:
-            raise _group_error(
-                loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less"
+            raise _expands_to_nothing(loaded, index)
+        for key, experiment in kept.items():
+            protocol, label = protocols[group.id], experiment.label
+            groups = planned[key].groups if key in planned else ()
+            if key in planned and planned[key].protocol != protocol:
+                problem = f"groups {groups[0]!r} and {group.id!r} both have {label!r}, with different protocols"
+                raise _at_group(loaded, index, f"{problem}; give them the same protocol, or exclude it from one")
+            planned[key] = PlannedExperiment(
+                experiment_id=key, label=label, groups=(*groups, group.id), experiment=experiment, protocol=protocol
             )
-        protocol = _protocol(loaded, index, settings)
-        for experiment in kept:
-            _add(planned, experiment, group.id, protocol)
-    virtual = {item.experiment.backend == "virtual" for item in planned.values()}
-    if len(virtual) > 1:
-        raise ManifestError(
-            f"{loaded.document.name}: virtual and real experiments do not mix in one record; make two manifests of it"
-        )
-    return _keep_only(tuple(planned.values()), manifest, only)
+        are_virtual |= {experiment.backend == "virtual" for experiment in kept.values()}
+        if len(are_virtual) > 1:
+            problem = "virtual and real experiments cannot share a record; write two manifests"
+            raise _at_group(loaded, index, problem)
+    return tuple(planned.values())
 
 
-def _add(planned: dict[str, PlannedExperiment], experiment: Experiment, group_id: str, protocol: Protocol) -> None:
-    key = experiment.experiment_id
-    if key not in planned:
-        planned[key] = PlannedExperiment(
-            experiment_id=key, label=experiment.label, groups=(group_id,), experiment=experiment, protocol=protocol
-        )
-    elif planned[key].protocol != protocol:
-        raise ManifestError(
-            f"groups {planned[key].groups[0]!r} and {group_id!r} both ask for {experiment.label!r}, "
-            "with different protocols; give them the same protocol, or exclude it from one"
-        )
-    elif group_id not in planned[key].groups:
-        earlier = planned[key]
-        planned[key] = PlannedExperiment(
-            experiment_id=key,
-            label=earlier.label,
-            groups=(*earlier.groups, group_id),
-            experiment=earlier.experiment,
-            protocol=earlier.protocol,
-        )
-
-
-def _combinations(group: Group, settings: Settings) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield each combination and whether an exclude may take it out: not what was included by hand."""
-    axes = {key: values for key, values in group.matrix.items() if key not in settings.options}
-    if group.matrix or not group.include:
+def _combinations(loaded: LoadedManifest, index: int, settings: Settings) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each combination, in the order written, and whether it can be excluded: what is included cannot."""
+    group = loaded.manifest.experiments[index]
+    matrix = group.matrix.values
+    written = loaded.document.value["experiments"][index].get("matrix", ())
+    axes = {key: matrix[key] for key in written if key not in settings.options}
+    if matrix or not group.include:
         for values in product(*axes.values()):
             yield dict(zip(axes, values, strict=True)), True
-    yield from ((dict(entry), False) for entry in group.include)
+    yield from ((entry.values, False) for entry in group.include)
 
 
-def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> list[Experiment]:
+def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> dict[str, Experiment]:
     manifest = loaded.manifest
     group = manifest.experiments[index]
-    base = {key: value for key, value in manifest.model.model_dump().items() if value is not None}
-    base |= manifest.defaults | group.options
-    excludes = [entry for entry in group.exclude if "group" not in entry]
+    layers = (manifest.model.values, manifest.defaults.values, group.options.values)
+    excludes = [entry.values for entry in group.exclude if not entry.group]
     kept: dict[str, Experiment] = {}
-    for combination, excludable in _combinations(group, settings):
-        experiment = _experiment(loaded, index, base | combination | dict(settings.options))
-        options = experiment.model_dump()
-        if excludable and any(_matches(entry, options) for entry in excludes):
-            continue
-        kept.setdefault(experiment.experiment_id, experiment)
+    for combination, excludable in _combinations(loaded, index, settings):
+        experiment = _experiment(loaded, index, merge_options(*layers, combination, settings.options))
+        if not (excludable and any(experiment.has(entry) for entry in excludes)):
+            kept.setdefault(experiment.experiment_id, experiment)
     if not kept:
-        raise _group_error(
-            loaded, index, f"group {group.id!r} expands to nothing: every combination is excluded; exclude less"
-        )
-    return list(kept.values())
+        raise _expands_to_nothing(loaded, index)
+    return kept
 
 
 def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> Experiment:
     if options.get("weights") == "pretrained" and not (options.get("hub_id") and options.get("revision")):
-        raise _group_error(
-            loaded,
-            index,
-            "weights: pretrained needs model.hub_id and model.revision (a commit hash), "
-            "so that others get the same weights",
-        )
+        raise _at_group(loaded, index, "weights: pretrained needs model.hub_id and model.revision (a commit hash)")
     try:
         return Experiment.model_validate(options)
     except ValidationError as error:
-        detail = error.errors()[0]
-        name = str(detail["loc"][0]) if detail["loc"] else ""
+        detail = error.errors(include_url=False)[0]
         if detail["type"] == "missing":
-            problem = f"no {name!r} is given; set it under model, defaults or options"
+            problem = f"{detail['loc'][0]!r} is missing; set it under model, defaults or options"
         else:
-            problem = f"{name} " * bool(name) + detail["msg"].removeprefix("Value error, ")
-        raise _group_error(loaded, index, problem) from None
-
-
-def _matches(entry: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    return all(
-        options[key] == value and isinstance(options[key], bool) == isinstance(value, bool)
-        for key, value in entry.items()
-    )
+            problem = describe_problem(detail, Experiment) if detail["loc"] else detail["msg"]
+        raise _at_group(loaded, index, problem.removeprefix("Value error, ")) from None
 
 
 def _protocol(loaded: LoadedManifest, index: int, settings: Settings) -> Protocol:
     override = loaded.manifest.experiments[index].protocol
-    keys = loaded.manifest.protocol.model_dump() | override.model_dump(exclude_none=True) | dict(settings.protocol)
-    try:
-        protocol = Protocol.model_validate(keys)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        raise UserError(f"--set protocol.{detail['loc'][0]}={detail['input']}: {detail['msg']}") from None
+    keys = loaded.manifest.protocol.model_dump() | override.values | dict(settings.protocol)
     for low, high in (("calls_min", "calls_max"), ("launches_min", "launches_max")):
         if keys[low] > keys[high]:
-            raise _group_error(
-                loaded, index, f"protocol {low} {keys[low]} is above {high} {keys[high]}; raise {high} or lower {low}"
-            )
-    return protocol
+            problem = f"protocol {low} {keys[low]} is above {high} {keys[high]}; raise {high} or lower {low}"
+            raise _at_group(loaded, index, problem)
+    return Protocol.model_validate(keys)
 
 
 def _refuse_too_many(loaded: LoadedManifest, settings: Settings) -> None:
     count = 0
     for index, group in enumerate(loaded.manifest.experiments):
-        count += prod(len(values) for key, values in group.matrix.items() if key not in settings.options) + len(
-            group.include
-        )
+        axes = (values for key, values in group.matrix.values.items() if key not in settings.options)
+        count += prod(len(values) for values in axes) + len(group.include)
         if count > MAX_EXPERIMENTS:
-            raise _group_error(
-                loaded,
-                index,
-                f"up to here the matrices give {count:,} experiments, "
-                f"over the limit of {MAX_EXPERIMENTS:,}; split the manifest",
-            )
+            problem = f"up to here {count:,} experiments, over the limit of {MAX_EXPERIMENTS:,}; split the manifest"
+            raise _at_group(loaded, index, problem)
 
 
 def _refuse_exclude_cycles(loaded: LoadedManifest) -> None:
-    known = {group.id: index for index, group in enumerate(loaded.manifest.experiments)}
-    edges: dict[str, list[str]] = {name: [] for name in known}
-    for index, group in enumerate(loaded.manifest.experiments):
+    groups = loaded.manifest.experiments
+    known = {group.id: index for index, group in enumerate(groups)}
+    problems: list[str] = []
+    for index, group in enumerate(groups):
         for position, entry in enumerate(group.exclude):
-            if "group" not in entry:
-                continue
-            other = str(entry["group"])
             path = ("experiments", index, "exclude", position, "group")
-            if other not in known:
-                _, where = loaded.document.locate(path)
-                raise ManifestError(f"{where}: exclude names no group {other!r}; {nearest(other, known)}")
-            if len(entry) > 1:
-                _, where = loaded.document.locate(path)
-                raise ManifestError(f"{where}: an exclude with 'group' has no other keys; write two entries")
-            edges[group.id].append(other)
-    for start, index in known.items():
-        if cycle := _find_cycle(edges, start):
-            raise _group_error(
-                loaded, index, "a cycle of excludes: " + " excludes ".join(cycle) + "; remove one of them"
-            )
+            if entry.group and entry.group not in known:
+                problem = f"unknown group {entry.group!r}; {nearest(entry.group, known)}"
+                problems.append(locate(loaded.document, path, problem))
+            elif entry.group and len(entry.values) > 1:
+                problem = "an exclude with 'group' has no other keys; write two entries"
+                problems.append(locate(loaded.document, path, problem))
+    if problems:
+        raise ManifestError(*problems)
+    try:
+        TopologicalSorter(
+            {group.id: [entry.group for entry in group.exclude if entry.group] for group in groups}
+        ).prepare()
+    except CycleError as error:
+        # Its second argument lists the cycle, each before what it is excluded by.
+        cycle = error.args[1][::-1]
+        problem = "a cycle of excludes: " + " excludes ".join(cycle) + "; remove one of them"
+        raise _at_group(loaded, known[cycle[0]], problem) from None
 
 
-def _find_cycle(edges: Mapping[str, list[str]], start: str) -> list[str] | None:
-    trails = [[start]]
-    visited: set[str] = set()
-    while trails:
-        trail = trails.pop()
-        for other in edges[trail[-1]]:
-            if other == start:
-                return [*trail, start]
-            if other not in visited:
-                visited.add(other)
-                trails.append([*trail, other])
-    return None
+def _expands_to_nothing(loaded: LoadedManifest, index: int) -> ManifestError:
+    name = loaded.manifest.experiments[index].id
+    return _at_group(loaded, index, f"group {name!r} expands to nothing: every combination is excluded; exclude less")
 
 
 def _keep_only(
     planned: tuple[PlannedExperiment, ...], manifest: Manifest, only: Sequence[str]
 ) -> tuple[PlannedExperiment, ...]:
-    if not only:
-        return planned
-    kept: dict[str, PlannedExperiment] = {}
+    kept: set[str] = set()
     for wanted in only:
-        found = [
-            item
+        is_prefix = len(wanted) >= ID_PREFIX_MIN_CHARACTERS
+        chosen = {
+            item.experiment_id
             for item in planned
-            if wanted in item.groups
-            or (len(wanted) >= ID_PREFIX_MIN_CHARACTERS and item.experiment_id.startswith(wanted))
-        ]
-        if not found:
-            raise UserError(
-                f"--only {wanted!r} names no group and no experiment; "
-                f"{nearest(wanted, (group.id for group in manifest.experiments))}"
-            )
-        kept |= {item.experiment_id: item for item in found}
-    return tuple(item for item in planned if item.experiment_id in kept)
+            if wanted in item.groups or (is_prefix and item.experiment_id.startswith(wanted))
+        }
+        if not chosen:
+            known = nearest(wanted, (group.id for group in manifest.experiments))
+            raise UserError(f"--only {wanted!r} matches no group and no experiment; {known}")
+        kept |= chosen
+    return tuple(item for item in planned if not only or item.experiment_id in kept)
 
 
-def _group_error(loaded: LoadedManifest, index: int, problem: str) -> ManifestError:
-    _, where = loaded.document.locate(("experiments", index))
-    return ManifestError(f"{where}: {problem}")
+def _at_group(loaded: LoadedManifest, index: int, problem: str) -> ManifestError:
+    return ManifestError(locate(loaded.document, ("experiments", index), problem))

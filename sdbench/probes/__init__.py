@@ -1,1 +1,1 @@
-"""What is read beside the measurement: device, machine, memory, energy, telemetry."""
+"""What is read next to the measurement: device, machine, memory, energy, telemetry."""

@@ -1,4 +1,4 @@
-"""Which device a run is for, found without importing torch."""
+"""Choose the device of a run without importing torch."""
 
 import os
 import re
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from sdbench.errors import EnvironmentProblem, UserError
-from sdbench.probes.files import ROOT, read_kib, read_text
-from sdbench.probes.gpu import has_nvidia_hardware
+from sdbench.probes.gpu import NO_DRIVER_HINT, has_nvidia_hardware
 from sdbench.probes.hardware import read_cpu_name
 from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.readings import value_or
+from sdbench.probes.sysfs import ROOT, read_kib
 from sdbench.probes.torch_build import NONE, read_torch_cuda
-from sdbench.schema.base import Known, Model, Reading, Unknown
+from sdbench.schema.base import Model, Reading, Unknown
 
 _REQUEST = re.compile(r"auto|cpu|cuda(?::(?P<index>\d{1,4}))?")
 
@@ -40,7 +41,7 @@ def worker_environment(device: Device) -> dict[str, str]:
 def choose_device(
     request: str,
     *,
-    nvml: Nvml | Unknown | None = None,
+    nvml: Nvml | None = None,
     torch_cuda: Reading[str] | None = None,
     root: Path = ROOT,
     environ: Mapping[str, str] | None = None,
@@ -51,7 +52,7 @@ def choose_device(
 
     Raises:
         UserError: ``request`` is none of these.
-        EnvironmentProblem: CUDA is asked for and this machine cannot give it.
+        EnvironmentProblem: CUDA is requested but not available.
     """
     match = _REQUEST.fullmatch(request.strip().lower())
     if match is None:
@@ -68,21 +69,18 @@ def choose_device(
     except EnvironmentProblem as problem:
         if match.group() == "auto":
             return _cpu(root)
-        raise EnvironmentProblem(f"device {request!r} is not to be had: {problem}") from None
+        raise EnvironmentProblem(f"device {request!r} is not available: {problem}") from None
 
 
 def list_cuda_devices() -> tuple[str, ...]:
     """Return what torch calls each visible GPU: ``cuda:0``, ``cuda:1``, ...
 
     Raises:
-        EnvironmentProblem: CUDA is not to be had on this machine.
+        EnvironmentProblem: CUDA is not available on this machine.
     """
-    first = choose_device("cuda:0")
+    choose_device("cuda:0")
     nvml = open_nvml()
-    count = Unknown(reason=nvml.reason) if isinstance(nvml, Unknown) else nvml.device_count()
-    if isinstance(nvml, Unknown) or isinstance(count, Unknown):
-        return (first.torch_name,)
-    visible = _visible_indices(nvml, count.value, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    visible = _visible_indices(nvml, value_or(nvml.device_count(), 1), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return tuple(f"cuda:{index}" for index in range(len(visible)))
 
 
@@ -91,64 +89,43 @@ def _cpu(root: Path) -> Device:
         kind="cpu",
         index=None,
         name=read_cpu_name(root),
-        memory_total_bytes=read_kib(read_text(root, "proc/meminfo"), "MemTotal", "proc/meminfo"),
+        memory_total_bytes=read_kib(root, "proc/meminfo", "MemTotal"),
         lock_key="cpu",
         torch_name="cpu",
     )
 
 
-def _cuda(
-    nvml: Nvml | Unknown, torch_cuda: Reading[str], torch_index: int, root: Path, environ: Mapping[str, str]
-) -> Device:
-    """Return the GPU that torch calls ``torch_index``; the errors lack only what was asked for."""
-    if isinstance(nvml, Unknown):
-        raise EnvironmentProblem(_no_driver(nvml.reason, root))
+def _cuda(nvml: Nvml, torch_cuda: Reading[str], torch_index: int, root: Path, environ: Mapping[str, str]) -> Device:
+    """Return the GPU that torch calls ``torch_index``; the errors name only what was requested."""
+    if nvml.missing:
+        no_gpu = "this machine shows no NVIDIA GPU: use --device cpu"
+        raise EnvironmentProblem(f"{nvml.missing}; {NO_DRIVER_HINT if has_nvidia_hardware(root) else no_gpu}")
     count = nvml.device_count()
     if isinstance(count, Unknown):
         raise EnvironmentProblem(f"{count.reason}; see 'nvidia-smi'")
     if isinstance(torch_cuda, Unknown) or torch_cuda.value == NONE:
         why = torch_cuda.reason if isinstance(torch_cuda, Unknown) else "the installed torch is built without CUDA"
         raise EnvironmentProblem(f"{why}; install the CUDA lock file, or use --device cpu")
-    _refuse_old_driver(nvml.cuda_version(), torch_cuda.value)
+    driver_cuda = value_or(nvml.cuda_version(), torch_cuda.value)
+    if int(driver_cuda.partition(".")[0]) < int(torch_cuda.value.partition(".")[0]):
+        # torch would find no device.
+        raise EnvironmentProblem(
+            f"torch is built for CUDA {torch_cuda.value}, "
+            f"the driver is made for CUDA {driver_cuda}; update the driver, or use --device cpu"
+        )
     visible = _visible_indices(nvml, count.value, environ.get("CUDA_VISIBLE_DEVICES"))
     if torch_index >= len(visible):
         raise EnvironmentProblem(_out_of_range(len(visible), count.value, environ))
-    return _gpu(visible[torch_index], torch_index, nvml)
-
-
-def _refuse_old_driver(driver_cuda: Reading[str], torch_cuda: str) -> None:
-    """Refuse a driver whose CUDA is of an older major version than torch's: torch would find no device."""
-    if isinstance(driver_cuda, Known) and _major(driver_cuda.value) < _major(torch_cuda):
-        raise EnvironmentProblem(
-            f"torch is built for CUDA {torch_cuda}, "
-            f"the driver is made for CUDA {driver_cuda.value}; update the driver, or use --device cpu"
-        )
-
-
-def _major(version: str) -> int:
-    return int(version.partition(".")[0])
-
-
-def _gpu(index: int, torch_index: int, nvml: Nvml) -> Device:
-    memory, name = nvml.memory(index), nvml.name(index)
-    uuid = nvml.uuid(index)
+    index = visible[torch_index]
     return Device(
         kind="cuda",
         index=index,
-        name=f"NVIDIA GPU {index}" if isinstance(name, Unknown) else name.value,
-        memory_total_bytes=memory if isinstance(memory, Unknown) else Known(value=memory.value.total_bytes),
+        name=value_or(nvml.name(index), f"NVIDIA GPU {index}"),
+        memory_total_bytes=nvml.memory_total_bytes(index),
         # Never stored: the lock's file name is its hash. Not salted, so that all users of the machine share the lock.
-        lock_key=f"cuda-{index}" if isinstance(uuid, Unknown) else uuid.value,
+        lock_key=value_or(nvml.uuid(index), f"cuda-{index}"),
         torch_name=f"cuda:{torch_index}",
     )
-
-
-def _no_driver(reason: str, root: Path) -> str:
-    if has_nvidia_hardware(root):
-        remedy = "install the NVIDIA driver, or in a container pass the GPU through (docker run --gpus all)"
-    else:
-        remedy = "this machine shows no NVIDIA GPU: use --device cpu"
-    return f"{reason}; {remedy}"
 
 
 def _out_of_range(visible_count: int, count: int, environ: Mapping[str, str]) -> str:
@@ -164,14 +141,13 @@ def _visible_indices(nvml: Nvml, count: int, variable: str | None) -> list[int]:
     """Return NVML's indices in the order CUDA shows them; an entry CUDA cannot resolve ends the list."""
     if variable is None:
         return list(range(count))
-    uuids = {index: nvml.uuid(index) for index in range(count)}
+    uuids = [value_or(nvml.uuid(index), "") for index in range(count)]
     visible: list[int] = []
     for entry in (part.strip() for part in variable.split(",")):
         if entry.isdecimal():
             matches = [int(entry)] if int(entry) < count else []
         else:
-            known = {index: uuid.value for index, uuid in uuids.items() if isinstance(uuid, Known)}
-            matches = [index for index, uuid in known.items() if entry.startswith("GPU-") and uuid.startswith(entry)]
+            matches = [index for index in range(count) if entry.startswith("GPU-") and uuids[index].startswith(entry)]
         if len(matches) != 1 or matches[0] in visible:
             break
         visible += matches

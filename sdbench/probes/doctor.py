@@ -1,24 +1,28 @@
-"""What this machine has and lacks for measuring, each lack with its remedy."""
+"""What this machine has for measuring, and what is missing, with a hint."""
 
 import os
+import platform
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from sdbench.errors import UserError
 from sdbench.probes.cgroup import read_cpu_limit, read_memory_left_bytes
+from sdbench.probes.clocks_and_load import BUSY_RATIO, read_load
 from sdbench.probes.configuration import read_cpu_governor
 from sdbench.probes.energy import find_rapl_zones
-from sdbench.probes.files import ROOT, read_kib, read_text
-from sdbench.probes.gpu import count_foreign_processes, has_nvidia_hardware
+from sdbench.probes.gpu import NO_DRIVER_HINT, count_foreign_processes, has_nvidia_hardware
+from sdbench.probes.identity import load_salt
 from sdbench.probes.memory import HostMemoryProbe
 from sdbench.probes.nvml import Nvml, open_nvml
-from sdbench.probes.privacy import load_salt
-from sdbench.probes.state import read_load
+from sdbench.probes.readings import ReadingFailed, value_of, value_or
+from sdbench.probes.sysfs import ROOT, read_kib
 from sdbench.probes.torch_build import NONE, installed_versions, read_torch_cuda
 from sdbench.schema.base import Known, Model, Reading, Unknown
+from sdbench.store.cache_folder import cache_folder, measure_weights, nearest_folder, weights_limit_bytes
 from sdbench.units import format_bytes
 
 _GIB = 1024**3
@@ -28,218 +32,205 @@ _MEMORY_FULL_SIZE_BYTES = 8 * _GIB
 # A bundle with its images takes a few MB; pretrained weights of SD v1.4 take 5 GiB.
 _DISK_MIN_BYTES = 1 * _GIB
 _DISK_PRETRAINED_BYTES = 6 * _GIB
-# Others that keep a tenth of the CPUs busy show in the figures.
-_LOAD_MAX_RATIO = 0.1
+_LIBRARIES = ("torch", "diffusers", "transformers")
+_NOT_INSTALLED = Unknown(reason="not installed")
+# What to do where a value cannot be read.
+_NO_ENERGY = (
+    "energy stays unknown; where the machine has RAPL: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+)
+_NO_MEMORY = "make sure that 8 GiB are free for the full-size model in fp32"
+_NO_GOVERNOR = "the host controls the clocks here"
+_NO_PEAK = "the host's peak stays unknown; allow writing /proc/self/clear_refs"
+_NO_SALT = "set XDG_STATE_HOME to a folder that can be written and lasts"
+_NO_GPU_USERS = "make sure that nobody else uses the GPU while it is measured"
+_NO_CUDA = "install from the CUDA lock file, or measure the CPU with --device cpu"
 
-Level = Literal["ok", "warning", "lacking"]
+Level = Literal["ok", "warning", "missing"]
 
 
-class Finding(Model):
-    """One thing looked at: what was found, and what to do about it (empty where nothing is to be done)."""
+class Diagnosis(Model):
+    """One thing that was checked: its value, and what to do about it (empty where nothing is to be done)."""
 
     name: str
     level: Level
-    found: str
-    remedy: str
+    value: str
+    hint: str
+
+
+# What a check returns: what it read, and what to do about it (empty where nothing is to be done).
+Checked = tuple[str, str]
 
 
 def diagnose(
-    *, nvml: Nvml | Unknown | None = None, root: Path = ROOT, environ: Mapping[str, str] | None = None
-) -> tuple[Finding, ...]:
-    """Return what this machine has and lacks; the keywords are for tests."""
+    *, nvml: Nvml | None = None, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> tuple[Diagnosis, ...]:
+    """Return what this machine has and what is missing; the keywords are for tests."""
     environ = os.environ if environ is None else environ
     nvml = open_nvml() if nvml is None else nvml
-    versions = installed_versions()
+    versions, free_bytes = installed_versions(), shutil.disk_usage(".").free
     return (
-        _python(),
-        *_libraries(versions),
-        _vocabulary(),
-        *_gpu(nvml, root),
-        _memory(root),
-        _disk(),
-        _governor(root),
-        _load(root),
-        _cpus(root),
-        _energy(nvml, root),
-        _peak(root),
-        _salt(environ),
-        _docker(environ),
-        _report(versions),
+        Diagnosis(name="python", level="ok", value=platform.python_version(), hint=""),
+        *(_diagnose(name, partial(_library, name, versions), problem="missing") for name in _LIBRARIES),
+        _diagnose("CLIP vocabulary", partial(_vocabulary, environ), problem="missing"),
+        *_diagnose_gpu(nvml, root),
+        _diagnose("memory", partial(_memory, root), hint=_NO_MEMORY),
+        _diagnose("disk", partial(_disk, free_bytes), problem="missing" if free_bytes < _DISK_MIN_BYTES else "warning"),
+        _diagnose("weights cache", partial(_weights_cache, environ)),
+        _diagnose("CPU governor", partial(_governor, root), hint=_NO_GOVERNOR),
+        _diagnose("other load", partial(_load, root), hint="make sure that nothing else runs"),
+        _diagnose("CPUs", partial(_cpus, root)),
+        _diagnose("energy counters", partial(_energy, nvml, root), hint=_NO_ENERGY),
+        _diagnose("memory peak", partial(_measure_peak, root), hint=_NO_PEAK),
+        _diagnose("salt for GPU ids", partial(_salt, environ), hint=_NO_SALT),
+        _diagnose("docker (optional)", partial(_docker, environ)),
+        _diagnose("report", partial(_report, versions), problem="missing"),
     )
 
 
-def _ok(name: str, found: str) -> Finding:
-    return Finding(name=name, level="ok", found=found, remedy="")
+def _diagnose(name: str, check: Callable[[], Checked], *, problem: Level = "warning", hint: str = "") -> Diagnosis:
+    """Return the result of a check; ``hint`` is what to do where its value cannot be read."""
+    try:
+        value, hint = check()
+    except ReadingFailed as failure:
+        value = str(failure)
+    return Diagnosis(name=name, level=problem if hint else "ok", value=value, hint=hint)
 
 
-def _warn(name: str, found: str, remedy: str) -> Finding:
-    return Finding(name=name, level="warning", found=found, remedy=remedy)
+def _salt(environ: Mapping[str, str]) -> Checked:
+    value_of(load_salt(environ))
+    return "kept in the state folder", ""
 
 
-def _lack(name: str, found: str, remedy: str) -> Finding:
-    return Finding(name=name, level="lacking", found=found, remedy=remedy)
+def _library(name: str, versions: Mapping[str, Reading[str]]) -> Checked:
+    version = value_or(versions.get(name, _NOT_INSTALLED), "")
+    hint = "" if version else "run 'make bench', or install the extra: pip install 'sdbench[cpu]'"
+    return version or "not installed", hint
 
 
-def _python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == (3, 11):
-        return _ok("python", found)
-    return _lack("python", found, "run sdbench under Python 3.11, for which its versions are locked")
-
-
-def _libraries(versions: Mapping[str, Reading[str]]) -> list[Finding]:
-    return [_library(name, versions) for name in ("torch", "diffusers", "transformers")]
-
-
-def _library(name: str, versions: Mapping[str, Reading[str]]) -> Finding:
-    version = versions.get(name)
-    if isinstance(version, Known):
-        return _ok(name, version.value)
-    return _lack(name, "not installed", "run 'make setup', or install the extra: pip install 'sdbench[cpu]'")
-
-
-def _vocabulary() -> Finding:
+def _vocabulary(environ: Mapping[str, str]) -> Checked:
     """Look for the CLIP vocabulary without importing open_clip, which would import torch."""
-    spec = find_spec("open_clip")
-    folder = Path(spec.origin).parent if spec is not None and spec.origin is not None else None
-    if folder is not None and (folder / "bpe_simple_vocab_16e6.txt.gz").is_file():
-        return _ok("CLIP vocabulary", "in open_clip_torch")
-    return _lack("CLIP vocabulary", "not installed", "run 'make setup', or pip install --no-deps open_clip_torch")
+    if path := environ.get("SDBENCH_CLIP_VOCABULARY"):
+        file, place = Path(path), "in $SDBENCH_CLIP_VOCABULARY"
+    else:
+        spec = find_spec("open_clip")
+        folder = Path(spec.origin).parent if spec is not None and spec.origin is not None else Path()
+        file, place = folder / "bpe_simple_vocab_16e6.txt.gz", "in open_clip_torch"
+    if file.is_file():
+        return place, ""
+    return "not installed", "run 'make bench', or pip install --no-deps open_clip_torch"
 
 
-def _gpu(nvml: Nvml | Unknown, root: Path) -> list[Finding]:
-    torch_cuda = read_torch_cuda()
-    if isinstance(nvml, Unknown):
-        if has_nvidia_hardware(root):
-            remedy = "install the NVIDIA driver, or in a container pass the GPU through (docker run --gpus all)"
-            return [_lack("NVIDIA driver", nvml.reason, remedy)]
-        return [_ok("NVIDIA driver", f"no NVIDIA GPU ({nvml.reason}); runs measure the CPU")]
-    count, driver = nvml.device_count(), nvml.driver_version()
-    version = f"driver {driver.value}" if isinstance(driver, Known) else driver.reason
-    if isinstance(count, Unknown) or count.value == 0:
-        return [
-            _lack("NVIDIA driver", f"{version}, no GPU shown", "see 'nvidia-smi'; in a container pass the GPU through")
-        ]
-    names = [name.value if isinstance(name := nvml.name(index), Known) else name.reason for index in range(count.value)]
+def _diagnose_gpu(nvml: Nvml, root: Path) -> list[Diagnosis]:
+    driver = _diagnose("NVIDIA driver", partial(_driver, nvml, root), problem="missing")
+    if nvml.missing or driver.level != "ok":
+        return [driver]
     return [
-        _ok("NVIDIA driver", f"{version}: {', '.join(names)}"),
-        _torch_cuda(torch_cuda),
-        _gpu_users(nvml, count.value, root),
+        driver,
+        _diagnose("torch with CUDA", _torch_cuda, problem="missing", hint=_NO_CUDA),
+        _diagnose("GPU to itself", partial(_gpu_users, nvml, root), hint=_NO_GPU_USERS),
     ]
 
 
-def _torch_cuda(torch_cuda: Reading[str]) -> Finding:
-    if isinstance(torch_cuda, Known) and torch_cuda.value != NONE:
-        return _ok("torch with CUDA", f"CUDA {torch_cuda.value}")
-    found = torch_cuda.reason if isinstance(torch_cuda, Unknown) else "torch is built without CUDA"
-    return _lack("torch with CUDA", found, "install from the CUDA lock file, or measure the CPU with --device cpu")
+def _driver(nvml: Nvml, root: Path) -> Checked:
+    if nvml.missing:
+        if has_nvidia_hardware(root):
+            return nvml.missing, NO_DRIVER_HINT
+        return f"no NVIDIA GPU ({nvml.missing}); runs measure the CPU", ""
+    driver = nvml.driver_version()
+    version = f"driver {driver.value}" if isinstance(driver, Known) else driver.reason
+    names = [nvml.name(index) for index in range(value_or(nvml.device_count(), 0))]
+    if not names:
+        return f"{version}, no GPU shown", "see 'nvidia-smi'; in a container pass the GPU through"
+    return f"{version}: {', '.join(name.value if isinstance(name, Known) else name.reason for name in names)}", ""
 
 
-def _gpu_users(nvml: Nvml, gpu_count: int, root: Path) -> Finding:
-    counts = [count_foreign_processes(nvml, index, frozenset(), root) for index in range(gpu_count)]
-    unknown = next((count for count in counts if isinstance(count, Unknown)), None)
-    if unknown is not None:
-        return _warn("GPU to itself", unknown.reason, "make sure that nobody else uses the GPU while it is measured")
-    foreign_count = sum(count.value for count in counts if isinstance(count, Known))
+def _torch_cuda() -> Checked:
+    cuda = value_of(read_torch_cuda())
+    return ("torch is built without CUDA", _NO_CUDA) if cuda == NONE else (f"CUDA {cuda}", "")
+
+
+def _gpu_users(nvml: Nvml, root: Path) -> Checked:
+    indices = range(value_of(nvml.device_count()))
+    foreign_count = sum(value_of(count_foreign_processes(nvml, index, frozenset(), root)) for index in indices)
     if foreign_count:
-        return _warn("GPU to itself", f"{foreign_count} processes on the GPU", "stop them (nvidia-smi lists them)")
-    return _ok("GPU to itself", "no other process")
+        return f"{foreign_count} processes on the GPU", "stop them (nvidia-smi lists them)"
+    return "no other process", ""
 
 
-def _memory(root: Path) -> Finding:
-    available = read_kib(read_text(root, "proc/meminfo"), "MemAvailable", "proc/meminfo")
-    if isinstance(available, Unknown):
-        return _warn("memory", available.reason, "make sure that 8 GiB are free for the full-size model in fp32")
-    left = read_memory_left_bytes(root)
-    limit_bytes = left.value if isinstance(left, Known) else None
-    free_bytes = available.value if limit_bytes is None else min(available.value, limit_bytes)
-    found = f"{format_bytes(free_bytes)} free"
-    if free_bytes < _MEMORY_FULL_SIZE_BYTES:
-        return _warn(
-            "memory", found, "the full-size model in fp32 needs about 8 GiB: free some, raise the limit, or use bf16"
-        )
-    return _ok("memory", found)
+def _memory(root: Path) -> Checked:
+    available_bytes = value_of(read_kib(root, "proc/meminfo", "MemAvailable"))
+    left_bytes = value_or(read_memory_left_bytes(root), None)
+    free_bytes = available_bytes if left_bytes is None else min(available_bytes, left_bytes)
+    hint = "the full-size model in fp32 needs about 8 GiB: free some, raise the limit, or use bf16"
+    return f"{format_bytes(free_bytes)} free", hint if free_bytes < _MEMORY_FULL_SIZE_BYTES else ""
 
 
-def _disk() -> Finding:
-    free_bytes = shutil.disk_usage(".").free
-    found = f"{format_bytes(free_bytes)} free here"
+def _disk(free_bytes: int) -> Checked:
+    hint = ""
     if free_bytes < _DISK_MIN_BYTES:
-        return _lack("disk", found, "free at least 1 GiB, or choose another folder with --out")
-    if free_bytes < _DISK_PRETRAINED_BYTES:
-        return _warn("disk", found, "pretrained weights need about 6 GiB; synthetic ones need none")
-    return _ok("disk", found)
+        hint = "free at least 1 GiB, or choose another folder with --out"
+    elif free_bytes < _DISK_PRETRAINED_BYTES:
+        hint = "pretrained weights need about 6 GiB; synthetic ones need none"
+    return f"{format_bytes(free_bytes)} free here", hint
 
 
-def _governor(root: Path) -> Finding:
-    governor = read_cpu_governor(root)
-    if isinstance(governor, Unknown):
-        return _warn("CPU governor", governor.reason, "nothing can be set here; expect the host to decide on clocks")
-    if governor.value == "performance":
-        return _ok("CPU governor", governor.value)
-    return _warn("CPU governor", governor.value, "for steadier figures: sudo cpupower frequency-set -g performance")
+def _weights_cache(environ: Mapping[str, str]) -> Checked:
+    folder = cache_folder(environ)
+    size = format_bytes(measure_weights(folder))
+    try:
+        limit = format_bytes(weights_limit_bytes(environ))
+    except UserError as error:
+        return str(error), "set it to a number of GiB, or unset it"
+    value = f"synthetic weights take {size} of at most {limit} in {folder}"
+    writable = os.access(nearest_folder(folder), os.W_OK | os.X_OK)
+    return value, "" if writable else "set SDBENCH_CACHE to a folder that can be written"
 
 
-def _load(root: Path) -> Finding:
-    load = read_load(root)
-    if isinstance(load, Unknown):
-        return _warn("other load", load.reason, "make sure that nothing else runs")
-    found = f"load average {load.value:.2f} on {os.cpu_count() or 1} CPUs"
-    if load.value > _LOAD_MAX_RATIO * (os.cpu_count() or 1):
-        return _warn("other load", found, "stop other programs, or wait: the average looks back one minute")
-    return _ok("other load", found)
+def _governor(root: Path) -> Checked:
+    governor = value_of(read_cpu_governor(root))
+    hint = "for steadier results: sudo cpupower frequency-set -g performance"
+    return governor, "" if governor == "performance" else hint
 
 
-def _cpus(root: Path) -> Finding:
+def _load(root: Path) -> Checked:
+    load, cpu_count = value_of(read_load(root)), os.cpu_count() or 1
+    hint = "stop other programs, or wait: the average looks back one minute"
+    return f"load average {load:.2f} on {cpu_count} CPUs", hint if load > BUSY_RATIO * cpu_count else ""
+
+
+def _cpus(root: Path) -> Checked:
     usable, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-    limit = read_cpu_limit(root)
-    quota = limit.value if isinstance(limit, Known) else None
-    found = f"{usable} of {present} CPUs" + ("" if quota is None else f", limited to {quota:g} CPUs' time")
-    if quota is not None and quota < usable:
-        return _warn(
-            "CPUs", found, f"set threads to {max(1, int(quota))}, or raise the limit: more threads than time stall"
-        )
-    return _ok("CPUs", found)
+    quota = value_or(read_cpu_limit(root), None)
+    value = f"{usable} of {present} CPUs"
+    if quota is None:
+        return value, ""
+    hint = f"set threads to {max(1, int(quota))}, or raise the limit: more threads than time stall"
+    return f"{value}, limited to {quota:g} CPUs' time", hint if quota < usable else ""
 
 
-def _energy(nvml: Nvml | Unknown, root: Path) -> Finding:
+def _energy(nvml: Nvml, root: Path) -> Checked:
     zones = find_rapl_zones(root)
-    if isinstance(zones, Known):
-        return _ok("energy counters", f"RAPL, {len(zones.value)} packages")
-    if isinstance(nvml, Nvml) and isinstance(nvml.energy_j(0), Known):
-        return _ok("energy counters", "NVML for the GPU; none for the CPU")
-    remedy = (
-        "energy stays unknown; where the machine has RAPL: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-    )
-    return _warn("energy counters", zones.reason, remedy)
+    if isinstance(zones, Unknown) and isinstance(nvml.energy_j(0), Known):
+        return "NVML for the GPU; none for the CPU", ""
+    return f"RAPL, {len(value_of(zones))} packages", ""
 
 
-def _peak(root: Path) -> Finding:
+def _measure_peak(root: Path) -> Checked:
     probe = HostMemoryProbe(root)
     probe.reset()
-    peak = probe.read()[0]
-    if isinstance(peak, Known):
-        return _ok("memory peak", "the kernel resets and keeps it")
-    return _warn("memory peak", peak.reason, "the host's peak stays unknown; allow writing /proc/self/clear_refs")
+    value_of(probe.read()[0])
+    return "the kernel can reset and report it", ""
 
 
-def _salt(environ: Mapping[str, str]) -> Finding:
-    salt = load_salt(environ)
-    if isinstance(salt, Known):
-        return _ok("salt for GPU ids", "kept in the state folder")
-    return _warn("salt for GPU ids", salt.reason, "set XDG_STATE_HOME to a folder that can be written and lasts")
-
-
-def _docker(environ: Mapping[str, str]) -> Finding:
+def _docker(environ: Mapping[str, str]) -> Checked:
     if shutil.which("docker", path=environ.get("PATH")):
-        return _ok("docker (optional)", "client found")
-    return _warn(
-        "docker (optional)", "no client on the PATH", "only needed to run from an image; install docker for that"
-    )
+        return "client installed", ""
+    return "no client on the PATH", "only needed to run from an image; install docker for that"
 
 
-def _report(versions: Mapping[str, Reading[str]]) -> Finding:
-    missing = [name for name in ("jinja2", "altair", "vl-convert-python") if name not in versions]
+def _report(versions: Mapping[str, Reading[str]]) -> Checked:
+    packages = ("jinja2", "altair", "vl-convert-python")
+    missing = [name for name in packages if name not in versions]
     if missing:
-        return _lack("report", f"missing: {', '.join(missing)}", "run 'make setup', or pip install 'sdbench[report]'")
-    return _ok("report", "jinja2, altair, vl-convert-python")
+        return f"missing: {', '.join(missing)}", "run 'make bench', or pip install 'sdbench[report]'"
+    return ", ".join(packages), ""

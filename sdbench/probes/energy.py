@@ -5,150 +5,95 @@ Both count the whole device or package, other users included.
 
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 from sdbench.probes.devices import Device
-from sdbench.probes.files import ROOT, list_names, read_int, read_text
 from sdbench.probes.nvml import Nvml, open_nvml
-from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
+from sdbench.probes.sysfs import ROOT, list_names, read_int, read_text
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.outcome import Energy
 
 _POWERCAP = "sys/class/powercap"
 _MICRO = 1e-6
-# The most a processor package is built to draw for long, with room (2026: 500 W). Only where the kernel tells no limit.
+# The most a processor package is built to draw for long, with room (2026: 500 W). Only where the kernel gives no limit.
 _PACKAGE_POWER_MAX_W = 1000.0
 
 
-class EnergyMeter(Protocol):
-    """Reads a counter twice."""
+class EnergyMeter:
+    """Reads the counters of a device before and after the timed calls: NVML's (in steps of 1 mJ), or RAPL's."""
 
-    def start(self) -> None:
-        """Read the counter before the timed calls."""
-
-    def stop(self, call_count: int, duration_s: float) -> Energy:
-        """Return the energy (J) since ``start`` over ``call_count`` calls in ``duration_s`` seconds."""
-
-
-class NvmlMeter:
-    """The total-energy counter of one GPU (J, in steps of 1 mJ)."""
-
-    def __init__(self, nvml: Nvml, index: int) -> None:
+    def __init__(self, device: Device, *, nvml: Nvml | None = None, root: Path = ROOT) -> None:
+        self._index = device.index
         self._nvml = nvml
-        self._index = index
-        self._start_j: Reading[float] = Unknown(reason="the meter was not started")
-
-    def start(self) -> None:
-        """Read the counter before the timed calls."""
-        self._start_j = self._nvml.energy_j(self._index)
-
-    def stop(self, call_count: int, duration_s: float) -> Energy:
-        """Return the energy (J) since ``start``."""
-        end_j = self._nvml.energy_j(self._index)
-        if isinstance(self._start_j, Unknown):
-            return _energy("none", self._start_j, call_count, duration_s)
-        if isinstance(end_j, Unknown):
-            return _energy("none", end_j, call_count, duration_s)
-        if end_j.value < self._start_j.value:
-            unknown = Unknown(reason="the energy counter fell: the driver was reloaded meanwhile")
-            return _energy("nvml", unknown, call_count, duration_s)
-        return _energy("nvml", Known(value=end_j.value - self._start_j.value), call_count, duration_s)
-
-
-class RaplMeter:
-    """The energy counters of the processor packages (J), which wrap around."""
-
-    def __init__(self, root: Path, zones: tuple[str, ...]) -> None:
         self._root = root
-        self._zones = zones
-        self._start_uj: dict[str, Reading[int]] = {}
+        self._zones = find_rapl_zones(root)
+        self._start: Reading[dict[str, float]] = Unknown(reason="the meter was not started")
 
     def start(self) -> None:
         """Read the counters before the timed calls."""
-        self._start_uj = {zone: self._counter(zone) for zone in self._zones}
+        self._start = self._read_j()
 
     def stop(self, call_count: int, duration_s: float) -> Energy:
-        """Return the energy (J) since ``start``, summed over the packages."""
-        total_uj = 0
-        for zone in self._zones:
-            drawn_uj = self._drawn_uj(zone, duration_s)
-            if isinstance(drawn_uj, Unknown):
-                return _energy("rapl", drawn_uj, call_count, duration_s)
-            total_uj += drawn_uj.value
-        return _energy("rapl", Known(value=total_uj * _MICRO), call_count, duration_s)
+        """Return the energy (J) since ``start`` over ``call_count`` calls in ``duration_s`` seconds."""
+        source: Literal["nvml", "rapl"] = "rapl" if self._index is None else "nvml"
+        return Energy(
+            source="none" if isinstance(self._start, Unknown) else source,
+            energy_j=self._energy_j(duration_s),
+            call_count=call_count,
+            duration_s=duration_s,
+        )
 
-    def _counter(self, zone: str) -> Reading[int]:
-        return read_int(self._root, f"{_POWERCAP}/{zone}/energy_uj")
+    @as_reading
+    def _read_j(self) -> dict[str, float]:
+        if self._index is not None:
+            nvml = open_nvml() if self._nvml is None else self._nvml
+            return {"gpu": value_of(nvml.energy_j(self._index))}
+        return {zone: _MICRO * _read_zone(self._root, zone, "energy_uj") for zone in value_of(self._zones)}
 
-    def _drawn_uj(self, zone: str, duration_s: float) -> Reading[int]:
-        start, end = self._start_uj.get(zone, Unknown(reason="the meter was not started")), self._counter(zone)
-        if isinstance(start, Unknown):
-            return start
-        if isinstance(end, Unknown):
-            return end
-        wraps_at = read_int(self._root, f"{_POWERCAP}/{zone}/max_energy_range_uj")
-        if isinstance(wraps_at, Unknown):
-            return wraps_at
-        unambiguous_s = wraps_at.value * _MICRO / self._power_max_w(zone)
-        if duration_s > unambiguous_s:
-            return Unknown(
-                reason=f"the counter may have wrapped more than once: it is unambiguous for {unambiguous_s:.0f} s"
-            )
-        drawn_uj = end.value - start.value
-        return Known(value=drawn_uj if drawn_uj >= 0 else drawn_uj + wraps_at.value)
-
-    def _power_max_w(self, zone: str) -> float:
-        """Return the highest power limit the kernel tells for the package (W)."""
-        folder = f"{_POWERCAP}/{zone}"
-        limits_uw = [read_int(self._root, f"{folder}/constraint_{index}_power_limit_uw") for index in range(3)]
-        known_w = [limit.value * _MICRO for limit in limits_uw if isinstance(limit, Known) and limit.value > 0]
-        return max(known_w, default=_PACKAGE_POWER_MAX_W)
+    @as_reading
+    def _energy_j(self, duration_s: float) -> float:
+        end_j, start_j = value_of(self._read_j()), value_of(self._start)
+        changes_j = {zone: end_j[zone] - start_j[zone] for zone in start_j}
+        if self._index is None:
+            return sum(_drawn_j(self._root, zone, change_j, duration_s) for zone, change_j in changes_j.items())
+        if changes_j["gpu"] < 0:
+            raise ReadingFailed("the energy counter fell: the driver was reloaded meanwhile")
+        return changes_j["gpu"]
 
 
-class NoMeter:
-    """Stands where no counter can be read, and says why."""
-
-    def __init__(self, reason: Unknown) -> None:
-        self._reason = reason
-
-    def start(self) -> None:
-        """There is nothing to read."""
-
-    def stop(self, call_count: int, duration_s: float) -> Energy:
-        """Return an unknown energy with the reason."""
-        return _energy("none", self._reason, call_count, duration_s)
-
-
-def open_energy_meter(device: Device, *, nvml: Nvml | Unknown | None = None, root: Path = ROOT) -> EnergyMeter:
-    """Return the meter of the device: NVML's counter for a GPU, RAPL for the CPU, else one that says why not."""
-    if device.index is None:
-        zones = find_rapl_zones(root)
-        return NoMeter(zones) if isinstance(zones, Unknown) else RaplMeter(root, zones.value)
-    nvml = open_nvml() if nvml is None else nvml
-    return NoMeter(nvml) if isinstance(nvml, Unknown) else NvmlMeter(nvml, device.index)
+def _drawn_j(root: Path, zone: str, change_j: float, duration_s: float) -> float:
+    """Return the energy that a processor package has drawn, from the change of its counter, which wraps around."""
+    range_j = _MICRO * _read_zone(root, zone, "max_energy_range_uj")
+    limits_uw = known_values(
+        read_int(root, f"{_POWERCAP}/{zone}/constraint_{index}_power_limit_uw") for index in range(3)
+    )
+    power_max_w = max((limit * _MICRO for limit in limits_uw if limit > 0), default=_PACKAGE_POWER_MAX_W)
+    if duration_s > range_j / power_max_w:
+        raise ReadingFailed(
+            f"the counter may have wrapped more than once: it is unambiguous for {range_j / power_max_w:.0f} s"
+        )
+    return change_j if change_j >= 0 else change_j + range_j
 
 
-def find_rapl_zones(root: Path = ROOT) -> Reading[tuple[str, ...]]:
+def _read_zone(root: Path, zone: str, name: str) -> int:
+    return value_of(read_int(root, f"{_POWERCAP}/{zone}/{name}"))
+
+
+@as_reading
+def find_rapl_zones(root: Path = ROOT) -> tuple[str, ...]:
     """Return the powercap zones of the processor packages that can be read, or why there are none."""
     names = list_names(root, _POWERCAP)
     if isinstance(names, Unknown):
-        return Unknown(reason=f"{names.reason}: no RAPL counters (usual on virtual machines)")
-    packages = [
+        raise ReadingFailed(f"{names.reason}: no RAPL counters (usual on virtual machines)")
+    packages = tuple(
         name
         for name in names.value
         if re.fullmatch(r"intel-rapl:\d+", name)
-        and isinstance(label := read_text(root, f"{_POWERCAP}/{name}/name"), Known)
-        and label.value.startswith("package")
-    ]
-    if not packages:
-        return Unknown(reason=f"/{_POWERCAP}: no RAPL package zones")
-    for name in packages:
-        counter = read_int(root, f"{_POWERCAP}/{name}/energy_uj")
-        if isinstance(counter, Unknown):
-            return counter
-    return Known(value=tuple(packages))
-
-
-def _energy(source: str, energy_j: Reading[float], call_count: int, duration_s: float) -> Energy:
-    return Energy.model_validate(
-        {"source": source, "energy_j": energy_j, "call_count": call_count, "duration_s": duration_s}
+        and value_or(read_text(root, f"{_POWERCAP}/{name}/name"), "").startswith("package")
     )
+    if not packages:
+        raise ReadingFailed(f"/{_POWERCAP}: no RAPL package zones")
+    for name in packages:
+        _read_zone(root, name, "energy_uj")
+    return packages

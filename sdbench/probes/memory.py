@@ -1,20 +1,28 @@
-"""Memory of this process on the host, exactly; and on the GPU, through NVML.
+"""Memory of this process on the host, exactly, and a bound on it; and on the GPU, through NVML.
 
 The kernel keeps the high-water mark of resident memory itself. Sampling every 100 ms caught 24 of 100 MiB of a short
 peak, and ru_maxrss of a child starts at its parent's size.
 """
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from sdbench.probes.cgroup import read_memory_left_bytes
 from sdbench.probes.devices import Device
-from sdbench.probes.files import ROOT, explain_os_error, read_kib, read_text
 from sdbench.probes.gpu import read_process_memory
 from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.readings import ReadingFailed, as_reading, value_or
+from sdbench.probes.sysfs import ROOT, explain_os_error, read_kib
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.outcome import MemoryFigures
 
 _STATUS = "proc/self/status"
+# The rest is for the system and the page cache: the kernel kills processes when the last page is gone, and without swap
+# it thrashes before that.
+HOST_SHARE = 0.8
 # Documentation/filesystems/proc.rst: writing 5 resets the peak resident set size to the present one.
 _RESET_PEAK = "5"
 # The kernel counts pages per CPU and adds them up late: at 2 * CPUs pages on each of 128 CPUs the sum is 128 MiB off.
@@ -27,62 +35,92 @@ class HostMemoryProbe:
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
-        self._failure: Unknown | None = Unknown(reason="the peak was not reset before the measurement")
+        self._reset: Reading[None] = Unknown(reason="the peak was not reset before the measurement")
 
     def reset(self) -> None:
         """Start a new peak at the present size. Where that cannot be done the peak stays unknown."""
-        self._failure = self._reset()
+        self._reset = self._try_to_reset()
 
-    def _reset(self) -> Unknown | None:
+    @as_reading
+    def _try_to_reset(self) -> None:
         try:
             with (self._root / "proc/self/clear_refs").open("w", encoding="ascii") as file:
                 file.write(_RESET_PEAK)
         except OSError as error:
-            return explain_os_error(error, "/proc/self/clear_refs")
-        peak, now = self._figure("VmHWM"), self._figure("VmRSS")
+            raise ReadingFailed(explain_os_error(error, "/proc/self/clear_refs")) from None
+        peak, now = self._read("VmHWM"), self._read("VmRSS")
         if isinstance(peak, Known) and isinstance(now, Known) and peak.value - now.value > _RESET_SLACK_BYTES:
-            return Unknown(reason="/proc/self/clear_refs: the kernel took the request and did not reset the peak")
-        return None
+            raise ReadingFailed("/proc/self/clear_refs: the kernel took the request and did not reset the peak")
 
     def read(self) -> tuple[Reading[int], Reading[int], Reading[int]]:
         """Return the peak since ``reset``, and what is anonymous and what file-backed of the present size (bytes)."""
-        peak = self._figure("VmHWM") if self._failure is None else self._failure
-        return peak, self._figure("RssAnon"), self._figure("RssFile")
+        peak = self._reset if isinstance(self._reset, Unknown) else self._read("VmHWM")
+        return peak, self._read("RssAnon"), self._read("RssFile")
 
-    def _figure(self, key: str) -> Reading[int]:
-        return read_kib(read_text(self._root, _STATUS), key, _STATUS)
-
-
-def read_memory_figures(
-    host: HostMemoryProbe,
-    torch_allocated_peak: Reading[int],
-    torch_reserved_peak: Reading[int],
-    device_process: Reading[int],
-    device_total_used: Reading[int],
-) -> MemoryFigures:
-    """Return the figures side by side (bytes); the host's are read now."""
-    peak, anonymous, file_backed = host.read()
-    return MemoryFigures(
-        torch_allocated_peak_bytes=torch_allocated_peak,
-        torch_reserved_peak_bytes=torch_reserved_peak,
-        device_process_bytes=device_process,
-        device_total_used_bytes=device_total_used,
-        host_rss_peak_bytes=peak,
-        host_rss_anon_bytes=anonymous,
-        host_rss_file_bytes=file_backed,
-    )
+    def _read(self, key: str) -> Reading[int]:
+        return read_kib(self._root, _STATUS, key)
 
 
 def read_device_memory(
-    device: Device, pid: int | None = None, *, nvml: Nvml | Unknown | None = None, root: Path = ROOT
+    device: Device, pid: int | None = None, *, nvml: Nvml | None = None, root: Path = ROOT
 ) -> tuple[Reading[int], Reading[int]]:
     """Return the GPU memory used by one process (default: this one) and by all together (bytes), through NVML."""
     if device.index is None:
         unknown = Unknown(reason="the device is the CPU: its memory is the host's")
         return unknown, unknown
     nvml = open_nvml() if nvml is None else nvml
-    if isinstance(nvml, Unknown):
-        return nvml, nvml
-    total = nvml.memory(device.index)
-    used = total if isinstance(total, Unknown) else Known(value=total.value.used_bytes)
-    return read_process_memory(nvml, device.index, os.getpid() if pid is None else pid, root), used
+    process = read_process_memory(nvml, device.index, os.getpid() if pid is None else pid, root)
+    return process, nvml.memory_used_bytes(device.index)
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """How much memory (bytes) this process may have resident, and where the result comes from."""
+
+    limit_bytes: int
+    source: str
+
+
+def choose_host_limit(requested_bytes: int | None, root: Path = ROOT) -> MemoryLimit:
+    """Return the limit of the process: what was requested, but never more than a share of what is free here.
+
+    Raises:
+        OSError: the free memory cannot be read.
+    """
+    resident, available = read_kib(root, _STATUS, "VmRSS"), read_kib(root, "proc/meminfo", "MemAvailable")
+    if isinstance(resident, Unknown) or isinstance(available, Unknown):
+        raise OSError("the free memory cannot be read from /proc, so no safe limit can be set")
+    group_left_bytes = value_or(read_memory_left_bytes(root), None)
+    left_bytes = available.value if group_left_bytes is None else min(available.value, group_left_bytes)
+    # What is mapped from files, such as weights, is resident and counts as free: the kernel could drop it.
+    left_bytes = max(0, left_bytes - value_or(read_kib(root, _STATUS, "RssFile"), 0))
+    safe_bytes = resident.value + int(HOST_SHARE * left_bytes)
+    if requested_bytes is None:
+        return MemoryLimit(safe_bytes, f"{HOST_SHARE:.0%} of the free host memory")
+    if requested_bytes <= safe_bytes:
+        return MemoryLimit(requested_bytes, "memory_limit_bytes")
+    return MemoryLimit(safe_bytes, f"{HOST_SHARE:.0%} of the free host memory, below memory_limit_bytes")
+
+
+@contextlib.contextmanager
+def host_memory_bounded(limit_bytes: int, root: Path = ROOT) -> Iterator[None]:
+    """While entered, allocations that would take this process above ``limit_bytes`` resident fail instead.
+
+    The kernel bounds private writable memory (RLIMIT_DATA, since Linux 4.7), of which some is never touched: so the
+    growth is bounded, from what is resident and mapped now.
+
+    Raises:
+        OSError: the present size cannot be read, or the limit cannot be set.
+    """
+    resident, mapped = read_kib(root, _STATUS, "VmRSS"), read_kib(root, _STATUS, "VmData")
+    if isinstance(resident, Unknown) or isinstance(mapped, Unknown):
+        raise OSError("the size of this process cannot be read from /proc, so its growth cannot be bounded")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = mapped.value + max(0, limit_bytes - resident.value)
+    if before[1] != resource.RLIM_INFINITY:
+        bound = min(bound, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import sdbench
+from sdbench.privacy import Redactor, is_secret_name
 from sdbench.probes.configuration import read_container
 from sdbench.probes.container_host import read_container_engine, read_image_digest, read_image_id
-from sdbench.probes.files import ROOT, read_text
 from sdbench.probes.gpu import has_nvidia_hardware
 from sdbench.probes.nvml import Nvml
-from sdbench.probes.privacy import Redactor, is_secret_name
+from sdbench.probes.readings import ReadingFailed, as_reading, value_of
+from sdbench.probes.sysfs import ROOT, read_text
 from sdbench.probes.torch_build import NONE, installed_versions, read_cudnn, read_torch_cuda
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.fingerprint import EnvironmentVariable, Package, Software
@@ -39,16 +40,19 @@ _LIBCUDA_PLACES = (
     "usr/local/cuda*/compat/libcuda.so.*",
     "usr/local/nvidia/lib64/libcuda.so.*",
 )
+_DRIVER_VERSION = r"\d+\.\d+(?:\.\d+)?"
 _GIT_TIMEOUT_S = 10
 
 
-def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str, str], root: Path = ROOT) -> Software:
+def read_software(nvml: Nvml, redactor: Redactor, environ: Mapping[str, str], root: Path = ROOT) -> Software:
     """Return what runs; paths and names of the user are taken out of the variables."""
     torch_cuda = read_torch_cuda()
     commit, dirty = read_own_commit(environ)
     container = read_container(environ, root)
     return Software(
-        os_name=_os_name(root),
+        os_name=_search(
+            r'^PRETTY_NAME="?([^"\n]+)"?$', read_text(root, "etc/os-release"), "/etc/os-release: no PRETTY_NAME"
+        ),
         kernel=_redacted(read_text(root, "proc/sys/kernel/osrelease"), redactor),
         libc=_libc(),
         python=Known(value=f"{platform.python_implementation()} {platform.python_version()}"),
@@ -75,71 +79,65 @@ def read_software(nvml: Nvml | Unknown, redactor: Redactor, environ: Mapping[str
     )
 
 
-def _redacted(reading: Reading[str], redactor: Redactor) -> Reading[str]:
+@as_reading
+def _redacted(reading: Reading[str], redactor: Redactor) -> str:
     """Return a text that whoever built a kernel or a package chose, without the names of this machine."""
-    return reading if isinstance(reading, Unknown) else Known(value=redactor.redact(reading.value))
+    return redactor.redact(value_of(reading))
 
 
-def _os_name(root: Path) -> Reading[str]:
-    text = read_text(root, "etc/os-release")
-    if isinstance(text, Unknown):
-        return text
-    match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', text.value, re.MULTILINE)
-    return Known(value=match[1]) if match else Unknown(reason="/etc/os-release: no PRETTY_NAME")
+@as_reading
+def _search(pattern: str, text: Reading[str], missing: str) -> str:
+    """Return the first group of a pattern in a text that was read; unknown as ``missing`` where it is not there."""
+    match = re.search(pattern, value_of(text), re.MULTILINE)
+    if match is None:
+        raise ReadingFailed(missing)
+    return match[1]
 
 
-def _libc() -> Reading[str]:
-    try:
-        name = os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError):
-        name = None
-    return Known(value=name) if name else Unknown(reason="the C library is not glibc and tells no version")
+@as_reading
+def _libc() -> str:
+    name = " ".join(platform.libc_ver()).strip()
+    if not name:
+        raise ReadingFailed("the C library is not glibc and reports no version")
+    return name
 
 
-def _kernel_driver(nvml: Nvml | Unknown, root: Path) -> Reading[str]:
+@as_reading
+def _kernel_driver(nvml: Nvml, root: Path) -> str:
     """Return the version of the loaded kernel module; ``none`` where the machine has no NVIDIA GPU either."""
     text = read_text(root, "proc/driver/nvidia/version")
     if isinstance(text, Known):
-        match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text.value)
-        return Known(value=match[1]) if match else Unknown(reason="/proc/driver/nvidia/version names no version")
-    if isinstance(nvml, Nvml):
-        return nvml.driver_version()
-    return text if has_nvidia_hardware(root) else Known(value=NONE)
+        pattern = rf"Kernel Module.*?\s({_DRIVER_VERSION})\s"
+        return value_of(_search(pattern, text, "/proc/driver/nvidia/version names no version"))
+    if not nvml.missing:
+        return value_of(nvml.driver_version())
+    return value_of(text) if has_nvidia_hardware(root) else NONE
 
 
-def _driver_cuda(nvml: Nvml | Unknown, root: Path) -> Reading[str]:
-    if isinstance(nvml, Nvml):
-        return nvml.cuda_version()
-    return nvml if has_nvidia_hardware(root) else Known(value=NONE)
+@as_reading
+def _driver_cuda(nvml: Nvml, root: Path) -> str:
+    return NONE if nvml.missing and not has_nvidia_hardware(root) else value_of(nvml.cuda_version())
 
 
-def load_libcuda() -> bool:
-    """Return whether the loader finds libcuda; it is mapped, not initialised, and makes no context."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def read_libcuda(root: Path = ROOT, load: Callable[[], bool] = load_libcuda) -> Reading[str]:
+@as_reading
+def read_libcuda(root: Path = ROOT, load: Callable[[str], object] = ctypes.CDLL) -> str:
     """Return the version of the user-mode driver, from the name of the file the loader really takes.
 
     It can differ from the kernel driver: a compatibility package, or a container that brings its own.
     """
-    if not load():
-        return Known(value=NONE)
-    maps = read_text(root, "proc/self/maps")
-    if isinstance(maps, Unknown):
-        return maps
-    match = re.search(r"/libcuda\.so\.(\d+\.\d+(?:\.\d+)?)$", maps.value, re.MULTILINE)
-    return Known(value=match[1]) if match else Unknown(reason="the file name of libcuda holds no version")
+    try:
+        # Mapped, not initialised: this makes no context.
+        load("libcuda.so.1")
+    except OSError:
+        return NONE
+    pattern = rf"/libcuda\.so\.({_DRIVER_VERSION})$"
+    return value_of(_search(pattern, read_text(root, "proc/self/maps"), "the file name of libcuda has no version"))
 
 
 def find_libcudas(root: Path = ROOT) -> Reading[tuple[str, ...]]:
     """Return the versions of all libcuda files where loaders and compatibility packages look, each once, sorted."""
     files = (file for pattern in _LIBCUDA_PLACES for file in root.glob(pattern))
-    versions = {match[1] for file in files if (match := re.fullmatch(r"libcuda\.so\.(\d+\.\d+(?:\.\d+)?)", file.name))}
+    versions = {match[1] for file in files if (match := re.fullmatch(rf"libcuda\.so\.({_DRIVER_VERSION})", file.name))}
     return Known(value=tuple(sorted(versions, key=lambda text: [int(part) for part in text.split(".")])))
 
 
@@ -156,7 +154,7 @@ def read_own_commit(
 
     From git where sdbench runs from a checkout, else from SDBENCH_COMMIT (``-dirty`` at its end marks a changed one).
     """
-    # A virtual environment inside somebody's repository is no checkout of sdbench: git must know the file itself.
+    # A virtual environment inside somebody's repository is not a checkout of sdbench: git must know the file itself.
     if _git(folder, "ls-files", "--error-unmatch", "--", "__init__.py") is not None:
         commit, status = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--", ".")
         if commit is not None and status is not None:
@@ -170,9 +168,8 @@ def read_own_commit(
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return git's output, or None where git is missing or refuses."""
     # Reading must not take the index lock: somebody may be committing.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
-        "GIT_OPTIONAL_LOCKS": "0"
-    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environ["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, env=environ

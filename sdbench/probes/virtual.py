@@ -1,49 +1,50 @@
-"""The virtual machine: noise at will on a virtual time line, the same at every replay of a seed.
+"""The virtual machine: configurable noise on a virtual time line, reproducible from a seed.
 
 A virtual experiment has its noise in its options; what belongs to the machine, and so must not change the experiment's
 identity, is in the variable SDBENCH_VIRTUAL: ``seed=7 factor=1.02 driver=580.65.06``. ``factor`` makes the whole
 machine slower, as another driver would.
 """
 
-import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from random import Random
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from sdbench.errors import UserError
-from sdbench.schema.base import Known, Unknown
+from sdbench.schema.base import Count, Known, PositiveFloat, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
-from sdbench.schema.outcome import Conditions, Notice, ThrottleShare
+from sdbench.schema.outcome import Conditions, ThrottleShare
 
 VARIABLE = "SDBENCH_VIRTUAL"
 # How much longer a throttled launch and a stalled call take.
 THROTTLED_FACTOR = 1.2
 STALLED_FACTOR = 5.0
-_DRIVER = re.compile(r"\d{1,4}(\.\d{1,4}){1,2}")
 _SEED_BITS = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class VirtualMachine:
     """The seed of all noise, how many times slower than stated the machine is, and the driver it claims to have.
 
     ``position`` is where on its time line the machine is: how many launches came before.
     """
 
-    seed: int
-    factor: float = 1.0
-    driver: str | None = None
-    position: int = 0
+    seed: Annotated[int, Field(ge=0)] = Field(default_factory=lambda: secrets.randbits(_SEED_BITS))
+    factor: PositiveFloat = 1.0
+    driver: Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,4}){1,2}$")] | None = None
+    position: Count = 0
 
     def __str__(self) -> str:
         driver = f" driver={self.driver}" if self.driver else ""
         return f"seed={self.seed} factor={self.factor!r}{driver}"
 
     def environment(self) -> dict[str, str]:
-        """Return the variable that hands the machine, with its position, on to a worker."""
+        """Return the variable that passes the machine, with its position, to a worker."""
         return {VARIABLE: f"{self} position={self.position}"}
 
 
@@ -51,64 +52,52 @@ def read_virtual_machine(environ: Mapping[str, str]) -> VirtualMachine:
     """Return the machine that SDBENCH_VIRTUAL describes; without a seed there, a new one is drawn.
 
     Raises:
-        UserError: the variable is not of that form.
+        UserError: the variable is invalid.
     """
-    words = dict(word.partition("=")[::2] for word in environ.get(VARIABLE, "").split())
-    driver = words.get("driver")
+    text = environ.get(VARIABLE, "")
     try:
-        seed = int(words["seed"]) if "seed" in words else secrets.randbits(_SEED_BITS)
-        machine = VirtualMachine(seed, float(words.get("factor", "1")), driver, int(words.get("position", "0")))
-    except ValueError:
-        machine = None
-    known = {"seed", "factor", "driver", "position"}
-    if (
-        machine is None
-        or words.keys() - known
-        or machine.seed < 0
-        or not 0 < machine.factor < inf
-        or (driver is not None and not _DRIVER.fullmatch(driver))
-    ):
-        raise UserError(f"{VARIABLE}={environ[VARIABLE]!r}: write seed=7 factor=1.02 driver=580.65.06, each if wanted")
-    return machine
+        return VirtualMachine(**dict(word.partition("=")[::2] for word in text.split()))  # type: ignore[arg-type]
+    except ValidationError:
+        raise UserError(f"invalid {VARIABLE}={text!r}: expected any of seed=7 factor=1.02 driver=580.65.06") from None
 
 
 def read_pace(machine: VirtualMachine, experiment: Experiment) -> float:
     """Return how many times its stated latency a launch takes where the machine is on its time line."""
     position = machine.position
     noise = 0.0
-    correlation = experiment.virtual_correlation
+    correlation = experiment.virtual.correlation
     # AR(1) with the stated deviation throughout; with no correlation only the last draw counts.
     for at in range(position + 1) if correlation else (position,):
         draw = Random(f"{machine.seed} launch {at}").gauss(0, 1)  # noqa: S311 - noise, no secret
         started = at > 0 and correlation
         noise = correlation * noise + sqrt(1 - correlation**2) * draw if started else draw
     slow = float(_draw(machine, "mode") < 1 / 2)
-    pace = (1 + experiment.virtual_launch_noise * noise) * (1 + experiment.virtual_drift * position)
-    pace *= 1 + experiment.virtual_mode_gap * slow
+    pace = (1 + experiment.virtual.launch_noise * noise) * (1 + experiment.virtual.drift * position)
+    pace *= 1 + experiment.virtual.mode_gap * slow
     pace *= THROTTLED_FACTOR if is_throttled(machine, experiment) else 1.0
     return max(1e-3, pace) * machine.factor
 
 
 def is_throttled(machine: VirtualMachine, experiment: Experiment) -> bool:
     """Return whether a launch is throttled where the machine is on its time line."""
-    return _draw(machine, "throttle") < experiment.virtual_throttle
+    return _draw(machine, "throttle") < experiment.virtual.throttle
 
 
 def virtual_conditions(machine: VirtualMachine, experiment: Experiment) -> Conditions:
-    """Return what went on beside a virtual launch: nothing but, at will, throttling."""
+    """Return the conditions of a virtual launch: quiet, but for configured throttling."""
     throttled = is_throttled(machine, experiment)
     shares = (ThrottleShare(reason="virtual thermal slowdown", ratio=1.0),) if throttled else ()
     unknown = Unknown(reason="the machine is virtual")
-    quiet = Known[float](value=0.0)
+    quiet = Known(value=0.0)
     return Conditions(
-        throttle_shares=Known[tuple[ThrottleShare, ...]](value=shares),
+        throttle_shares=Known(value=shares),
         clock_spread_ratio=quiet,
         others_cpu_ratio=quiet,
         load1_mean=unknown,
         steal_ratio=quiet,
         cpu_pressure_ratio=quiet,
         memory_pressure_ratio=quiet,
-        foreign_gpu_process_count=Known[int](value=0),
+        foreign_gpu_process_count=Known(value=0),
     )
 
 
@@ -116,18 +105,9 @@ def pretend(fingerprint: Fingerprint, machine: VirtualMachine) -> Fingerprint:
     """Return a fingerprint with the driver that the virtual machine claims to have, if it claims one."""
     if machine.driver is None:
         return fingerprint
-    driver = Known[str](value=machine.driver)
+    driver = Known(value=machine.driver)
     software = fingerprint.software.model_copy(update={"gpu_kernel_driver": driver, "gpu_libcuda": driver})
     return seal_fingerprint(fingerprint.hardware, fingerprint.configuration, software, fingerprint.state)
-
-
-def describe(machine: VirtualMachine) -> Notice:
-    """Return the notice that marks a record: its figures are of no machine."""
-    return Notice(
-        code="virtual",
-        message=f"made by the virtual backend with {machine}: the figures are of no machine",
-        remedy="use it to try sdbench out, never to judge a machine",
-    )
 
 
 def _draw(machine: VirtualMachine, what: str) -> float:

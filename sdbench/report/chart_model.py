@@ -1,38 +1,75 @@
-"""The typed charts: what is drawn, already worded, rounded and in order; how is said in ``charts``."""
+"""The typed charts: what is drawn, already worded, rounded and in order; ``charts`` draws it."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from sdbench.report.safe_text import Text
+from sdbench.report.escape import Text
 from sdbench.schema.base import Count, Model, PositiveInt
 
+AnswerRole = Literal["measured", "projected", "reference"]
 SampleKind = Literal["steady", "warm-up", "throttled"]
 DrawnVerdict = Literal["slower", "faster", "same", "inconclusive"]
 
 
-class IntervalMark(Model):
-    """A value and its interval, in the unit of the chart; no interval with one launch only."""
+class _Chart(Model):
+    title: Text = ""
+    alt: Text
+    caption: Text
 
+
+class _ScaledChart(_Chart):
+    axis: Text
+    log_scale: bool
+
+    @property
+    def axis_title(self) -> str:
+        """What the axis shows, and whether its scale is logarithmic."""
+        return f"{self.axis}, log scale" if self.log_scale else self.axis
+
+
+class _MachineMark(Model):
     label: Text
     machine: Text
+
+
+class IntervalMark(_MachineMark):
+    """A value and its interval, in the unit of the chart; without one it is open if launches are too few for one."""
+
     value: FiniteFloat
     low: FiniteFloat | None
     high: FiniteFloat | None
     text: Text
     limit: FiniteFloat | None = None
+    is_open: bool = False
 
 
-class IntervalChart(Model):
+class IntervalChart(_ScaledChart):
     """Horizontal points (or bars from zero) with whiskers, one row per experiment; ``limit`` is how far it could go."""
 
     kind: Literal["points", "bars"]
-    alt: Text
-    caption: Text
-    axis: Text
-    log_scale: bool
     machines: tuple[Text, ...]
     marks: tuple[IntervalMark, ...]
+
+
+class AnswerMark(Model):
+    """What a machine needs for one image: measured here, projected, or published by others; ``remark`` compares it."""
+
+    label: Text
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    is_open: bool
+    role: AnswerRole
+    text: Text
+    remark: Text
+
+
+class AnswerChart(_ScaledChart):
+    """A row per machine that answers one question, the fastest first: bars from zero, or points on a log scale."""
+
+    kind: Literal["answers"] = "answers"
+    marks: tuple[AnswerMark, ...]
 
 
 class LinePoint(Model):
@@ -41,76 +78,55 @@ class LinePoint(Model):
     line: Text
     x: PositiveInt
     value: FiniteFloat
-    low: FiniteFloat | None
-    high: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
 
 
-class LineStop(Model):
-    """Where a line ends although more was asked for, at the height of its last point."""
-
-    line: Text
-    x: PositiveInt
-    value: FiniteFloat
-
-
-class LineChart(Model):
+class LineChart(_ScaledChart):
     """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``; intervals as bands.
 
-    With ``x_names`` the numbers, from 1, stand for these. Not ``from_zero``, the axis has room for what differs only.
+    With ``x_names`` the numbers, from 1, stand for these. Without ``from_zero`` the axis covers only the values' range.
+    A line of ``stops`` ends there, at the height of its last point, although more was requested.
     """
 
     kind: Literal["lines"] = "lines"
-    alt: Text
-    caption: Text
     x_axis: Text
-    doubling: bool
-    axis: Text
-    log_scale: bool
+    doubling: bool = False
     from_zero: bool = True
     x_names: tuple[Text, ...] = ()
     points: tuple[LinePoint, ...]
-    stops: tuple[LineStop, ...] = ()
+    stops: tuple[LinePoint, ...] = ()
 
 
-class Share(Model):
+class Share(_MachineMark):
     """A part (ratio, 0 to 1) of the row's whole."""
 
-    label: Text
-    machine: Text
     part: Text
     ratio: FiniteFloat
     whole: Text
 
 
-class ShareChart(Model):
+class ShareChart(_Chart):
     """Stacked horizontal bars of equal length."""
 
     kind: Literal["shares"] = "shares"
-    alt: Text
-    caption: Text
     machines: tuple[Text, ...]
     parts: tuple[Text, ...]
     shares: tuple[Share, ...]
 
 
-class SampleMark(Model):
+class SampleMark(_MachineMark):
     """One raw sample as a ratio to its row's median."""
 
-    label: Text
-    machine: Text
     launch: Count
     ratio: FiniteFloat
     kind: SampleKind
 
 
-class SampleChart(Model):
+class SampleChart(_ScaledChart):
     """Every raw sample."""
 
     kind: Literal["samples"] = "samples"
-    alt: Text
-    caption: Text
-    axis: Text
-    log_scale: bool
     machines: tuple[Text, ...]
     marks: tuple[SampleMark, ...]
 
@@ -127,12 +143,10 @@ class TracePoint(Model):
     high: FiniteFloat
 
 
-class TraceChart(Model):
+class TraceChart(_Chart):
     """Readings over the minutes of a run, a panel per series; a line ends where its launch does."""
 
     kind: Literal["traces"] = "traces"
-    alt: Text
-    caption: Text
     machines: tuple[Text, ...]
     points: tuple[TracePoint, ...]
 
@@ -146,19 +160,19 @@ class RatioMark(Model):
     high: FiniteFloat | None
     verdict: DrawnVerdict
     text: Text
+    is_open: bool = False
 
 
-class RatioChart(Model):
-    """Ratios around 1 with the margin as a band, a row per experiment; shape, colour and word tell the verdicts."""
+class RatioChart(_Chart):
+    """Ratios around 1 with the margin as a band, a row per experiment; shape, colour and word show the verdicts."""
 
     kind: Literal["ratios"] = "ratios"
-    alt: Text
-    caption: Text
     axis: Text
     margin: FiniteFloat
     marks: tuple[RatioMark, ...]
 
 
 Chart = Annotated[
-    IntervalChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart, Field(discriminator="kind")
+    IntervalChart | AnswerChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart,
+    Field(discriminator="kind"),
 ]

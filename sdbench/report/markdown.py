@@ -1,7 +1,7 @@
 """The page in short as Markdown, for a pull request or a terminal: the four answers and the verdicts."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from sdbench.report.model import CompareSection, ReportView, SummarySection, Table
 
@@ -14,46 +14,40 @@ _ROWS = 30
 
 def format_markdown(view: ReportView) -> str:
     """Return the four answers, and the verdicts of the first pair of runs."""
-    return "\n".join(_lines(view)) + "\n"
+    return "\n\n".join(_paragraphs(view)) + "\n"
 
 
-def _lines(view: ReportView) -> Iterator[str]:
+def _paragraphs(view: ReportView) -> Iterator[str]:
     yield f"# {_escape(view.title)}"
-    yield ""
     yield _escape(view.subtitle)
-    if view.notice:
-        yield ""
-        yield f"> {_escape(view.notice)}"
+    if view.warning:
+        yield f"> {_escape(view.warning)}"
     for section in view.sections:
         if isinstance(section, SummarySection):
+            yield f"**{_escape(section.headline)}**"
+            yield from map(_escape, section.lead)
             for card in section.cards:
-                yield ""
                 yield f"**{_escape(card.question)}** {_escape(card.answer)}"
-                yield ""
-                yield from (f"- {_escape(line)}" for line in card.lines)
+                yield "\n".join(f"- {_escape(line)}" for line in (*card.lines, *card.commands))
         if isinstance(section, CompareSection):
             pair = section.pairs[0]
-            yield ""
             yield f"## {_escape(pair.title)}"
-            yield ""
             yield _escape(pair.answer)
-            yield ""
-            yield from _table(pair.verdicts)
+            yield _table(pair.verdicts)
+            if (more := len(pair.verdicts.rows) - _ROWS) > 0:
+                yield f"{more} more rows in the report."
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield _row([column.title for column in table.columns])
-    yield f"|{' --- |' * len(table.columns)}"
-    for row in table.rows[:_ROWS]:
-        yield _row([cell.text for cell in row])
-    if len(table.rows) > _ROWS:
-        yield ""
-        yield f"{len(table.rows) - _ROWS} more rows in the report."
+def _table(table: Table) -> str:
+    rows = ([_escape(cell.text) for cell in row] for row in table.rows[:_ROWS])
+    return format_table([_escape(column.title) for column in table.columns], rows)
 
 
-def _row(texts: list[str]) -> str:
-    return f"| {' | '.join(_escape(text) for text in texts)} |"
+def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts that are Markdown already."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escape(text: str) -> str:
-    return _LIVE.sub(lambda found: f"{found[0][0]}\u2060{found[0][1:]}", _SPECIAL.sub(r"\\\1", " ".join(text.split())))
+    return _LIVE.sub(lambda match: f"{match[0][0]}\u2060{match[0][1:]}", _SPECIAL.sub(r"\\\1", " ".join(text.split())))

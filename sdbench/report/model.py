@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, SerializeAsAny
 
 from sdbench.report.chart_model import Chart, RatioChart
-from sdbench.report.safe_text import Address, LongText, Text
+from sdbench.report.escape import Address, LongText, Text
 from sdbench.schema.base import Count, Model, PositiveInt, Sha256
 
 # 20 KiB, the most that a picture on the page has.
 _BASE64_CHARACTERS = 27_308
 
-Tone = Literal["plain", "good", "bad", "muted"]
+Tone = Literal["plain", "good", "warn", "bad", "muted"]
 
 
 class Cell(Model):
@@ -22,15 +22,22 @@ class Cell(Model):
     sort: FiniteFloat | None = None
 
 
+class LinkedCell(Cell):
+    """A cell that leads to a page of the same site."""
+
+    link: Text
+
+
 class Column(Model):
-    """A column of a table; numbers are aligned to the right."""
+    """A column of a table; numbers are aligned to the right. ``key`` is its name in a saved file."""
 
     title: Text
     numeric: bool = False
+    key: str = ""
 
 
 class Table(Model):
-    """A table. The first cell of each row names the row; the notes below it say what it leaves out."""
+    """A table. The first cell of each row names the row; the notes are below it."""
 
     caption: Text
     columns: tuple[Column, ...]
@@ -45,50 +52,88 @@ class Link(Model):
     address: Address | None
 
 
-class Section(Model):
-    """A section of the page: paragraphs, charts, tables. Sections with more to say extend it."""
+class Detail(Model):
+    """Text behind a fold."""
 
-    name: Text
     title: Text
+    text: LongText
+
+
+class EmbeddedImage(Model):
+    """A small image: WebP as base64 text, its size in pixels."""
+
+    webp_base64: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+=*$", max_length=_BASE64_CHARACTERS)]
+    alt: Text
+    caption: Text
+    width: PositiveInt
+    height: PositiveInt
+
+
+class Section(Model):
+    """A section of the page, which gives it name and title. Sections with content of other kinds extend it.
+
+    Its pictures are behind a fold where ``pictures_fold`` names one.
+    """
+
+    name: Text = ""
+    title: Text = ""
     template: Text = "section.html.j2"
     paragraphs: tuple[Text, ...] = ()
     links: tuple[Link, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
+    pictures: tuple[EmbeddedImage, ...] = ()
+    pictures_fold: Text = ""
+    details: tuple[Detail, ...] = ()
 
     @property
     def is_bare(self) -> bool:
-        """Whether a section has nothing to show, and only says why; the page names such sections at its end."""
-        return type(self) is Section and not self.charts and not self.tables
+        """Whether a section has nothing to show, and only the reason; the page names such sections at its end."""
+        return type(self) is Section and not (self.charts or self.tables or self.pictures or self.details)
 
 
 class Card(Model):
-    """A question, its answer in a few words, what belongs to it, and the section with the evidence."""
+    """A question, its answer in a few words, what belongs to it, and the section with the evidence.
+
+    ``commands`` are to be copied; ``remarks`` are what could not be checked, which says nothing against the answer.
+    """
 
     question: Text
     answer: Text
     tone: Tone
     lines: tuple[Text, ...]
+    commands: tuple[Text, ...] = ()
+    remarks: tuple[Text, ...] = ()
     link_section: Text
     link_text: Text
 
 
+class WarningLine(Model):
+    """A cause of warnings: what was seen, where, and what to do."""
+
+    tone: Tone
+    what: Text
+    where: Text
+    hint: Text
+
+
 class SummarySection(Section):
-    """The answers."""
+    """The first screen: what was found in one sentence, the charts of it, the answers, and the warnings by cause."""
 
     template: Text = "summary.html.j2"
+    headline: Text
+    tone: Tone
+    lead: tuple[Text, ...]
     cards: tuple[Card, ...]
+    warnings: tuple[WarningLine, ...]
 
 
-class DataColumn(Model):
+class DataColumn(Column):
     """A column of data: its distinct values (text, tone, number or None), and per row which of them it has.
 
-    ``key`` is its name in a saved file, where its numbers are in the SI unit that ends the name.
+    In a saved file its numbers are in the SI unit that ends its ``key``.
     """
 
-    title: Text
-    key: Text
-    numeric: bool
     values: tuple[tuple[Text, Tone, FiniteFloat | None], ...]
     index: tuple[Count, ...]
 
@@ -100,15 +145,8 @@ class ResultsSection(Section):
     columns: tuple[DataColumn, ...]
 
 
-class RunName(Model):
-    """A run of this page by its number, from 1."""
-
-    number: PositiveInt
-    name: Text
-
-
 class PairView(Model):
-    """A candidate held against a baseline: the answer, ratios, verdicts, and what differs between the two."""
+    """A candidate compared with a baseline: the answer, ratios, verdicts, and what differs between the two."""
 
     baseline: PositiveInt
     candidate: PositiveInt
@@ -122,25 +160,14 @@ class PairView(Model):
 
 
 class CompareSection(Section):
-    """Every pair of runs; the first is shown, the others behind folds, or one at a time where scripts run."""
+    """Every pair of runs; the first is shown, the others behind folds, or one at a time where scripts run.
+
+    ``runs`` are the numbers, from 1, and names of the runs of this page.
+    """
 
     template: Text = "compare.html.j2"
-    runs: tuple[RunName, ...]
+    runs: tuple[tuple[PositiveInt, Text], ...]
     pairs: tuple[PairView, ...]
-
-
-class Detail(Model):
-    """Text behind a fold."""
-
-    title: Text
-    text: LongText
-
-
-class FoldedSection(Section):
-    """A section with texts behind folds."""
-
-    template: Text = "folded.html.j2"
-    details: tuple[Detail, ...]
 
 
 class Recipe(Model):
@@ -159,36 +186,18 @@ class ReproduceSection(Section):
     recipes: tuple[Recipe, ...]
 
 
-class Picture(Model):
-    """A small image: WebP as base64 text, its size in pixels."""
-
-    webp_base64: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+=*$", max_length=_BASE64_CHARACTERS)]
-    alt: Text
-    caption: Text
-    width: PositiveInt
-    height: PositiveInt
-
-
 class PictureStep(Model):
     """Pictures of one moment side by side."""
 
     label: Text
-    pictures: tuple[Picture, ...]
+    pictures: tuple[EmbeddedImage, ...]
 
 
 class PictureSeries(Model):
     """Pictures step by step; the last is shown, the others behind a fold, or each at a slider where scripts run."""
 
     title: Text
-    fold: Text
     steps: tuple[PictureStep, ...]
-
-
-class ImageSection(Section):
-    """The pictures that were made."""
-
-    template: Text = "images.html.j2"
-    pictures: tuple[Picture, ...]
 
 
 class PrecisionSection(Section):
@@ -216,9 +225,8 @@ class ReportView(Model):
 
     title: Text
     subtitle: Text
-    notice: Text | None
+    warning: Text | None
     chapters: tuple[Chapter, ...]
-    footer: Text
     seals: tuple[Sha256, ...]
 
     @property
@@ -227,21 +235,13 @@ class ReportView(Model):
         return tuple(section for chapter in self.chapters for section in chapter.sections)
 
 
-class LinkedRow(Model):
-    """A row of a site's index; its first cell leads to ``link``, its last to ``last_link``, pages of the same site."""
-
-    link: Text
-    last_link: Text | None = None
-    cells: tuple[Cell, ...]
-
-
 class SiteView(Model):
     """The index of a site."""
 
     title: Text
     subtitle: Text
     comparison: Text | None
-    machine_columns: tuple[Text, ...]
-    machines: tuple[LinkedRow, ...]
-    run_columns: tuple[Text, ...]
-    runs: tuple[LinkedRow, ...]
+    chart: Chart | None
+    numbers: Table
+    machines: Table
+    runs: Table

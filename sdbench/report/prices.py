@@ -33,12 +33,12 @@ class Prices:
     def __bool__(self) -> bool:
         return self.own is not None or bool(self.by_name)
 
-    def find(self, device: str, *, published: bool) -> Price | None:
+    def find(self, device: str, *, is_reference: bool) -> Price | None:
         """Return the price of a machine: of the longest text that its name contains, else that of one's own."""
         fitting = [text for text in self.by_name if text.lower() in device.lower()]
         if fitting:
             return self.by_name[max(fitting, key=len)]
-        return None if published else self.own
+        return None if is_reference else self.own
 
 
 NO_PRICES = Prices()
@@ -52,7 +52,7 @@ def parse_price(text: str) -> Price:
     """
     match = _PRICE.fullmatch(text.strip())
     if match is None or (match["before"] and match["after"]):
-        raise UserError(f"{text!r} is no price per hour; {_EXAMPLES}")
+        raise UserError(f"invalid price {text!r}: {_EXAMPLES}")
     per_hour = float(match["number"])
     if per_hour < 0:
         raise UserError(f"{text!r} is a negative price; {_EXAMPLES}")
@@ -63,7 +63,7 @@ def load_prices(path: Path) -> Mapping[str, Price]:
     """Return the prices in a YAML file that maps a text contained in a device's name to a price.
 
     Raises:
-        UserError: the file cannot be read, or an entry is no price; the message starts with file:line:column.
+        UserError: the file cannot be read, or an entry is not a price; the message starts with file:line:column.
     """
     try:
         with path.open("rb") as stream:

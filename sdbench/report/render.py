@@ -4,21 +4,16 @@ import base64
 import hashlib
 import json
 import urllib.parse
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdbench.errors import EnvironmentProblem
 from sdbench.report.charts import draw_chart
 from sdbench.report.charts.compact import compact_svg
-from sdbench.report.model import Cell, Column, Picture, ReportView, SiteView
-from sdbench.report.points import Images, Telemetry
-from sdbench.report.prices import NO_PRICES, Prices
-from sdbench.report.theme import DARK, LIGHT, css_declarations
-from sdbench.report.view import build_view
-from sdbench.schema.record import Record
+from sdbench.report.extra import report_extra
+from sdbench.report.model import Cell, Column, EmbeddedImage, ReportView, SiteView
+from sdbench.report.theme import DARK, LIGHT
 from sdbench.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -26,38 +21,11 @@ if TYPE_CHECKING:
     import markupsafe
 
 TEMPLATE_FOLDER = "templates"
-PAGE_TEMPLATE = "page.html.j2"
-SITE_TEMPLATE = "site.html.j2"
-STYLESHEET = "report.css"
-SCRIPT = "report.js"
-# A page with more pictures than these bytes keeps the others in a folder beside it.
+# A page with more pictures than these bytes keeps the others in a folder next to it.
 _EMBEDDED_BYTES_MAX = 3 * 1024**2
 _FILE_NAME_DIGITS = 16
 _POLICY_MARK = "content-security-policy-of-this-page"
 _CONTENTS_MARK = "what-this-page-is-made-of"
-
-
-def write_report(
-    records: Sequence[Record],
-    path: Path,
-    telemetry: Telemetry | None = None,
-    images: Images | None = None,
-    prices: Prices = NO_PRICES,
-) -> Path:
-    """Write the report of one or more records to ``path``, whole or not at all, and return the path.
-
-    Args:
-        records: in the order in which their machines are shown.
-        path: the HTML file; an older one is replaced.
-        telemetry: per run id, the telemetry of each launch: (experiment id, launch index, series).
-        images: per run id and path within the bundle, the bytes of the images.
-        prices: what the machines cost.
-
-    Raises:
-        UserError: there is no record, the same one twice, or the prices' names fit no machine.
-        EnvironmentProblem: the ``report`` extra is not installed, or the file cannot be written.
-    """
-    return write_view(build_view(records, telemetry, images, prices), path)
 
 
 def write_view(view: ReportView, path: Path, home: str | None = None) -> Path:
@@ -67,71 +35,40 @@ def write_view(view: ReportView, path: Path, home: str | None = None) -> Path:
         EnvironmentProblem: the ``report`` extra is not installed, or the file cannot be written.
     """
     shelf = _Shelf(f"{path.stem}.files")
-    text = _render_page(view, shelf, home)
+    environment = _make_environment(shelf)
+    style, script = make_stylesheet(), _read_text("report.js")
+    page = environment.get_template("page.html.j2")
+    # Policy and contents depend on the pictures, which come between them.
+    body = page.render(view=view, style=style, script=script, policy=_POLICY_MARK, contents=_CONTENTS_MARK, home=home)
+    head, rest = body.split(_POLICY_MARK, 1)
+    rest, tail = rest.rsplit(_CONTENTS_MARK, 1)
+    contents = "This file has everything inside it"
+    if shelf.files:
+        contents += f" but {len(shelf.files)} pictures, which are in the folder next to it"
     for name, content in shelf.files.items():
         write_whole(path.parent / name, content)
-    write_whole(path, text.encode())
+    policy = _policy(style, script, has_files=bool(shelf.files))
+    write_whole(path, f"{head}{policy}{rest}{contents}.{tail}".encode())
     return path
-
-
-def render_report(view: ReportView) -> str:
-    """Return the page as HTML text, every picture inside it.
-
-    Raises:
-        EnvironmentProblem: the ``report`` extra is not installed.
-    """
-    return _render_page(view, _Shelf(None), None)
 
 
 @dataclass
 class _Shelf:
-    """Where pictures go: into the page, and when that has enough into a folder beside it, if one may be made."""
+    """Where pictures go: into the page, and when that has enough into a folder next to it."""
 
-    folder: str | None
+    folder: str
     embedded_bytes: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def address(self, picture: Picture) -> str:
+    def address(self, picture: EmbeddedImage) -> str:
         """Return the URL that shows a picture: a data URI, or the relative one of a file named after its hash."""
         content = base64.b64decode(picture.webp_base64)
-        if self.folder is None or self.embedded_bytes + len(content) <= _EMBEDDED_BYTES_MAX:
+        if self.embedded_bytes + len(content) <= _EMBEDDED_BYTES_MAX:
             self.embedded_bytes += len(content)
             return f"data:image/webp;base64,{picture.webp_base64}"
         name = f"{self.folder}/{hashlib.sha256(content).hexdigest()[:_FILE_NAME_DIGITS]}.webp"
         self.files[name] = content
         return urllib.parse.quote(name)
-
-
-def _render_page(view: ReportView, shelf: _Shelf, home: str | None) -> str:
-    environment = _make_environment()
-    environment.filters["address"] = shelf.address
-    style, script = make_stylesheet(), _read_text(SCRIPT)
-    page = environment.get_template(PAGE_TEMPLATE)
-    # Policy and contents say what the pictures, whichever come in between, turn out to need.
-    body: str = page.render(
-        view=view,
-        style=_own(style),
-        script=_own(script),
-        policy=_POLICY_MARK,
-        contents=_CONTENTS_MARK,
-        home=home,
-    )
-    head, rest = body.split(_POLICY_MARK, 1)
-    rest, tail = rest.rsplit(_CONTENTS_MARK, 1)
-    return f"{head}{_policy(style, script, has_files=bool(shelf.files))}{rest}{_contents(shelf)}{tail}"
-
-
-def _contents(shelf: _Shelf) -> str:
-    if not shelf.files:
-        return "This file has everything inside it."
-    return f"This file has everything inside it but {len(shelf.files)} pictures, which are in the folder beside it."
-
-
-def _own(text: str) -> "markupsafe.Markup":
-    """Our own style or script, which goes in as it is."""
-    import markupsafe
-
-    return markupsafe.Markup(text)  # noqa: S704 - no text of a record
 
 
 def render_site(view: SiteView) -> str:
@@ -140,20 +77,19 @@ def render_site(view: SiteView) -> str:
     Raises:
         EnvironmentProblem: the ``report`` extra is not installed.
     """
-    environment = _make_environment()
     style = make_stylesheet()
-    text: str = environment.get_template(SITE_TEMPLATE).render(view=view, style=_own(style), policy=_policy(style, ""))
-    return text
+    site = _make_environment(_Shelf("")).get_template("site.html.j2")
+    return site.render(view=view, style=style, policy=_policy(style, ""))
 
 
 def make_stylesheet() -> str:
     """Return the page's CSS with the colours of both themes."""
-    light, dark = css_declarations(LIGHT), css_declarations(DARK)
+    light, dark = (" ".join(f"--{name}: {value};" for name, value in theme.items()) for theme in (LIGHT, DARK))
     variables = (
         f":root {{ color-scheme: light dark; {light} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     )
-    return variables + _read_text(STYLESHEET)
+    return variables + _read_text("report.css")
 
 
 def _read_text(name: str) -> str:
@@ -181,13 +117,10 @@ def _to_island(value: Any) -> str:
     return text.translate({ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
-def _make_environment() -> "jinja2.Environment":
-    try:
+def _make_environment(shelf: _Shelf) -> "jinja2.Environment":
+    with report_extra():
         import jinja2
         import markupsafe
-    except ImportError as error:
-        msg = f"a report needs {error.name!r}, which is not installed; install the extra: pip install 'sdbench[report]'"
-        raise EnvironmentProblem(msg) from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sdbench.report", TEMPLATE_FOLDER),
         autoescape=True,
@@ -195,9 +128,13 @@ def _make_environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["address"] = shelf.address
     # Only our own style and script, JSON with its own escapes, and the SVG that vl-convert has escaped go in unescaped.
+    environment.filters["own"] = markupsafe.Markup
     environment.filters["island"] = lambda value: markupsafe.Markup(_to_island(value))  # noqa: S704 - escaped as JSON
-    environment.filters["draw"] = lambda chart: markupsafe.Markup(compact_svg(draw_chart(chart)))  # noqa: S704 - escaped by vl-convert
+    environment.filters["draw"] = lambda chart, narrow=False: markupsafe.Markup(  # noqa: S704 - escaped by vl-convert
+        compact_svg(draw_chart(chart, narrow=narrow))
+    )
     environment.filters["classes"] = _class_attribute
     return environment
 

@@ -1,4 +1,4 @@
-"""Pictures of a bundle for the page: decoded, made small and written anew, so that no stranger's bytes get onto it."""
+"""Pictures of a bundle for the page: decoded, made small and encoded again, so that no untrusted bytes get onto it."""
 
 import base64
 import hashlib
@@ -6,9 +6,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from sdbench.errors import EnvironmentProblem
-from sdbench.report.model import Picture
-from sdbench.report.points import Machine, Source
+from sdbench.report.extra import report_extra
+from sdbench.report.model import EmbeddedImage
+from sdbench.report.series import Machine
 
 IMAGE_BYTES = 20 * 1024
 # A picture on the page is at most so wide or high; the bundle has it as it was made.
@@ -22,36 +22,35 @@ _FORMATS = ("PNG", "WEBP", "JPEG")
 _QUALITIES = (90, 75, 50, 25)
 
 
-def make_picture(source: Source, machine: Machine, path: str | None, alt: str, caption: str) -> Picture | None:
+def make_picture(machine: Machine, path: str | None, alt: str, caption: str) -> EmbeddedImage | None:
     """Return an image of a machine's bundle for the page, as WebP of at most 20 KiB.
 
-    None if the bundle does not have it, its hash is not the record's, or it is no picture: a PNG, WebP or JPEG of at
+    None if the bundle does not have it, its hash is not the record's, or it is not a picture: a PNG, WebP or JPEG of at
     most 16 million pixels.
 
     Raises:
         EnvironmentProblem: the ``report`` extra is not installed.
     """
-    content = source.images.get(machine.record.run_id, {}).get(path) if path else None
+    content = machine.run.images.get(path) if path else None
     named = next((file for file in machine.record.files if file.path == path), None)
     if content is None or named is None or hashlib.sha256(content).hexdigest() != named.sha256:
         return None
-    made = _shrunk.get(named.sha256)
+    # By hash: a key of whole pictures would hold all of them in memory.
     if named.sha256 not in _shrunk:
-        # By hash: a key of whole pictures would hold all of them in memory.
-        made = _shrunk[named.sha256] = shrink(content)
+        _shrunk[named.sha256] = shrink(content)
+    made = _shrunk[named.sha256]
     if made is None:
         return None
     webp, width, height = made
-    return Picture(webp_base64=base64.b64encode(webp).decode(), alt=alt, caption=caption, width=width, height=height)
+    return EmbeddedImage(
+        webp_base64=base64.b64encode(webp).decode(), alt=alt, caption=caption, width=width, height=height
+    )
 
 
 def shrink(content: bytes) -> tuple[bytes, int, int] | None:
-    """Return the first frame of a picture as a small WebP, its width and its height (px); None if it is no picture."""
-    try:
+    """Return the first frame of a picture as a small WebP, its width and height (px); None if it is not one."""
+    with report_extra():
         from PIL import Image
-    except ImportError as error:
-        msg = f"a report needs {error.name!r}, which is not installed; install the extra: pip install 'sdbench[report]'"
-        raise EnvironmentProblem(msg) from None
     if len(content) > _STORED_BYTES_MAX:
         return None
     try:
@@ -67,7 +66,7 @@ def shrink(content: bytes) -> tuple[bytes, int, int] | None:
 
 
 def _encode(picture: Any) -> Iterator[bytes]:
-    """The picture as WebP, each time smaller; 16 pixels a side fit always."""
+    """The picture as WebP, each time smaller; 16 by 16 pixels always fit."""
     shown = picture
     while True:
         for quality in _QUALITIES:

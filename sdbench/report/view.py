@@ -3,75 +3,62 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Protocol, cast
+from itertools import combinations
 
 from sdbench.errors import UserError
-from sdbench.report.costs import unpriced_names
-from sdbench.report.limits import DRAWN_ONE_BY_ONE, RESULTS, RUNS, limit_section, limit_source, say_limit
+from sdbench.report.caps import DRAWN_ONE_BY_ONE, RESULTS, RESULTS_DRAWN, RUNS, limit_section
+from sdbench.report.format import format_count, list_some
 from sdbench.report.model import Chapter, ReportView, Section
-from sdbench.report.pairs import compare_runs
-from sdbench.report.points import Images, Source, Telemetry, make_source
+from sdbench.report.naming import is_one_session, name_device
 from sdbench.report.prices import NO_PRICES, Prices
 from sdbench.report.sections import CHAPTERS, SECTIONS
-from sdbench.report.text import format_count, list_some
+from sdbench.report.sections.compare import compare_runs
+from sdbench.report.series import Source, make_source
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
-from sdbench.store.collector import pause_collector
+from sdbench.store.bundle import pause_collector
+from sdbench.store.run import Run
 
 
-class SectionModule(Protocol):
-    """What a module named in ``CHAPTERS`` offers."""
-
-    def build(self, source: Source) -> Section:
-        """Return the section of this page."""
-
-
-def build_view(
-    records: Sequence[Record],
-    telemetry: Telemetry | None = None,
-    images: Images | None = None,
-    prices: Prices = NO_PRICES,
-) -> ReportView:
-    """Return the page's view of one or more records, joined on the experiment id.
+def build_view(runs: Sequence[Run], prices: Prices = NO_PRICES, *, with_references: bool = True) -> ReportView:
+    """Return the page's view of one or more runs, joined on the experiment id.
 
     Args:
-        records: in the order in which their machines are shown.
-        telemetry: per run id, the telemetry of each launch: (experiment id, launch index, series).
-        images: per run id and path within the bundle, the bytes of the images.
+        runs: in the order in which their machines are shown.
         prices: what the machines cost.
+        with_references: show the 2022 study's machines next to the runs, where they answer one question.
 
     Raises:
-        UserError: there is no record, too many, the same one twice, or the prices' names fit no machine.
+        UserError: there is no run, too many, the same one twice, or the prices' names match no machine.
     """
+    records = [run.record for run in runs]
     _refuse_unusable(records)
     with pause_collector():
-        return _build_view(records, telemetry, images, prices)
-
-
-def _build_view(
-    records: Sequence[Record], telemetry: Telemetry | None, images: Images | None, prices: Prices
-) -> ReportView:
-    source = make_source(records, telemetry, images, prices)
-    _refuse_prices_of_others(source)
-    source = replace(source, compared=compare_runs(source))
-    return ReportView(
-        title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
-        subtitle=_subtitle(source),
-        notice=_notice(source),
-        chapters=tuple(
-            Chapter(name=name, title=title, sections=tuple(_build(section, source) for section in sections))
-            for name, (title, sections) in CHAPTERS.items()
-        ),
-        footer="It asks the network for nothing and works without JavaScript.",
-        seals=tuple(record.seal for record in records),
-    )
+        source = replace(make_source(runs, prices), with_references=with_references)
+        _refuse_unmatched_prices(source)
+        source = replace(source, compared=compare_runs(source))
+        return ReportView(
+            title=" / ".join(dict.fromkeys(record.manifest.title for record in records)),
+            subtitle=_subtitle(source),
+            warning=_warning(source),
+            chapters=tuple(
+                Chapter(name=name, title=title, sections=tuple(_build(section, source) for section in sections))
+                for name, (title, sections) in CHAPTERS.items()
+            ),
+            seals=tuple(record.seal for record in records),
+        )
 
 
 def _build(name: str, source: Source) -> Section:
-    module = cast("SectionModule", import_module(f"{SECTIONS}.{name}"))
-    if name not in DRAWN_ONE_BY_ONE or (part := limit_source(source)) is source:
-        return limit_section(module.build(source))
-    return say_limit(limit_section(module.build(part)), source)
+    """The section that a module builds, or the reason that it gives for having nothing to show."""
+    module = import_module(f"{SECTIONS}.{name}")
+    notes = []
+    if name in DRAWN_ONE_BY_ONE and (count := len(source.points)) > RESULTS_DRAWN:
+        source = replace(source, points=source.points[:RESULTS_DRAWN])
+        notes = [f"Drawn from the first {RESULTS_DRAWN} of {count:,} results; All results has every one."]
+    built: Section | str = module.build(source)
+    section = Section(paragraphs=(built,)) if isinstance(built, str) else built
+    return limit_section(section.model_copy(update={"name": name, "title": module.TITLE}), notes)
 
 
 def _refuse_unusable(records: Sequence[Record]) -> None:
@@ -80,43 +67,44 @@ def _refuse_unusable(records: Sequence[Record]) -> None:
     if len(records) > RUNS:
         raise UserError(
             f"{len(records)} runs are too many for one page, which holds {RUNS}; name fewer, "
-            "or make a page for each: sdbench site"
+            "or write a page for each: sdbench site"
         )
     result_count = sum(len(record.results) for record in records)
     if result_count > RESULTS:
         raise UserError(f"{result_count:,} results are too many for one page, which holds {RESULTS:,}; name fewer runs")
-    seals = [record.seal for record in records]
-    for record in records:
-        if seals.count(record.seal) > 1:
-            raise UserError(f"the record of run {record.run_id!r} is given twice; name each run once")
+    for first, second in combinations(records, 2):
+        if first.seal == second.seal:
+            raise UserError(f"the record of run {first.run_id!r} is given twice; name each run once")
 
 
-def _refuse_prices_of_others(source: Source) -> None:
-    names = list(source.prices.by_name)
-    if names and unpriced_names(source) == names:
-        devices = ", ".join(source.machine_names)
-        raise UserError(f"no name in the prices ({', '.join(names)}) is part of a machine's: {devices}; mend the names")
+def _refuse_unmatched_prices(source: Source) -> None:
+    devices = [machine.record.device_name.lower() for machine in source.machines]
+    names = source.prices.by_name
+    if names and not any(name.lower() in device for name in names for device in devices):
+        machines = ", ".join(source.machine_names)
+        raise UserError(f"no name in the prices ({', '.join(names)}) is part of a machine's: {machines}; fix the names")
 
 
 def _subtitle(source: Source) -> str:
     records = [machine.record for machine in source.machines]
-    days = dict.fromkeys(record.created_utc[:10] for record in records)
-    experiments = format_count(len({point.planned.experiment_id for point in source.points}), "experiment")
-    versions = dict.fromkeys(
-        f"sdbench {version.value}"
-        for record in records
-        if isinstance(version := record.fingerprint.software.sdbench_version, Known)
-    )
-    words = [list_some(source.machine_names), experiments, list_some(list(days)), list_some(list(versions))]
-    return " · ".join(word for word in words if word)
+    versions = [record.fingerprint.software.sdbench_version for record in records]
+    names = list_some(source.machine_names)
+    if is_one_session(records):
+        names = f"{name_device(records[0])} · {' → '.join(source.machine_names)}"
+    parts = [
+        names,
+        format_count(len({point.planned.experiment_id for point in source.points}), "experiment"),
+        list_some(list(dict.fromkeys(record.created_utc[:10] for record in records))),
+        list_some(list(dict.fromkeys(f"sdbench {item.value}" for item in versions if isinstance(item, Known)))),
+    ]
+    return " · ".join(filter(None, parts))
 
 
-def _notice(source: Source) -> str | None:
+def _warning(source: Source) -> str | None:
     cut = [machine.name for machine in source.machines if machine.record.ended != "complete"]
     virtual = [machine.name for machine in source.machines if machine.record.origin == "virtual"]
-    sentences = []
-    if virtual:
-        sentences.append(f"Virtual: the figures of {list_some(virtual)} are drawn from a noise model, of no machine.")
+    verb = "is a noise model, not a machine" if len(virtual) == 1 else "are noise models, not machines"
+    sentences = [f"Simulated results: {list_some(virtual)} {verb}."] if virtual else []
     if cut:
-        sentences.append(f"Not finished: the record of {list_some(cut)} holds what was done by then.")
+        sentences.append(f"Incomplete: {list_some(cut)} stopped early; its record has the results so far.")
     return " ".join(sentences) or None

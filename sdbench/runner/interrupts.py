@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back while a line is written or a record sealed."""
+"""Delay Ctrl-C and SIGTERM while a line is written or a record sealed."""
 
 import contextlib
 import signal
@@ -10,31 +10,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM; one that came meanwhile becomes a KeyboardInterrupt on leaving.
+    """Delay SIGINT and SIGTERM; one that arrives meanwhile becomes a KeyboardInterrupt at the end.
 
     Handlers, not a signal mask: a mask binds one thread, and numpy's threads would take the signal instead.
 
     Raises:
-        KeyboardInterrupt: a signal came.
+        KeyboardInterrupt: a signal arrived.
     """
-    came: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda caught, _frame: received.append(caught)) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that a run that is told to stop seals what it has."""
+    """Treat SIGTERM as Ctrl-C, so that an interrupted run seals the record with the launches so far."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,59 +1,118 @@
 """One run from plan to sealed record: launches in rounds, each journaled before the next starts."""
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from sdbench.probes.devices import Device
-from sdbench.runner.active import ActiveRun, RunSpec, fingerprint_of
+from sdbench.plan.make_plan import Plan
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import open_run_folder
 from sdbench.runner.interrupts import interrupts_held
-from sdbench.runner.schedule import choose_next
-from sdbench.schema.record import Record
+from sdbench.runner.launch import launch
+from sdbench.runner.schedule import limit_to_share, next_round
+from sdbench.runner.seal import seal
+from sdbench.runner.spec import RunSpec, read_fingerprint
+from sdbench.runner.state import Ended, RunState, restore_state
+from sdbench.runner.template import Launcher
+from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.record import DeviceGroup
 from sdbench.store.lock import hold_device
+from sdbench.store.run import Run
+
+# An hour and minute of a later day would be read as one of today.
+_A_DAY_S = 86_400.0
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The bundle's folder and its sealed record."""
-
-    folder: Path
-    record: Record
-
-
-def run(spec: RunSpec, listener: Listener) -> RunResult:
-    """Run what is planned, or continue where an earlier run of the same stopped; return the sealed record.
+def run_plan(
+    plan: Plan,
+    out: Path | str = "results",
+    *,
+    fresh: bool = False,
+    rounds: int | None = None,
+    device_group: DeviceGroup | None = None,
+    listener: Listener = lambda _event: None,
+) -> Run:
+    """Measure a plan, or continue where an earlier run of the same plan stopped, and return the finished run.
 
     An interrupt (KeyboardInterrupt) ends the run early: what is finished is sealed, marked as interrupted.
+
+    Args:
+        plan: what ``make_plan`` returned.
+        out: the folder that run folders go into.
+        fresh: start over instead of resuming an unfinished run.
+        rounds: stop after so many more launches of each experiment; to be continued.
+        device_group: the devices that are measured for one question with this one.
+        listener: called with each event of the run.
 
     Raises:
         EnvironmentProblem: the disk is full or the folder not writable; what was finished before is kept.
         RecordError: the journal to continue is damaged.
     """
-    with hold_device(spec.device.lock_key, lambda who: listener(RunEvent("waiting", waiting(spec.device, who)))):
-        fingerprint = fingerprint_of(spec)
-        with open_run_folder(spec, fingerprint) as folder:
-            active = ActiveRun(spec, listener, fingerprint, folder)
-            ended = "complete"
-            try:
-                ended = _take_rounds(active)
-            except KeyboardInterrupt:
-                ended = "interrupted"
-            with interrupts_held():
-                record = active.seal(ended)
-            return RunResult(folder.path, record)
+    return run(RunSpec(plan, Path(out), fresh, rounds, device_group=device_group), listener)
 
 
-def _take_rounds(active: ActiveRun) -> str:
-    """Launch until every experiment has ended, or those that had their rounds wait; return which."""
-    spec = active.spec
-    while (chosen := choose_next(active.progress, active.elapsed_s, spec.budget_s)) is not None:
-        if spec.rounds is not None and chosen.next_index >= chosen.restored_count + spec.rounds:
-            return "paused"
-        active.launch(chosen)
-    return "complete"
+def run(spec: RunSpec, listener: Listener) -> Run:
+    """Measure or resume what a spec says, and return the finished run, as ``run_plan`` does."""
+    return measure([spec], _launch_in_rounds, listener)[0]
 
 
-def waiting(device: Device, who: str) -> str:
-    """Return what to tell the user while another run holds the device."""
-    return f"device {device.torch_name} is held by {who}; waiting for it to finish"
+def measure(
+    specs: Sequence[RunSpec],
+    launch_all: Callable[[Sequence[RunState]], Ended],
+    listener: Listener,
+    prepare: Callable[[Sequence[RunSpec], Sequence[Fingerprint]], Sequence[RunSpec]] = lambda specs, _: specs,
+) -> list[Run]:
+    """Return the finished runs of specs on one device, whose launches ``launch_all`` makes.
+
+    ``prepare`` completes the specs once the device is held: nothing else is then at work in their folders.
+
+    Raises:
+        EnvironmentProblem: the disk is full or the folder not writable; what was finished before is kept.
+        RecordError: the journal to continue is damaged.
+    """
+    device = specs[0].plan.device
+
+    def report_waiting(holder: str) -> None:
+        listener(RunEvent("waiting", f"device {device.torch_name} is held by {holder}; waiting for it to finish"))
+
+    with contextlib.ExitStack() as stack:
+        if not specs[0].is_virtual:  # it uses no device, and simulates its own time
+            stack.enter_context(hold_device(device.lock_key, report_waiting, purpose=_describe_purpose(specs)))
+        launcher = stack.enter_context(closing(Launcher(specs[0].worker_command, specs[0].template_command)))
+        states = []
+        fingerprints = [read_fingerprint(spec) for spec in specs]
+        for spec, fingerprint in zip(prepare(specs, fingerprints), fingerprints, strict=True):
+            folder = stack.enter_context(open_run_folder(spec, fingerprint))
+            states.append(restore_state(spec, folder, fingerprint, listener, launcher))
+        ended: Ended = "interrupted"
+        with contextlib.suppress(KeyboardInterrupt):
+            ended = launch_all(states)
+        with interrupts_held():
+            return [Run(state.folder.path, seal(state, ended)) for state in states]
+
+
+def _describe_purpose(specs: Sequence[RunSpec]) -> str:
+    """What those who wait are shown of this run: its manifest, and until when it takes at most, where that is known."""
+    plan = specs[0].plan
+    planned = [item for item in plan.planned if item.experiment_id not in plan.skipped]
+    needed_s = sum(item.protocol.launches_max * plan.estimates[item.experiment_id].launch_s for item in planned)
+    limit_s = needed_s if plan.budget_s is None and len(specs) == 1 else plan.budget_s
+    if limit_s is None or limit_s > _A_DAY_S:
+        return plan.request.manifest_name
+    end = datetime.now().astimezone() + timedelta(seconds=limit_s)
+    return f"{plan.request.manifest_name}, at most until about {end:%H:%M}"
+
+
+def _launch_in_rounds(states: Sequence[RunState]) -> Ended:
+    """Launch until every experiment has ended, or has had its rounds; return which."""
+    (state,) = states
+    budget_s, rounds = state.spec.plan.budget_s, state.spec.rounds
+    while chosen := next_round(state.progress, state.elapsed_s, budget_s, rounds):
+        state.launcher.start_round()
+        for index, progress in enumerate(chosen):
+            # The first was chosen just now; the time of those before the others is known better by now.
+            if limit_to_share(progress, state.progress, state.elapsed_s, budget_s) or index == 0:
+                launch(state, progress)
+    return "paused" if any(progress.ended is None for progress in state.progress) else "complete"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import MaxDepthExceededError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from sdbench.errors import ManifestError
@@ -15,14 +15,14 @@ from sdbench.errors import ManifestError
 Path = tuple[str | int, ...]
 Mark = tuple[int, int]
 
-# The whole 2022 study needs about 10 kB; a thousand times that is no manifest.
+# The whole 2022 study needs about 10 kB; a thousand times that is not a manifest.
 MAX_TEXT_BYTES = 1_000_000
 # Aliases expand: nine lines of nine aliases each make 10^9 values. A manifest of 10,000 experiments needs far fewer.
 MAX_VALUES = 100_000
 MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value")}
+_PLAIN_TAGS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "seq", "map")}
 # YAML 1.2.2, section 10.3.2 (core schema): so 1e-3 is a number and on, off, yes and no are words.
 _NULL = re.compile(r"null|Null|NULL|~|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -50,7 +50,7 @@ def parse_yaml(text: str, name: str) -> Document:
     """Return the document in ``text``; ``name`` stands for it in messages.
 
     Raises:
-        ManifestError: no YAML, more than one document, a duplicate key, a tag, a cycle, or too large.
+        ManifestError: not YAML, more than one document, a duplicate key, a tag, a cycle, or too large.
     """
     if len(text) > MAX_TEXT_BYTES:
         msg = f"{name}:1:1: {len(text):,} characters are too many for a manifest; at most {MAX_TEXT_BYTES:,}: split it"
@@ -61,30 +61,25 @@ def parse_yaml(text: str, name: str) -> Document:
         yaml.max_depth = MAX_DEPTH + 1
         yaml.composer.warn_double_anchors = False
         node = yaml.compose(text)
-    except MaxDepthExceededError as error:
-        raise ManifestError(f"{name}:{_where(error)}: nested deeper than {MAX_DEPTH} levels; flatten it") from None
-    except MarkedYAMLError as error:
-        raise ManifestError(f"{name}:{_where(error)}: no valid YAML: {_one_line(error)}; mend the syntax") from None
     except (YAMLError, RecursionError, ValueError) as error:
-        raise ManifestError(f"{name}:1:1: no valid YAML: {_one_line(error)}; mend the syntax") from None
+        raise ManifestError(f"{name}:{_explain(error)}") from None
     if node is None:
         raise ManifestError(f"{name}:1:1: the file is empty; start with 'schema: sdbench/manifest/v1'")
     reader = _Reader(name)
     return Document(name=name, value=reader.read(node, (), ()), marks=reader.marks)
 
 
-def _where(error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-
-
-def _one_line(error: Exception) -> str:
-    problem = getattr(error, "problem", None) or type(error).__name__ + " " + str(error)
-    return " ".join(str(problem).split())[:200]
+def _explain(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+    if isinstance(error, MaxDepthExceededError):
+        return f"{where}: nested deeper than {MAX_DEPTH} levels; flatten it"
+    problem = getattr(error, "problem", None) or f"{type(error).__name__} {error}"
+    return f"{where}: invalid YAML: {' '.join(str(problem).split())[:200]}; fix the syntax"
 
 
 class _Reader:
-    """Turns nodes into values and keeps their marks, refusing what a manifest must not hold."""
+    """Converts nodes into values and keeps their marks, refusing what a manifest cannot contain."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -100,27 +95,23 @@ class _Reader:
             raise self._error(node, "an alias contains itself; write the value out")
         if len(above) > MAX_DEPTH:
             raise self._error(node, f"nested deeper than {MAX_DEPTH} levels; flatten it")
+        if node.tag not in _PLAIN_TAGS:
+            raise self._error(node, f"tag {node.tag!r} is not allowed; write plain values")
         inside = (*above, id(node))
         if isinstance(node, ScalarNode):
             return self._scalar(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path, inside)
-        if node.tag != _TAG + "seq":
-            raise self._error(node, f"tag {node.tag!r} is not allowed; write plain values")
         return [self.read(item, (*path, index), inside) for index, item in enumerate(node.value)]
 
     def _mapping(self, node: MappingNode, path: Path, inside: tuple[int, ...]) -> dict[str, Any]:
-        if node.tag != _TAG + "map":
-            raise self._error(node, f"tag {node.tag!r} is not allowed; write plain values")
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self._error(key_node, "a key must be a word; write 'key: value'")
             key = self._text(key_node)
             if key == "<<":
-                raise self._error(
-                    key_node, "merge keys ('<<') are not part of YAML 1.2; use defaults or write the keys out"
-                )
+                raise self._error(key_node, "merge keys ('<<') are not YAML 1.2; use defaults or write the keys out")
             if key in values:
                 first_line = self.marks[(*path, key)][0]
                 raise self._error(key_node, f"duplicate key {key!r}, first on line {first_line}; keep one")
@@ -130,8 +121,6 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode) -> Any:
         text = self._text(node)
-        if node.tag not in _PLAIN_TAGS:
-            raise self._error(node, f"tag {node.tag!r} is not allowed; write plain values")
         if node.style is not None or node.tag == _TAG + "str":
             return text
         if _NULL.fullmatch(text):
@@ -152,7 +141,7 @@ class _Reader:
     def _text(self, node: ScalarNode) -> str:
         text = str(node.value)
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise self._error(node, "half of a surrogate pair is no character; write the character itself")
+            raise self._error(node, "half of a surrogate pair is not a character; write the character itself")
         return text
 
     def _mark(self, node: Node) -> Mark:

@@ -3,35 +3,26 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
-from sdbench.schema.base import Count, Known, Model, PositiveFloat, PositiveInt, Reading, Sha256
-from sdbench.schema.study import BatchSearch, Export, PrecisionStudy, Study
+from sdbench.schema.base import Compact, Count, Known, Model, Number, PositiveFloat, PositiveInt, Reading, Sha256
+from sdbench.schema.manifest import Isolation
+from sdbench.schema.reference_operation import ReferenceOperation
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.workload_results import BatchSearch, Export, PrecisionResult, WorkloadResult
 
-StopReason = Literal["precise enough", "most allowed", "budget", "interrupted"]
-Stage = Literal[
-    "start",
-    "import",
-    "fetch",
-    "export",
-    "load",
-    "first call",
-    "warm-up",
-    "measure",
-    "phases",
-    "verify",
-    "probe",
-    "compare",
-]
+StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
+WeightsSource = Literal["drawn", "mapped", "downloaded", "exported", "simulated"]
+QualityVerdict = Literal["passed", "warned", "not checked"]
 
 
-class Series(Model):
+class Series(Compact):
     """Raw samples in the order they were taken. The first ``warmup_count`` are warm-ups: kept, and marked so."""
 
-    name: str
-    unit: str
-    samples: tuple[FiniteFloat, ...]
-    warmup_count: Count = 0
+    name: str = Field(description="What was sampled.")
+    unit: str = Field(description="Unit of the samples.")
+    samples: tuple[Number, ...] = Field(description="All samples in the order they were taken.")
+    warmup_count: Count = Field(default=0, description="How many of the first samples are warm-ups.")
 
     @property
     def steady(self) -> tuple[float, ...]:
@@ -39,54 +30,55 @@ class Series(Model):
         return self.samples[self.warmup_count :]
 
 
-class MemoryFigures(Model):
-    """Figures that are often confused, each by its own name.
+class MemoryUse(Compact):
+    """Results that are often confused, each by its own name.
 
     The 2022 study reported what torch had reserved after one call, the nearest to ``torch_reserved_peak_bytes``.
     The two last split what the host holds at the end of the timed calls.
     """
 
-    torch_allocated_peak_bytes: Reading[int]
-    torch_reserved_peak_bytes: Reading[int]
-    device_process_bytes: Reading[int]
-    device_total_used_bytes: Reading[int]
-    host_rss_peak_bytes: Reading[int]
-    host_rss_anon_bytes: Reading[int]
-    host_rss_file_bytes: Reading[int]
+    torch_allocated_peak_bytes: Reading[int] = Field(description="Peak that torch's tensors took.")
+    torch_reserved_peak_bytes: Reading[int] = Field(description="Peak that torch reserved.")
+    device_process_bytes: Reading[int] = Field(description="Device memory that the driver charges to the process.")
+    device_total_used_bytes: Reading[int] = Field(description="Device memory in use by all processes.")
+    host_rss_peak_bytes: Reading[int] = Field(description="Peak resident memory of the process on the host.")
+    host_rss_anon_bytes: Reading[int] = Field(description="Resident memory not of files, after the timed calls.")
+    host_rss_file_bytes: Reading[int] = Field(description="Resident memory of files, after the timed calls.")
 
 
-class Energy(Model):
+class Energy(Compact):
     """Energy (J) drawn over the timed steady calls, and over how many calls and seconds."""
 
-    source: Literal["nvml", "rapl", "none"]
-    energy_j: Reading[float]
-    call_count: Count
-    duration_s: FiniteFloat
+    source: Literal["nvml", "rapl", "none"] = Field(description="The counter that was read.")
+    energy_j: Reading[float] = Field(description="Energy in joules.")
+    call_count: Count = Field(description="Steady calls within the reading.")
+    duration_s: Number = Field(description="Seconds between the two readings.")
 
 
-class Check(Model):
-    """One thing that was asked and verified while it ran."""
+class Check(Compact):
+    """One thing that was requested, and verified while it ran."""
 
-    name: str
-    asked: str
-    found: str
-    passed: bool
+    name: str = Field(description="What was checked.")
+    expected: str = Field(description="What was requested.")
+    observed: str = Field(description="What ran.")
+    passed: bool = Field(description="Whether they are equal.")
 
 
-class ImageResult(Model):
+class ImageResult(Compact):
     """One produced image: the hash of its RGB bytes, whether the decoder's output was finite, and where it is kept."""
 
-    sha256: Sha256
-    width: PositiveInt
-    height: PositiveInt
-    finite: bool
-    path: str | None
+    sha256: Sha256 = Field(description="Hash of the RGB bytes.")
+    width: PositiveInt = Field(description="Width in pixels.")
+    height: PositiveInt = Field(description="Height in pixels.")
+    finite: bool = Field(description="Whether the decoder's output was finite.")
+    path: str | None = Field(description="File in the bundle; null where it was not kept.")
 
 
-TrustName = Literal[
+QualityCheckName = Literal[
     "throttled",
     "clocks",
     "other load",
+    "machine speed",
     "foreign GPU processes",
     "warm-up",
     "launches",
@@ -97,95 +89,104 @@ TrustName = Literal[
 ]
 
 
-class TrustCheck(Model):
-    """One reason to doubt a figure, looked into: what was found, beside the threshold and where that comes from."""
+class QualityCheck(Compact):
+    """One reason not to trust a result, checked: the evidence, the threshold, and the threshold's source."""
 
-    name: TrustName
-    verdict: Literal["good", "doubtful", "unknown"]
-    evidence: str
-    threshold: str
-    source: str
-
-
-class Notice(Model):
-    """A warning as data: what was seen, and what to do."""
-
-    code: str
-    message: str
-    remedy: str
+    name: QualityCheckName = Field(description="What was checked.")
+    verdict: QualityVerdict = Field(description="Result of the check.")
+    evidence: str = Field(description="What was observed.")
+    threshold: str = Field(description="Where the check begins to warn.")
+    source: str = Field(description="Where the threshold comes from.")
 
 
-class WorkerEnvironment(Model):
-    """What the worker process itself saw of software and device."""
+class RecordWarning(Model):
+    """A warning as data: what was observed, and what to do."""
 
-    backend: str
-    backend_version: str
-    device: str
-    device_name: str
-    threads: PositiveInt
-    cuda_version: Reading[str]
-    cudnn_version: Reading[str]
-    weights_digest: str
-    parameter_count: PositiveInt
-    unet_calls: PositiveInt
-    unet_calls_at_50_steps: PositiveInt
-    cpu_capability: str
+    code: WarningCode = Field(description="Identifier of the kind of warning.")
+    message: str = Field(description="What was observed.")
+    hint: str = Field(description="What to do.")
+
+
+def warn(code: WarningCode, message: str) -> RecordWarning:
+    """Return a warning with the hint of its kind."""
+    return RecordWarning(code=code, message=message, hint=code.hint)
+
+
+class WorkerEnvironment(Compact):
+    """Software and device as the worker process itself observed them."""
+
+    backend: str = Field(description="Name of the backend.")
+    backend_version: str = Field(description="Version of torch or onnxruntime.")
+    device: str = Field(description="Device as torch names it.")
+    device_name: str = Field(description="Model of the device.")
+    threads: PositiveInt = Field(description="CPU threads of one operator.")
+    cuda_version: Reading[str] = Field(description="CUDA version of the backend.")
+    cudnn_version: Reading[str] = Field(description="cuDNN version of the backend.")
+    weights_digest: str = Field(description="Hash of the weights.")
+    weights_source: WeightsSource = Field(description="Where loading got the weights from.")
+    weights_mapped_bytes: Count = Field(description="How much of the weights stayed in a mapped file.")
+    parameter_count: PositiveInt = Field(description="Parameters of the networks.")
+    unet_calls: PositiveInt = Field(description="UNet calls of one pipeline call.")
+    unet_calls_at_50_steps: PositiveInt = Field(description="UNet calls that 50 steps would make.")
+    cpu_capability: str = Field(description="Vector instructions that torch uses.")
 
 
 class ThrottleShare(Model):
-    """A reason for which the hardware slowed itself, and in which share of the telemetry's samples it was seen."""
+    """A reason for which the hardware slowed itself, and in which share of the telemetry's samples it appears."""
 
-    reason: str
-    ratio: FiniteFloat
-
-
-class Conditions(Model):
-    """What went on beside a launch: its telemetry summed up over the launch's life.
-
-    ``clock_spread_ratio`` is the distance of the 10th and 90th percentile of the device's clock over its median;
-    ``others_cpu_ratio`` the share of the machine's CPUs that others kept busy; ``load1_mean`` counts tasks, with the
-    worker's own.
-    """
-
-    throttle_shares: Reading[tuple[ThrottleShare, ...]]
-    clock_spread_ratio: Reading[float]
-    others_cpu_ratio: Reading[float]
-    load1_mean: Reading[float]
-    steal_ratio: Reading[float]
-    cpu_pressure_ratio: Reading[float]
-    memory_pressure_ratio: Reading[float]
-    foreign_gpu_process_count: Reading[int]
+    reason: str = Field(description="Why the hardware slowed down.")
+    ratio: Number = Field(description="Share of the telemetry's samples with this reason.")
 
 
-class Launch(Model):
-    """One fresh process: load, first call and steady state apart. ``batch`` is how many images a timed call made.
+class Conditions(Compact):
+    """What else went on during a launch: its telemetry, summed up."""
 
-    A launch that searched or compared holds its ``study`` and no latency series. ``turn`` is its place in the sequence
-    of a session whose two sides took turns, None in a plain run.
-    """
+    throttle_shares: Reading[tuple[ThrottleShare, ...]] = Field(description="Why the hardware slowed down.")
+    clock_spread_ratio: Reading[float] = Field(description="10th to 90th percentile of the clock over its median.")
+    others_cpu_ratio: Reading[float] = Field(description="Share of the machine's CPUs that other processes kept busy.")
+    load1_mean: Reading[float] = Field(description="Mean load average, with the worker's own tasks.")
+    steal_ratio: Reading[float] = Field(description="Share of CPU time that the hypervisor took.")
+    cpu_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for a CPU.")
+    memory_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for memory.")
+    foreign_gpu_process_count: Reading[int] = Field(description="Processes of others on the GPU.")
 
-    index: Count
-    turn: Count | None
-    batch: PositiveInt
-    started_utc: str
-    wall_s: FiniteFloat
-    import_s: FiniteFloat
-    load_s: FiniteFloat
-    first_call_s: FiniteFloat
-    worker_cpu_s: FiniteFloat
-    supervisor_cpu_s: FiniteFloat
-    series: tuple[Series, ...]
-    stop_reason: StopReason
-    memory: MemoryFigures
-    energy: Energy
-    checks: tuple[Check, ...]
-    images: tuple[ImageResult, ...]
-    exports: tuple[Export, ...]
-    study: Study | None
-    environment: WorkerEnvironment
-    throttled: Reading[bool]
-    conditions: Conditions
-    warnings: tuple[Notice, ...]
+
+class LaunchData(Compact):
+    """What the worker measures in one launch: a latency series, or a ``workload_result`` of a search or comparison."""
+
+    batch: PositiveInt = Field(description="Images that a timed call made.")
+    import_s: Number = Field(description="Seconds to import the libraries, by the template where there is one.")
+    load_s: Number = Field(description="Seconds to load the networks.")
+    first_call_s: Number = Field(description="Seconds of the first call.")
+    worker_cpu_s: Number = Field(description="CPU seconds of the worker.")
+    series: tuple[Series, ...] = Field(description="Raw samples.")
+    stop_reason: StopReason = Field(description="Why sampling stopped.")
+    memory: MemoryUse = Field(description="Memory in use.")
+    energy: Energy = Field(description="Energy of the steady calls.")
+    reference_operation: Reading[ReferenceOperation] = Field(description="Speed of the machine around the timed calls.")
+    checks: tuple[Check, ...] = Field(description="What was requested against what ran.")
+    images: tuple[ImageResult, ...] = Field(description="Images of the last timed call.")
+    exports: tuple[Export, ...] = Field(description="Networks that were exported.")
+    workload_result: WorkloadResult | None = Field(description="Result of a search or a comparison.")
+    environment: WorkerEnvironment = Field(description="What the worker observed of software and device.")
+    warnings: tuple[RecordWarning, ...] = Field(description="What may affect its values.")
+
+
+class Launch(LaunchData):
+    """One fresh process, as the supervisor observed it."""
+
+    index: Count = Field(description="Number of the launch, from 0.")
+    isolation: Isolation = Field(description="Whether it was forked from a template or started whole.")
+    template_id: str | None = Field(description="Template it was forked from; null for one started whole.")
+    position: Count | None = Field(description="Place in the order of an interleaved session; null in a plain run.")
+    started_utc: str = Field(description="When it started, UTC.")
+    wall_s: Number = Field(description="Seconds from start to end.")
+    supervisor_cpu_s: Number = Field(description="CPU seconds of the supervisor.")
+    calls_limit_s: Number | None = Field(
+        description="Seconds the run's budget left for timed calls, if it limited them."
+    )
+    throttled: Reading[bool] = Field(description="Whether the hardware slowed itself down.")
+    conditions: Conditions = Field(description="What else went on during the launch.")
 
     def find_series(self, name: str) -> Series | None:
         """Return the series called ``name``, if this launch has it."""
@@ -199,12 +200,14 @@ def was_throttled(launch: Launch) -> bool:
 
 def find_search(launches: Sequence[Launch]) -> BatchSearch | None:
     """Return the last search for the largest batch among launches: a later one corrects an earlier one."""
-    return next((launch.study for launch in reversed(launches) if isinstance(launch.study, BatchSearch)), None)
+    results = (launch.workload_result for launch in reversed(launches))
+    return next((result for result in results if isinstance(result, BatchSearch)), None)
 
 
-def find_precision_study(launches: Sequence[Launch]) -> PrecisionStudy | None:
-    """Return the first precision study among launches: it is the one whose pictures are kept."""
-    return next((launch.study for launch in launches if isinstance(launch.study, PrecisionStudy)), None)
+def find_precision_result(launches: Sequence[Launch]) -> PrecisionResult | None:
+    """Return the first precision result among launches: it is the one whose pictures are kept."""
+    results = (launch.workload_result for launch in launches)
+    return next((result for result in results if isinstance(result, PrecisionResult)), None)
 
 
 def measuring_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
@@ -213,79 +216,74 @@ def measuring_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
     return tuple(
         launch
         for launch in launches
-        if not isinstance(launch.study, BatchSearch) and (search is None or launch.batch == search.largest_batch)
+        if not isinstance(launch.workload_result, BatchSearch)
+        and (search is None or launch.batch == search.largest_batch)
     )
-
-
-def counted_launches(launches: Sequence[Launch]) -> tuple[Launch, ...]:
-    """Return the launches that an estimate is made of: those that were not throttled, or all if all were."""
-    measuring = measuring_launches(launches)
-    return tuple(launch for launch in measuring if not was_throttled(launch)) or measuring
 
 
 class Succeeded(Model):
     """Every launch ended well. Throttled launches are kept; the fresh ones that replace them count."""
 
-    kind: Literal["succeeded"] = "succeeded"
-    launches: Annotated[tuple[Launch, ...], Field(min_length=1)]
-    stop_reason: StopReason
-    warnings: tuple[Notice, ...] = ()
+    kind: Literal["succeeded"] = Field(default="succeeded", description="Kind of outcome.")
+    launches: Annotated[tuple[Launch, ...], Field(min_length=1)] = Field(description="Launches in the order they ran.")
+    stop_reason: StopReason = Field(description="Why no more launches were made.")
+    warnings: tuple[RecordWarning, ...] = Field(default=(), description="What may affect the result.")
 
 
 class OutOfMemory(Model):
     """The device or host had too little memory: a result, not an error."""
 
-    kind: Literal["out_of_memory"] = "out_of_memory"
-    stage: str
-    where: Literal["device", "host"]
-    message: str
-    partial: tuple[Launch, ...]
+    kind: Literal["out_of_memory"] = Field(default="out_of_memory", description="Kind of outcome.")
+    stage: str = Field(description="Where the launch was.")
+    where: Literal["device", "host"] = Field(description="Whose memory was too small.")
+    message: str = Field(description="What was reported.")
+    partial: tuple[Launch, ...] = Field(description="Launches that finished before.")
 
 
 class Failed(Model):
     """A launch ended in an error; launches finished before it are kept in ``partial``."""
 
-    kind: Literal["failed"] = "failed"
-    stage: str
-    error_type: str
-    message: str
-    stderr_tail: str
-    partial: tuple[Launch, ...]
+    kind: Literal["failed"] = Field(default="failed", description="Kind of outcome.")
+    stage: str = Field(description="Where the launch was.")
+    error_type: str = Field(description="Class of the error.")
+    message: str = Field(description="Message of the error.")
+    stderr_tail: str = Field(description="Last lines of the worker's output.")
+    partial: tuple[Launch, ...] = Field(description="Launches that finished before.")
 
 
 class TimedOut(Model):
     """A launch did not end within its time limit (s) and was killed."""
 
-    kind: Literal["timed_out"] = "timed_out"
-    stage: str
-    limit_s: FiniteFloat
-    stderr_tail: str
-    partial: tuple[Launch, ...]
+    kind: Literal["timed_out"] = Field(default="timed_out", description="Kind of outcome.")
+    stage: str = Field(description="Where the launch was.")
+    limit_s: Number = Field(description="Time limit in seconds.")
+    stderr_tail: str = Field(description="Last lines of the worker's output.")
+    partial: tuple[Launch, ...] = Field(description="Launches that finished before.")
 
 
 class Skipped(Model):
     """The experiment was not tried, and why."""
 
-    kind: Literal["skipped"] = "skipped"
-    reason: str
-    remedy: str
+    kind: Literal["skipped"] = Field(default="skipped", description="Kind of outcome.")
+    reason: str = Field(description="Why it was not tried.")
+    hint: str = Field(description="What to do.")
 
 
-class Published(Model):
-    """What somebody else published of an experiment: one figure, no samples; so it has no interval and no verdict.
+class ReferenceResult(Model):
+    """A result that somebody else published: one number, no samples, so neither interval nor verdict.
 
     ``memory_bytes`` is what ``memory_meaning`` says.
     """
 
-    kind: Literal["published"] = "published"
-    latency_s: PositiveFloat
-    memory_bytes: Reading[int]
-    memory_meaning: str
-    method: str
-    caveats: tuple[str, ...]
+    kind: Literal["reference"] = Field(default="reference", description="Kind of outcome.")
+    latency_s: PositiveFloat = Field(description="Seconds per call.")
+    memory_bytes: Reading[int] = Field(description="Memory in bytes.")
+    memory_meaning: str = Field(description="How the memory was read.")
+    method: str = Field(description="How the latency was measured.")
+    caveats: tuple[str, ...] = Field(description="What the source leaves open.")
 
 
-AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped | Published
+AnyOutcome = Succeeded | OutOfMemory | Failed | TimedOut | Skipped | ReferenceResult
 Outcome = Annotated[AnyOutcome, Field(discriminator="kind")]
 
 
@@ -294,7 +292,7 @@ def launches_of(outcome: AnyOutcome) -> tuple[Launch, ...]:
     match outcome:
         case Succeeded():
             return outcome.launches
-        case Skipped() | Published():
+        case Skipped() | ReferenceResult():
             return ()
         case _:
             return outcome.partial

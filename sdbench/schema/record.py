@@ -1,113 +1,118 @@
 """The sealed record of one run."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
-from sdbench.schema.base import Count, Known, Model, Reading, Sha256, sha256_of
+from sdbench.schema.base import Count, Known, Model, Number, Reading, Sha256, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
-from sdbench.schema.outcome import Notice, Outcome, TrustCheck, launches_of
+from sdbench.schema.outcome import Outcome, QualityCheck, RecordWarning, launches_of
 
 
 class Request(Model):
-    """What the user asked for beside the manifest: enough to ask the same again."""
+    """What the user requested in addition to the manifest: enough to repeat the run."""
 
-    manifest_name: str
-    manifest_sha256: Sha256
-    only: tuple[str, ...]
-    device: str
-    weights: str | None
-    budget_s: FiniteFloat | None
-    settings: tuple[str, ...]
+    manifest_name: str = Field(description="Name of the manifest file.")
+    manifest_sha256: Sha256 = Field(description="Hash of the manifest file.")
+    only: tuple[str, ...] = Field(description="Groups and experiments that were selected.")
+    device: str = Field(description="Device that was requested.")
+    weights: str | None = Field(description="Weights that were requested.")
+    budget_s: Number | None = Field(description="Budget in seconds that was requested.")
+    settings: tuple[str, ...] = Field(description="Assignments over the manifest.")
 
 
 class PlannedExperiment(Model):
-    """One experiment, the groups of the manifest that ask for it, and how it is measured."""
+    """One experiment, the groups of the manifest that contain it, and how it is measured."""
 
-    experiment_id: str
-    label: str
-    groups: tuple[str, ...]
-    experiment: Experiment
-    protocol: Protocol
+    experiment_id: str = Field(description="Identity of the experiment.")
+    label: str = Field(description="The experiment in words.")
+    groups: tuple[str, ...] = Field(description="Groups of the manifest that contain it.")
+    experiment: Experiment = Field(description="Its options.")
+    protocol: Protocol = Field(description="How it is measured.")
 
 
 class Result(Model):
     """A planned experiment, its outcome, and how far that can be trusted: no check where nothing was timed."""
 
-    planned: PlannedExperiment
-    outcome: Outcome
-    trust: tuple[TrustCheck, ...]
+    planned: PlannedExperiment = Field(description="The experiment.")
+    outcome: Outcome = Field(description="What became of it.")
+    quality_checks: tuple[QualityCheck, ...] = Field(description="How far its values can be trusted.")
 
 
 class Session(Model):
-    """Two sides that took turns in one session: which one a record is, the seed of the order, and what the side set.
+    """Two arms interleaved in one session: which one a record is, the seed of the order, and what the arm set.
 
-    ``settings`` are as they were asked for, ``threads=1`` or ``env.OMP_NUM_THREADS=1``, without secrets.
+    ``settings`` are as they were requested, ``threads=1`` or ``env.OMP_NUM_THREADS=1``, without secrets.
     """
 
-    session_id: str
-    side: Literal["a", "b"]
-    seed: Count
-    settings: Reading[tuple[str, ...]]
+    session_id: str = Field(description="Identity of the session.")
+    arm: Literal["a", "b"] = Field(description="Which of its arms this record is.")
+    seed: Count = Field(description="Seed of the order.")
+    settings: Reading[tuple[str, ...]] = Field(description="What the arm set, without secrets.")
 
 
 class DeviceGroup(Model):
     """The devices of one host that were measured for one question: each alone, or all at once.
 
-    Records of one ``group_id`` belong together; where ``at_once`` is set, the others ran beside this one.
+    Records of one ``group_id`` belong together; where ``at_once`` is set, the others ran next to this one.
     """
 
-    group_id: str
-    devices: tuple[str, ...]
-    at_once: bool
+    group_id: str = Field(description="Identity of the group.")
+    devices: tuple[str, ...] = Field(description="Devices of the group.")
+    at_once: bool = Field(description="Whether the others ran at the same time.")
 
 
-class Exported(Model):
-    """How a record that left its machine differs from the one that was made there.
+class Publication(Model):
+    """How a published record differs from the one on the machine that measured.
 
-    ``source_seal`` is the seal of that one; ``withheld`` names, as ``Model.field``, what did not leave or was redacted.
+    ``source_seal`` is the seal of that one; ``redacted`` names, as ``Model.field``, what is not published or redacted.
     """
 
-    source_seal: Sha256
-    withheld: tuple[str, ...]
+    source_seal: Sha256 = Field(description="Seal of the record on the machine that measured.")
+    redacted: tuple[str, ...] = Field(description="Fields, as Model.field, that were left out or redacted.")
 
 
 class BundledFile(Model):
-    """A file of the bundle beside the record, by its path within the folder."""
+    """A file of the bundle next to the record, by its path within the folder."""
 
-    path: str
-    sha256: Sha256
-    size_bytes: Count
+    path: str = Field(description="Path within the folder.")
+    sha256: Sha256 = Field(description="Hash of the content.")
+    size_bytes: Count = Field(description="Size in bytes.")
 
 
 class Record(Model):
-    """Everything one run found. ``seal`` is the SHA-256 of the canonical JSON of all the rest.
+    """Everything that one run measured. ``seal`` is the SHA-256 of its file with zeros in its place.
 
-    An imported record holds what somebody else published: its outcomes are ``Published``, and what the source did not
-    record is unknown. A virtual one was made by the virtual backend: its figures are of no machine. ``exported`` is
-    None on the machine that measured.
+    An imported record holds reference results (``ReferenceResult``, or ``OutOfMemory`` where the source failed), and
+    what the source did not record is unknown. A virtual one was made by the virtual backend: simulated results.
+    ``publication`` is None on the machine that measured.
     """
 
-    schema_: Literal["sdbench/record/v6"] = Field(alias="schema")
-    origin: Literal["measured", "imported", "virtual"]
-    run_id: str
-    created_utc: str
-    ended_utc: str
-    ended: Literal["complete", "interrupted", "paused"]
-    wall_s: Reading[float]
-    request: Request
-    session: Session | None
-    device_group: DeviceGroup | None
-    exported: Exported | None
-    manifest: Manifest
-    device: str
-    fingerprint: Fingerprint
-    results: tuple[Result, ...]
-    files: tuple[BundledFile, ...]
-    warnings: tuple[Notice, ...]
-    seal: Sha256
+    schema_: Literal["sdbench/record/v1"] = Field(alias="schema", description="Format and version.")
+    origin: Literal["measured", "imported", "virtual"] = Field(description="Measured, imported or simulated.")
+    run_id: str = Field(description="Identity of the run.")
+    created_utc: str = Field(description="When the run started, UTC.")
+    ended_utc: str = Field(description="When the run ended, UTC.")
+    ended: Literal["complete", "interrupted", "paused"] = Field(description="How the run ended.")
+    wall_s: Reading[float] = Field(description="Seconds from start to end.")
+    request: Request = Field(description="What the command requested.")
+    session: Session | None = Field(description="The interleaved session of which this is an arm.")
+    device_group: DeviceGroup | None = Field(description="Devices of the host that were measured together.")
+    publication: Publication | None = Field(description="How it differs from the record that was measured.")
+    manifest: Manifest = Field(description="What was to be measured.")
+    device: str = Field(description="Device as torch names it.")
+    fingerprint: Fingerprint = Field(description="The machine and its software.")
+    results: tuple[Result, ...] = Field(description="Experiments with their outcomes.")
+    files: tuple[BundledFile, ...] = Field(description="Files of the bundle.")
+    warnings: tuple[RecordWarning, ...] = Field(description="What may affect the whole run.")
+    seal: Sha256 = Field(description="SHA-256 of the file with zeros for these digits.")
+
+    @property
+    def machine_key(self) -> tuple[str, str, str]:
+        """What is identical in runs of one machine and device: origin, hash of the hardware, device."""
+        return self.origin, self.fingerprint.hardware_sha256, self.device
 
     @property
     def device_name(self) -> str:
@@ -121,11 +126,17 @@ class Record(Model):
         gpus = hardware.gpus.value if isinstance(hardware.gpus, Known) else ()
         return next((gpu.name.value for gpu in gpus if isinstance(gpu.name, Known)), self.device)
 
-    def to_json_dict(self) -> dict[str, Any]:
-        """Return the record as JSON types, with the key ``schema`` as stored."""
-        return self.model_dump(mode="json", by_alias=True)
-
-
-def compute_seal(record: dict[str, Any]) -> str:
-    """Return the SHA-256 (hex) of a record's canonical JSON without its ``seal``."""
-    return sha256_of({key: value for key, value in record.items() if key != "seal"})
+    @property
+    def device_memory_bytes(self) -> Reading[int]:
+        """How much memory (bytes) the device has: the GPU's own, or the host's for a run on the CPU."""
+        hardware = self.fingerprint.hardware
+        if not self.device.startswith("cuda"):
+            return hardware.memory_total_bytes
+        if isinstance(hardware.gpus, Unknown):
+            return hardware.gpus
+        name = Known(value=self.device_name)
+        sizes = {gpu.memory_total_bytes for gpu in hardware.gpus.value if gpu.name == name}
+        known = [size for size in sizes if isinstance(size, Known)]
+        if len(known) != 1:
+            return Unknown(reason="no GPU of the fingerprint, or several of different memory, has the device's name")
+        return known[0]

@@ -1,3 +1,3 @@
 """The names of the stored formats' versions, apart from the models: what reads only in part does without those."""
 
-RECORD_SCHEMA = "sdbench/record/v6"
+RECORD_SCHEMA = "sdbench/record/v1"

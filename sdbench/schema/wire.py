@@ -1,24 +1,38 @@
-"""What supervisor and worker say to each other: one request on standard input, then events as JSON lines."""
+"""The protocol between supervisor and worker: one request on standard input, then events as JSON lines.
+
+Between supervisor and template: a message per datagram of a socket. The supervisor sends ``FORK`` with the worker's
+three file descriptors, and ``REAP`` when nothing of the worker is left.
+"""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from sdbench.schema.base import Count, Model, PositiveInt
+from sdbench.schema.base import Count, Model, Number, PositiveInt
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import (
-    Check,
-    Energy,
-    ImageResult,
-    MemoryFigures,
-    Notice,
-    Series,
-    Stage,
-    StopReason,
-    WorkerEnvironment,
-)
-from sdbench.schema.study import BatchProbe, Export, Study
+from sdbench.schema.outcome import LaunchData
+from sdbench.schema.workload_results import BatchProbe
+
+Stage = Literal[
+    "start",
+    "import",
+    "fetch",
+    "draw",
+    "export",
+    "load",
+    "first call",
+    "warm-up",
+    "reference",
+    "measure",
+    "verify",
+    "probe",
+    "compare",
+]
+
+
+FORK = b"fork"
+REAP = b"reap"
 
 
 class WorkerRequest(Model):
@@ -43,24 +57,9 @@ class Picture(Model):
     webp_base64: str
 
 
-class Measurement(Model):
-    """What a worker found in its one launch."""
+class Measurement(LaunchData):
+    """What a worker sends at the end of its one launch."""
 
-    batch: PositiveInt
-    import_s: FiniteFloat
-    load_s: FiniteFloat
-    first_call_s: FiniteFloat
-    worker_cpu_s: FiniteFloat
-    series: tuple[Series, ...]
-    stop_reason: StopReason
-    memory: MemoryFigures
-    energy: Energy
-    checks: tuple[Check, ...]
-    images: tuple[ImageResult, ...]
-    exports: tuple[Export, ...]
-    study: Study | None
-    environment: WorkerEnvironment
-    warnings: tuple[Notice, ...]
     pictures: tuple[Picture, ...]
 
 
@@ -75,7 +74,7 @@ class SampleEvent(Model):
     """One call ended; sent between calls, never inside one."""
 
     event: Literal["sample"] = "sample"
-    latency_s: FiniteFloat
+    latency_s: Number
     warmup: bool
 
 
@@ -110,19 +109,50 @@ class FailureEvent(Model):
     out_of_memory: Literal["device", "host"] | None
 
 
+class UnusableForkEvent(Model):
+    """What the template's libraries hold does not work in a forked process: this launch has to be spawned."""
+
+    event: Literal["unusable fork"] = "unusable fork"
+    reason: str
+
+
+class TemplateReady(Model):
+    """The libraries are imported; ``unsafe`` is why no process must be forked from this one, if so."""
+
+    event: Literal["ready"] = "ready"
+    import_s: Number
+    unsafe: str | None
+
+
+class ForkedEvent(Model):
+    """A worker was forked."""
+
+    event: Literal["forked"] = "forked"
+    pid: PositiveInt
+
+
+class ExitedEvent(Model):
+    """The worker is dead; its number is not given to another process before ``REAP``."""
+
+    event: Literal["exited"] = "exited"
+    return_code: int
+
+
 class Overhead(Model):
     """What the measuring loop costs: the ratio of CPU times to a bare loop with its interval, and by itself.
 
-    ``own_s`` is a turn of the loop (s) around a pipeline that does nothing, ``call_s`` a bare call.
+    ``own_s`` is one pass of the loop (s) around a pipeline that does nothing, ``call_s`` a bare call.
     """
 
-    ratio: FiniteFloat
-    low: FiniteFloat
-    high: FiniteFloat
+    ratio: Number
+    low: Number
+    high: Number
     pair_count: Count
-    own_s: FiniteFloat
-    call_s: FiniteFloat
+    own_s: Number
+    call_s: Number
 
 
-WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent
+WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent | UnusableForkEvent
 WORKER_EVENT: TypeAdapter[WorkerEvent] = TypeAdapter(Annotated[WorkerEvent, Field(discriminator="event")])
+TemplateEvent = TemplateReady | FailureEvent | ForkedEvent | ExitedEvent
+TEMPLATE_EVENT: TypeAdapter[TemplateEvent] = TypeAdapter(Annotated[TemplateEvent, Field(discriminator="event")])

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import floor
 from statistics import linear_regression
 
 # Between two measured peaks the memory of a batch is near a line: weights and workspace, and so much for each image.
 _POINTS_FOR_A_LINE = 2
-# What a search is to need at most where memory is near a line; doubling and halving needs up to 16 up to batch 256.
+# The most probes a search should need where memory is near a line; doubling and bisection takes up to 16 to batch 256.
 PROBES_AIM = 8
-# A probe takes no more denoising steps: PNDM keeps the UNet's last four outputs, and further steps hold nothing more.
+# A probe runs no more denoising steps: PNDM keeps the UNet's last four outputs, and further steps hold no more memory.
 PROBE_STEPS = 5
 # 1, 4, 16, ... away from a prediction: simulated, 2 wastes probes on noise of 5 %, 8 overshoots on exact lines.
 _STEP_FACTOR = 4
@@ -40,14 +41,14 @@ def choose_next_batch(
     """Return the batch to try next, or None when the largest that fits is known.
 
     One image is tried first. From then on a line through the measured peaks (at first from what the loaded model takes)
-    says where ``limit_bytes`` is reached: that batch is tried, then its neighbour. While a prediction keeps failing on
-    the same side the steps away from it grow, and what ``PROBES_AIM`` leaves is kept large enough to halve the bracket
-    to its end, so that the search ends whatever the memory does.
+    predicts where ``limit_bytes`` is reached: that batch is tried, then its neighbour. While predictions fail in the
+    same direction, the steps away from them grow. Enough of ``PROBES_AIM`` is kept to finish by bisection, so that the
+    search ends however the memory behaves.
 
     Args:
-        tried: what has been tried, in order.
-        limit_bytes: the memory there is.
-        loaded_bytes: what is taken before the first image, if known.
+        tried: the batches tried so far, in order.
+        limit_bytes: the available memory.
+        loaded_bytes: the memory in use before the first image, if known.
         batch_max: the largest batch to consider.
     """
     fitting, too_large = find_bracket(tried, batch_max)
@@ -59,9 +60,10 @@ def choose_next_batch(
     if predicted is None:
         chosen = min(2 * fitting, batch_max)
     else:
-        step = _STEP_FACTOR ** max(0, _length_of_last_run(tried) - (2 if tried[-1].fits else 1))
-        near = fitting + step if tried[-1].fits else too_large - step
-        chosen = max(predicted, near) if tried[-1].fits else min(predicted, near)
+        fits = tried[-1].fits
+        in_a_row = sum(1 for _ in takewhile(lambda item: item.fits == fits, reversed(tried)))
+        step = _STEP_FACTOR ** max(0, in_a_row - (2 if fits else 1))
+        chosen = max(predicted, fitting + step) if fits else min(predicted, too_large - step)
     reach = 2 ** max(0, PROBES_AIM - len(tried) - 1)
     if too_large - fitting <= 2 * reach:
         chosen = min(max(chosen, too_large - reach), fitting + reach)
@@ -79,12 +81,3 @@ def _predict(tried: Sequence[Tried], limit_bytes: float, loaded_bytes: float | N
         return None
     slope, intercept = linear_regression(list(peaks), list(peaks.values()))
     return floor((limit_bytes - intercept) / slope) if slope > 0 else None
-
-
-def _length_of_last_run(tried: Sequence[Tried]) -> int:
-    length = 0
-    for item in reversed(tried):
-        if item.fits != tried[-1].fits:
-            break
-        length += 1
-    return length

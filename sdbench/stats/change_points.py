@@ -6,15 +6,15 @@ from math import inf, log, sqrt
 from statistics import median
 
 # Each change must save this many times the noise's variance times log n of squared error. Simulated on normal noise,
-# 2,000 series each, a change is found where there is none in 5.6 % of series of 10 values, 2.0 % of 20, 0.3 % of 40.
-# What is found is then held against the margin, with its interval.
+# 2,000 series each, a change is reported where there is none in 5.6 % of series of 10 values, 2.0 % of 20, 0.3 % of 40.
+# Each change is then compared with the margin, with its interval.
 _PENALTY = 6.0
 # The median absolute value of a standard normal variable; a difference of two has the deviation sqrt(2).
 _MEDIAN_OF_NORMAL = 0.6745
 
 
 def find_change_points(values: Sequence[float]) -> tuple[int, ...]:
-    """Return the indices at which a new level begins, the first one (0) left out.
+    """Return the indices at which a new level starts, the first one (0) left out.
 
     The exact minimum of squared error plus a penalty per level (optimal partitioning, Jackson et al. 2005), with the
     noise taken from the median of the steps between neighbours, so that a few changes do not widen it.
@@ -40,9 +40,8 @@ def find_change_points(values: Sequence[float]) -> tuple[int, ...]:
         costs = [best[start] + error(start, end) + penalty for start in range(end)]
         best[end] = min(costs)
         begins[end] = costs.index(best[end])
-    found = []
+    changes = []
     end = count
-    while begins[end] > 0:
-        end = begins[end]
-        found.append(end)
-    return tuple(reversed(found))
+    while end := begins[end]:
+        changes.append(end)
+    return tuple(reversed(changes))

@@ -6,11 +6,9 @@ call), the last level the highest that was repeated (the launch, or the session)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import ceil, sqrt
 from typing import Literal
 
-from sdbench.stats.moments import mean, variance
 from sdbench.stats.student import t_quantile
 
 # A tree of numbers, every branch of a level equally long: launches of calls, or sessions of launches of calls.
@@ -39,37 +37,21 @@ def decompose(data: Nested) -> Hierarchy:
     Raises:
         ValueError: the data are not balanced, or a level has fewer than two branches.
     """
-    counts: list[int] = []
-    variances: list[float] = []
-    level: list[Nested] = [data]
-    branch_counts = _branch_counts(data)
-    for _ in branch_counts[1:]:
-        level = [branch for parent in level for branch in parent if isinstance(branch, Sequence)]
-    values = [float(value) for value in chain.from_iterable(level) if not isinstance(value, Sequence)]
-    for count in branch_counts:
-        groups = [values[start : start + count] for start in range(0, len(values), count)]
-        counts.append(count)
-        variances.append(mean(variance(group) for group in groups))
-        values = [mean(group) for group in groups]
-    lower = zip(variances, counts, strict=True)
-    t2 = [variances[0], *(upper - s2 / n for upper, (s2, n) in zip(variances[1:], lower, strict=False))]
-    return Hierarchy(values[0], tuple(variances), tuple(t2), tuple(counts))
+    import numpy as np
 
-
-def _branch_counts(data: Nested) -> list[int]:
-    """How many branches each level has, from the lowest up."""
-    level: list[Nested] = [data]
-    counts: list[int] = []
-    while True:
-        lengths = {len(branch) for branch in level}
-        if len(lengths) != 1 or min(lengths) < 2:  # noqa: PLR2004 - a variance needs two values
-            msg = f"every branch of a level needs the same number of values, at least two; found {sorted(lengths)}"
-            raise ValueError(msg)
-        counts.insert(0, lengths.pop())
-        below = [item for branch in level for item in branch if isinstance(item, Sequence)]
-        if not below:
-            return counts
-        level = below
+    try:
+        values = np.array(data, dtype=float)
+    except ValueError:  # branches of different lengths are no array
+        values = np.empty(0)
+    if min(values.shape) < 2:  # noqa: PLR2004 - a variance needs two values
+        raise ValueError("every branch of a level needs the same number of values, at least two")
+    counts = values.shape[::-1]
+    s2: list[float] = []
+    for _ in counts:
+        s2.append(float(values.var(axis=-1, ddof=1).mean()))
+        values = values.mean(axis=-1)
+    t2 = [upper - lower / count for lower, upper, count in zip(s2, s2[1:], counts, strict=False)]
+    return Hierarchy(float(values), tuple(s2), (s2[0], *t2), counts)
 
 
 @dataclass(frozen=True)
@@ -90,14 +72,13 @@ def advise(launches: Sequence[Sequence[float]], call_s: float, launch_overhead_s
 
     Args:
         launches: per launch the logs of its steady samples; where they differ in number, the shortest decides.
-        call_s: what one more call costs (s).
-        launch_overhead_s: what one more launch costs beside its timed calls (s).
+        call_s: the cost of one more call (s).
+        launch_overhead_s: the cost of one more launch without its timed calls (s).
     """
     count = min((len(calls) for calls in launches), default=0)
     if len(launches) < 2 or count < 2:  # noqa: PLR2004 - a variance needs two values
         return None
-    found = decompose([list(calls[:count]) for calls in launches])
-    t2_call, t2_launch = found.t2
+    t2_call, t2_launch = decompose([calls[:count] for calls in launches]).t2
     best = _CALLS_MAX
     if t2_launch > 0:
         best = min(_CALLS_MAX, max(1, ceil(sqrt(launch_overhead_s / call_s * t2_call / t2_launch))))

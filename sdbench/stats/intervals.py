@@ -7,21 +7,20 @@ Student's t on these (Kalibera & Jones 2013, section 5, with the launch as the h
 """
 
 from collections.abc import Sequence
-from math import exp, log, sqrt
-from statistics import median
+from dataclasses import dataclass, replace
+from math import exp, log
+from statistics import fmean, median
 
-from sdbench.schema.base import Model
-from sdbench.stats.moments import deviation, mean
-from sdbench.stats.ratios import welch_ratio
-from sdbench.stats.student import t_quantile
+from sdbench.stats.ratios import LogRatio, geometric_mean, welch_ratio
 
-MIN_VALUES_FOR_INTERVAL = 2
-
-# From here on an interval leaves open all that could be asked.
-_TELLING_RATIO = 100.0
+# Student's t on two launches is 13 standard errors wide: its interval may span hours where the launches agree.
+LAUNCHES_FOR_INTERVAL = 3
+# An interval that spans more than this factor answers no question.
+_USEFUL_RATIO = 10.0
 
 
-class Estimate(Model):
+@dataclass(frozen=True)
+class Estimate:
     """An estimate and its confidence interval, in the unit of its samples. Fewer than two launches have none."""
 
     value: float
@@ -32,9 +31,16 @@ class Estimate(Model):
     sample_count: int
 
     @property
-    def is_telling(self) -> bool:
-        """Whether the interval says anything: that of two launches that differ may span hours."""
-        return self.low is not None and self.high is not None and self.high <= _TELLING_RATIO * self.low
+    def is_useful(self) -> bool:
+        """Whether the interval is worth showing: of three launches or more, and within a factor of ten."""
+        return is_useful(self.low, self.high, self.launch_count)
+
+
+def is_useful(low: float | None, high: float | None, unit_count: int) -> bool:
+    """Return whether an interval of positive numbers is worth showing: the one rule of terminal, report and charts."""
+    if low is None or high is None or unit_count < LAUNCHES_FOR_INTERVAL:
+        return False
+    return high <= _USEFUL_RATIO * low
 
 
 def estimate_latency(launch_series: Sequence[Sequence[float]], confidence: float) -> Estimate:
@@ -48,14 +54,11 @@ def estimate_latency(launch_series: Sequence[Sequence[float]], confidence: float
         ValueError: there is no launch, a launch without samples, or a sample that is not positive.
     """
     if not launch_series or any(not samples for samples in launch_series):
-        msg = "an estimate needs at least one launch, and at least one steady sample in each"
-        raise ValueError(msg)
+        raise ValueError("an estimate needs at least one launch, and at least one steady sample in each")
     if any(sample <= 0 for samples in launch_series for sample in samples):
-        msg = "a latency sample is not positive: the clock cannot be trusted"
-        raise ValueError(msg)
-    log_values = [log(median(samples)) for samples in launch_series]
-    sample_count = sum(len(samples) for samples in launch_series)
-    return _estimate_from_logs(log_values, confidence, sample_count)
+        raise ValueError("a latency sample is not positive: the clock cannot be trusted")
+    estimate = estimate_values([median(samples) for samples in launch_series], confidence)
+    return replace(estimate, sample_count=sum(map(len, launch_series)))
 
 
 def estimate_values(values: Sequence[float], confidence: float) -> Estimate:
@@ -65,59 +68,29 @@ def estimate_values(values: Sequence[float], confidence: float) -> Estimate:
         ValueError: there is no value, or one that is not positive.
     """
     if not values or any(value <= 0 for value in values):
-        msg = "a geometric mean needs at least one value, and only positive ones"
-        raise ValueError(msg)
-    return _estimate_from_logs([log(value) for value in values], confidence, len(values))
+        raise ValueError("a geometric mean needs at least one value, and only positive ones")
+    return _estimate(exp(fmean(map(log, values))), geometric_mean(values), confidence, len(values))
 
 
 def estimate_ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float) -> Estimate:
     """Return the ratio of the geometric means of positive values, one per launch, with its interval.
 
-    The interval is Welch's on the logs. A side with one launch gives none.
+    The interval is Welch's on the logs; a single launch in either gives none.
 
     Raises:
-        ValueError: a side has no value, or one that is not positive.
+        ValueError: the numerator or the denominator has no value, or one that is not positive.
     """
     top, bottom = (estimate_values(values, confidence) for values in (numerator, denominator))
-    ratio = top.value / bottom.value
     count = top.launch_count + bottom.launch_count
-    found = welch_ratio(numerator, denominator)
-    low, high = (None, None) if found is None else found.interval(confidence)
-    return Estimate(
-        value=ratio,
-        low=low,
-        high=high,
-        relative_half_width=None if high is None else high / ratio - 1,
-        launch_count=count,
-        sample_count=count,
-    )
+    return _estimate(top.value / bottom.value, welch_ratio(numerator, denominator), confidence, count)
 
 
 def relative_half_width(samples: Sequence[float], confidence: float) -> float | None:
     """Return half the t interval of the mean log of positive ``samples``, as a ratio; None below two samples."""
-    if len(samples) < MIN_VALUES_FOR_INTERVAL:
-        return None
-    return _estimate_from_logs([log(sample) for sample in samples], confidence, len(samples)).relative_half_width
+    return estimate_values(samples, confidence).relative_half_width if samples else None
 
 
-def _estimate_from_logs(log_values: list[float], confidence: float, sample_count: int) -> Estimate:
-    count = len(log_values)
-    center = mean(log_values)
-    if count < MIN_VALUES_FOR_INTERVAL:
-        return Estimate(
-            value=exp(center),
-            low=None,
-            high=None,
-            relative_half_width=None,
-            launch_count=count,
-            sample_count=sample_count,
-        )
-    half = t_quantile(count - 1, confidence) * deviation(log_values) / sqrt(count)
-    return Estimate(
-        value=exp(center),
-        low=exp(center - half),
-        high=exp(center + half),
-        relative_half_width=exp(half) - 1,
-        launch_count=count,
-        sample_count=sample_count,
-    )
+def _estimate(value: float, ratio: LogRatio | None, confidence: float, count: int) -> Estimate:
+    low, high = ratio.interval(confidence) if ratio else (None, None)
+    half_width = None if high is None else high / value - 1
+    return Estimate(value, low, high, half_width, launch_count=count, sample_count=count)

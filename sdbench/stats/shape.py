@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import sqrt
-
-from sdbench.stats.moments import mean
-from sdbench.stats.student import t_upper_tail
+from statistics import fmean
 
 # The share of variance that the best split of normal values explains is exceeded in 1 % of draws; simulated, 20,000
 # draws each. Heavy tails (Student's t with 3 degrees of freedom) exceed it more rarely.
@@ -32,9 +29,9 @@ class Modes:
 
 
 def find_modes(values: Sequence[float]) -> Modes | None:
-    """Return the best split of values in two; None for fewer than eight, or where all are alike."""
+    """Return the best split of values in two; None for fewer than eight, or where all are identical."""
     count = len(values)
-    center = mean(values) if values else 0.0
+    center = fmean(values) if values else 0.0
     ordered = sorted(value - center for value in values)
     total = sum(value**2 for value in ordered)
     if count < VALUES_FOR_MODES or total == 0:
@@ -59,11 +56,8 @@ def find_drift(values: Sequence[float]) -> Drift | None:
     count = len(values)
     if count < VALUES_FOR_DRIFT:
         return None
-    times = [index - (count - 1) / 2 for index in range(count)]
-    spread = sum(time**2 for time in times)
-    slope = sum(time * value for time, value in zip(times, values, strict=True)) / spread
-    center = mean(values)
-    residual = sum((value - center - slope * time) ** 2 for time, value in zip(times, values, strict=True))
-    error = sqrt(residual / (count - 2) / spread)
-    p_value = 2 * t_upper_tail(count - 2, abs(slope) / error) if error else float(slope == 0)
-    return Drift(rise=slope * (count - 1), p_value=p_value)
+    from scipy.stats import linregress
+
+    line = linregress(range(count), values)
+    # Of values that are all equal scipy's p is not a number.
+    return Drift(rise=float(line.slope) * (count - 1), p_value=float(line.pvalue) if line.slope else 1.0)

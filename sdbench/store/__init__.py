@@ -1,1 +1,1 @@
-"""Where a run is kept: the journal while it goes on, the sealed bundle when it has ended, and the device's lock."""
+"""Where a run is kept: the journal while it continues, the sealed bundle when it has ended, and the device's lock."""

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.schema.base import canonical_json
+from sdbench.store.files import read_file
+from sdbench.store.layout import JOURNAL_BYTES_MAX
 
 
 class Journal:
@@ -53,34 +55,39 @@ def encode_line(entry: dict[str, Any]) -> bytes:
 
 
 def read_journal(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
-    """Return the entries of a journal and the length (bytes) of its sound part; a torn last line is left out.
+    """Return the entries of a journal and the length (bytes) of its valid part; a torn last line is left out.
+
+    Raises:
+        RecordError: a whole line is damaged, or the file cannot be read or is too large.
+    """
+    return decode_journal(read_file(path, JOURNAL_BYTES_MAX), str(path))
+
+
+def decode_journal(content: bytes, name: str) -> tuple[tuple[dict[str, Any], ...], int]:
+    """Return what ``read_journal`` does for the bytes of a journal; ``name`` stands for it in messages.
 
     Raises:
         RecordError: a whole line is damaged.
     """
     # What follows the last line break is torn, whatever it is: a line is written together with its break.
-    *lines, torn = path.read_bytes().split(b"\n")
+    *lines, torn = content.split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         entry = _decode_line(line)
         if entry is None:
             raise RecordError(
-                f"{path}:{number}: the line is damaged (its checksum does not match); "
-                "restore the file from a copy, or start anew with --fresh"
+                f"{name}:{number}: the line is damaged (its checksum does not match); "
+                "restore the file from a copy, or start over with --fresh"
             )
         entries.append(entry)
-    return tuple(entries), path.stat().st_size - len(torn)
+    return tuple(entries), len(content) - len(torn)
 
 
 def cut_torn_tail(path: Path) -> tuple[dict[str, Any], ...]:
-    """Return the entries of a journal after cutting off a torn last line on the disk.
-
-    Raises:
-        RecordError: a whole line is damaged.
-    """
-    entries, sound_bytes = read_journal(path)
-    if sound_bytes < path.stat().st_size:
-        os.truncate(path, sound_bytes)
+    """Return the entries of a journal, with the errors of ``read_journal``, after cutting a torn last line on disk."""
+    entries, valid_bytes = read_journal(path)
+    if valid_bytes < path.stat().st_size:
+        os.truncate(path, valid_bytes)
     return entries
 
 
@@ -88,7 +95,7 @@ def _decode_line(line: bytes) -> dict[str, Any] | None:
     try:
         wrapped = json.loads(line)
         entry = wrapped["entry"]
-        sound = f"{zlib.crc32(canonical_json(entry).encode()):08x}" == wrapped["crc32"]
+        is_valid = f"{zlib.crc32(canonical_json(entry).encode()):08x}" == wrapped["crc32"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return entry if sound and isinstance(entry, dict) else None
+    return entry if is_valid and isinstance(entry, dict) else None

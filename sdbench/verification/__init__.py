@@ -1,1 +1,1 @@
-"""Whether a run is what it says: what can be proven of it, what cannot, and what contradicts itself."""
+"""What can be proven of a run, what cannot, and what contradicts it."""

@@ -5,10 +5,10 @@ Source: the in-toto attestation framework, Statement v1 and the predicate test-r
 
 from typing import Any
 
-from sdbench.compare.trust import doubts, trust_of
+from sdbench.compare.quality import failed_checks, quality_checks_of
 from sdbench.schema.base import Known
 from sdbench.schema.record import Record
-from sdbench.verification.findings import Verification
+from sdbench.verification.verify import Verification
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -18,20 +18,16 @@ _FAILED = ("failed", "timed_out")
 def make_statement(record: Record, verification: Verification) -> dict[str, Any]:
     """Return the statement: the run as subject, the manifest and the image as configuration, experiments as tests.
 
-    An experiment with a doubtful check is a test with a warning; one that failed or timed out has failed. Skipped ones
-    and those that found the memory's end are results, and pass.
+    An experiment with a check that warned is a test with a warning; one that failed or timed out failed. Skipped ones
+    and those that ran out of memory are results, and pass.
     """
-    passed, warned, failed = [], [], []
+    tests: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
     for result in record.results:
-        name = f"{result.planned.experiment_id} {result.planned.label}"
-        if result.outcome.kind in _FAILED:
-            failed.append(name)
-        elif doubts(trust_of(result)):
-            warned.append(name)
-        else:
-            passed.append(name)
-    sound = verification.is_sound
-    verdict = "FAILED" if failed or not sound else "WARNED" if warned else "PASSED"
+        warned = "warnedTests" if failed_checks(quality_checks_of(result)) else "passedTests"
+        kind = "failedTests" if result.outcome.kind in _FAILED else warned
+        tests[kind].append(f"{result.planned.experiment_id} {result.planned.label}")
+    failed = tests["failedTests"] or not verification.is_valid
+    verdict = "FAILED" if failed else "WARNED" if tests["warnedTests"] else "PASSED"
     subject = {"name": f"{record.run_id}/record.json", "digest": {"sha256": verification.record_sha256}}
     if verification.sha256 is not None:
         subject = {"name": record.run_id, "digest": {"sha256": verification.sha256}}
@@ -43,11 +39,5 @@ def make_statement(record: Record, verification: Verification) -> dict[str, Any]
         "_type": STATEMENT_TYPE,
         "subject": [subject],
         "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "result": verdict,
-            "configuration": configuration,
-            "passedTests": passed,
-            "warnedTests": warned,
-            "failedTests": failed,
-        },
+        "predicate": {"result": verdict, "configuration": configuration, **tests},
     }

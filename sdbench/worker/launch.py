@@ -1,133 +1,75 @@
 """One launch from request to measurement: import, load, run the workload, read the probes."""
 
 import base64
+import faulthandler
+import os
+import signal
+import sys
 import time
 from importlib import import_module
-from pathlib import Path
 
 from sdbench.backends import BACKENDS
-from sdbench.backends.base import Backend, BackendModule
-from sdbench.probes.cgroup import count_usable_cpus
-from sdbench.probes.devices import choose_device
-from sdbench.probes.energy import open_energy_meter
-from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
-from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import MemoryFigures
-from sdbench.schema.study import BatchProbe
-from sdbench.schema.wire import Measurement, Picture, WorkerRequest
+from sdbench.schema.wire import Measurement, Picture, ResultEvent, WorkerRequest
 from sdbench.worker.clock import open_clock
 from sdbench.worker.events import EventWriter
 from sdbench.workloads import WORKLOADS
-from sdbench.workloads.base import Workload
+from sdbench.workloads.base import Session, Workload
 
 
-def run_launch(request_json: bytes, events: EventWriter) -> Measurement:
-    """Return everything one launch found.
+def dump_stacks_when_asked() -> None:
+    """Write where every thread is to standard error on SIGUSR1: the supervisor asks a worker that hangs."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def measure_and_report(events_fd: int, import_s: float | None) -> int:
+    """Run the request on standard input and return 0; any exception becomes a reported failure here.
+
+    ``import_s`` is the time (s) that the template took to import the libraries, None for a launch of its own.
+    """
+    with os.fdopen(events_fd, "wb", buffering=0) as stream:
+        events = EventWriter(stream)
+        try:
+            events.emit(ResultEvent(measurement=run_launch(sys.stdin.buffer.read(), events, import_s)))
+        except Exception as error:  # noqa: BLE001 - the worker boundary: the supervisor turns it into an outcome
+            events.emit_failure(error)
+            sys.excepthook(type(error), error, error.__traceback__)
+    return 0
+
+
+def run_launch(request_json: bytes, events: EventWriter, import_s: float | None) -> Measurement:
+    """Return everything one launch measured; ``import_s`` as for ``measure_and_report``.
 
     Raises:
         Exception: whatever the pipeline raises; the caller reports it.
     """
     request = WorkerRequest.model_validate_json(request_json)
-    session = WorkerSession(request, events)
-    events.say_stage("import")
-    import_started_s = session.clock.now_s()
+    session = Session(request, open_clock(request.experiment.backend), events.emit)
+    if import_s is None:
+        session.emit_stage("import")
+        import_s = import_libraries(request.experiment.backend)
     workload: Workload = import_module(WORKLOADS[request.experiment.workload])
-    session.import_libraries(request.experiment)
-    import_s = session.clock.now_s() - import_started_s
-    found = workload.run(session)
+    output = workload.run(session)
+    measured = vars(output) | {
+        "warnings": (*output.warnings, *session.backend.warnings()),
+        "pictures": tuple(
+            Picture(path=path, webp_base64=base64.b64encode(content).decode())
+            for path, content in output.pictures.items()
+        ),
+    }
     return Measurement(
-        batch=found.batch,
+        **measured,
         import_s=import_s,
         load_s=session.load_s,
-        first_call_s=found.first_call_s,
         worker_cpu_s=time.process_time(),
-        series=found.series,
-        stop_reason=found.stop_reason,
-        memory=found.memory,
-        energy=found.energy,
-        checks=found.checks,
-        images=found.images,
-        exports=found.exports,
-        study=found.study,
-        environment=found.environment,
-        warnings=found.notices,
-        pictures=tuple(
-            Picture(path=path, webp_base64=base64.b64encode(content).decode())
-            for path, content in found.pictures.items()
-        ),
+        exports=session.backend.exports(),
+        environment=session.backend.describe(),
     )
 
 
-class WorkerSession:
-    """The workload's way to everything outside it: backends, clock, meters, and the supervisor."""
-
-    def __init__(self, request: WorkerRequest, events: EventWriter) -> None:
-        self.experiment = request.experiment
-        self.protocol = request.protocol
-        self.known_probes: tuple[BatchProbe, ...] = request.known_probes
-        self.clock = open_clock(request.experiment.backend)
-        self.load_s = 0.0
-        self._request = request
-        self._device = choose_device(request.device)
-        self._energy = open_energy_meter(self._device)
-        self._host = HostMemoryProbe()
-        self._backend: Backend | None = None
-        self.say_stage = events.say_stage
-        self.say_sample = events.say_sample
-        self.say_probing = events.say_probing
-        self.say_probe = events.say_probe
-        self.start_energy = self._energy.start
-        self.stop_energy = self._energy.stop
-
-    def import_libraries(self, experiment: Experiment) -> BackendModule:
-        """Return the module of the experiment's backend, with its libraries imported."""
-        module: BackendModule = import_module(BACKENDS[experiment.backend])
-        module.import_libraries()
-        return module
-
-    def open_backend(self, experiment: Experiment) -> Backend:
-        """Load ``experiment``; memory peaks count from here on, and the time (s) adds to ``load_s``.
-
-        A backend that is open is let go before, so that two never share the memory.
-        """
-        if self._backend is not None:
-            earlier, self._backend = self._backend, None
-            recover = earlier.recover
-            del earlier
-            recover()
-        module = self.import_libraries(experiment)
-        cache_folder = Path(self._request.cache_folder)
-        self.say_stage("fetch")
-        module.fetch(experiment, cache_folder, self.say_stage)
-        threads = experiment.threads or count_usable_cpus()
-        self.say_stage("load")
-        started_s = self.clock.now_s()
-        self._backend = module.open_backend(experiment, self._request.device, cache_folder, threads)
-        self._backend.synchronize()
-        self.load_s += self.clock.now_s() - started_s
-        self.reset_memory()
-        return self._backend
-
-    def reset_memory(self) -> None:
-        """Start new memory peaks."""
-        self._host.reset()
-        self._opened.reset_peaks()
-
-    def read_memory(self) -> MemoryFigures:
-        """Return the memory figures (bytes) since the last reset."""
-        peaks = self._opened.read_peaks()
-        process_bytes, total_bytes = read_device_memory(self._device)
-        return read_memory_figures(
-            self._host, peaks.allocated_peak_bytes, peaks.reserved_peak_bytes, process_bytes, total_bytes
-        )
-
-    def image_path(self, name: str) -> str | None:
-        """Return the path within the bundle of a picture called ``name``, None when none are kept."""
-        return f"{self._request.image_prefix}{name}.webp" if self._request.image_prefix else None
-
-    @property
-    def _opened(self) -> Backend:
-        if self._backend is None:
-            msg = "memory is read before a backend is open"
-            raise RuntimeError(msg)
-        return self._backend
+def import_libraries(backend: str) -> float:
+    """Import what a backend and the workloads need, and return how long (s) it took."""
+    started_s = time.perf_counter()
+    for path in WORKLOADS.values():
+        import_module(path)
+    import_module(BACKENDS[backend]).import_libraries()
+    return time.perf_counter() - started_s

@@ -1,106 +1,174 @@
-"""What a workload gets from the worker, and what it gives back."""
+"""What a workload gets from the worker: backends, clock, meters, the supervisor; and what it returns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
 
-from sdbench.backends.base import Backend, Clock
-from sdbench.schema import manifest
+from sdbench.backends import BACKENDS
+from sdbench.backends.base import Backend, BackendModule, Clock, free_unreferenced_memory
+from sdbench.probes.cgroup import count_usable_cpus
+from sdbench.probes.devices import choose_device
+from sdbench.probes.energy import EnergyMeter
+from sdbench.probes.memory import HostMemoryProbe, read_device_memory
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
     Check,
     Energy,
     ImageResult,
-    MemoryFigures,
-    Notice,
+    MemoryUse,
+    RecordWarning,
     Series,
-    Stage,
     StopReason,
-    WorkerEnvironment,
 )
-from sdbench.schema.study import BatchProbe, BatchSearch, Export, PrecisionStudy
+from sdbench.schema.reference_operation import ReferenceOperation
+from sdbench.schema.wire import Stage, StageEvent, WorkerEvent, WorkerRequest
+from sdbench.schema.workload_results import BatchSearch, PrecisionResult
+
+# Of the workloads that time no steady calls.
+NO_REFERENCE_OPERATION = Unknown(reason="it runs around timed calls, which only workload latency makes")
+
+_PEAKS = ("torch_allocated_peak_bytes", "torch_reserved_peak_bytes", "host_rss_peak_bytes")
 
 
-class Session(Protocol):
-    """One launch: what is asked, the clock, the meters, and the way to say how far it is."""
+class Session:
+    """One launch: what is requested, the clock of every timing, the meters, and ``emit`` for the supervisor.
+
+    ``load_s`` is the time (s) it took to open all backends.
+    """
+
+    def __init__(self, request: WorkerRequest, clock: Clock, emit: Callable[[WorkerEvent], None]) -> None:
+        self.request = request
+        self.experiment = request.experiment
+        self.protocol = request.protocol
+        self.clock = clock
+        self.emit = emit
+        self.load_s = 0.0
+        self._device = choose_device(request.device)
+        self._host = HostMemoryProbe()
+        self.energy = EnergyMeter(self._device)
+        self._backend: Backend | None = None
+        # The peaks until counting was paused.
+        self._earlier: MemoryUse | None = None
+        self._libraries_bytes = 0
 
     @property
-    def experiment(self) -> Experiment:
-        """What to measure."""
+    def backend(self) -> Backend:
+        """The backend that was opened last."""
+        if self._backend is None:
+            raise RuntimeError("no backend is open")
+        return self._backend
 
-    @property
-    def protocol(self) -> manifest.Protocol:
-        """How often."""
+    def emit_stage(self, stage: Stage) -> None:
+        """Tell the supervisor which stage begins."""
+        self.emit(StageEvent(stage=stage))
 
-    @property
-    def clock(self) -> Clock:
-        """The clock of every timing."""
-
-    @property
-    def known_probes(self) -> tuple[BatchProbe, ...]:
-        """What earlier workers of the same search found."""
+    def import_libraries(self, experiment: Experiment) -> BackendModule:
+        """Return the module of the experiment's backend, with its libraries imported."""
+        module: BackendModule = import_module(BACKENDS[experiment.backend])
+        module.import_libraries()
+        return module
 
     def open_backend(self, experiment: Experiment) -> Backend:
-        """Load ``experiment`` and start new memory peaks; the time it takes counts as load time."""
+        """Load ``experiment``; memory peaks count from here on, and the time (s) adds to ``load_s``.
 
-    def start_energy(self) -> None:
-        """Start the energy meter."""
-
-    def stop_energy(self, call_count: int, duration_s: float) -> Energy:
-        """Return the energy (J) since the start."""
+        An open backend is closed before, so that two never share the memory.
+        """
+        if self._backend is not None:
+            self._backend = None
+            free_unreferenced_memory()
+        module = self.import_libraries(experiment)
+        cache_folder = Path(self.request.cache_folder)
+        self.emit_stage("fetch")
+        module.fetch(experiment, cache_folder, self.emit_stage)
+        threads = experiment.threads or count_usable_cpus()
+        self.emit_stage("load")
+        started_s = self.clock.now_s()
+        self._backend = module.open_backend(experiment, self.request.device, cache_folder, threads)
+        self.backend.synchronize()
+        self.load_s += self.clock.now_s() - started_s
+        self.reset_memory()
+        return self.backend
 
     def reset_memory(self) -> None:
         """Start new memory peaks."""
+        self._earlier, self._libraries_bytes = None, 0
+        self._host.reset()
+        self.backend.reset_peaks()
 
-    def read_memory(self) -> MemoryFigures:
-        """Return the memory figures (bytes) since the last reset."""
+    @contextmanager
+    def memory_paused(self) -> Iterator[None]:
+        """While entered, no memory counts; nor do libraries that were loaded onto the device meanwhile."""
+        earlier = self.read_memory()
+        yield
+        self.reset_memory()
+        later = self.read_memory()
+        self._earlier = earlier
+        self._libraries_bytes = max(0, _difference(later.device_process_bytes, earlier.device_process_bytes))
 
-    def say_stage(self, stage: Stage) -> None:
-        """Tell the supervisor which stage begins."""
+    def read_memory(self) -> MemoryUse:
+        """Return the memory values (bytes) since the last reset: peaks, and what is in use now."""
+        now = self._read_memory()
+        if self._earlier is None:
+            return now
+        values = {name: _higher(getattr(self._earlier, name), getattr(now, name)) for name in _PEAKS}
+        if isinstance(now.device_process_bytes, Known):
+            values["device_process_bytes"] = Known(value=now.device_process_bytes.value - self._libraries_bytes)
+        return now.model_copy(update=values)
 
-    def say_sample(self, latency_s: float, warmup: bool) -> None:
-        """Tell the supervisor one call's latency (s)."""
-
-    def say_probing(self, batch: int) -> None:
-        """Tell the supervisor which batch is tried now, in case it kills this process."""
-
-    def say_probe(self, probe: BatchProbe) -> None:
-        """Tell the supervisor what trying a batch gave."""
+    def _read_memory(self) -> MemoryUse:
+        peaks = self.backend.read_peaks()
+        process_bytes, total_bytes = read_device_memory(self._device)
+        host_peak, host_anonymous, host_file_backed = self._host.read()
+        return MemoryUse(
+            torch_allocated_peak_bytes=peaks.allocated_peak_bytes,
+            torch_reserved_peak_bytes=peaks.reserved_peak_bytes,
+            device_process_bytes=process_bytes,
+            device_total_used_bytes=total_bytes,
+            host_rss_peak_bytes=host_peak,
+            host_rss_anon_bytes=host_anonymous,
+            host_rss_file_bytes=host_file_backed,
+        )
 
     def image_path(self, name: str) -> str | None:
-        """Return the path within the bundle of a picture to keep, or None when none are kept in this launch."""
+        """Return the path within the bundle of a picture called ``name``, None when none are kept."""
+        return f"{self.request.image_prefix}{name}.webp" if self.request.image_prefix else None
+
+
+def _higher(first: Reading[int], second: Reading[int]) -> Reading[int]:
+    """Return the higher of two peaks, unknown if one of them is."""
+    if isinstance(first, Unknown) or isinstance(second, Unknown):
+        return first if isinstance(first, Unknown) else second
+    return Known(value=max(first.value, second.value))
+
+
+def _difference(later: Reading[int], earlier: Reading[int]) -> int:
+    return later.value - earlier.value if isinstance(later, Known) and isinstance(earlier, Known) else 0
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a workload found. ``pictures`` maps paths within the bundle to the bytes of a WebP."""
+class WorkloadOutput:
+    """What a workload measured. ``pictures`` maps paths within the bundle to the bytes of a WebP."""
 
     batch: int
-    series: tuple[Series, ...]
     stop_reason: StopReason
     first_call_s: float
-    memory: MemoryFigures
+    memory: MemoryUse
     energy: Energy
-    checks: tuple[Check, ...]
-    images: tuple[ImageResult, ...]
-    notices: tuple[Notice, ...]
-    environment: WorkerEnvironment
-    exports: tuple[Export, ...]
-    study: BatchSearch | PrecisionStudy | None = None
+    reference_operation: Reading[ReferenceOperation]
+    series: tuple[Series, ...] = ()
+    checks: tuple[Check, ...] = ()
+    images: tuple[ImageResult, ...] = ()
+    warnings: tuple[RecordWarning, ...] = ()
+    workload_result: BatchSearch | PrecisionResult | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Workload(Protocol):
     """What a module named in ``WORKLOADS`` offers."""
 
-    def run(self, session: Session) -> Findings:
-        """Do the workload and return what it found."""
-
-
-def encode_webp(picture: Any) -> bytes:
-    """Return a PIL image as lossless WebP."""
-    import io
-
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", lossless=True)
-    return buffer.getvalue()
+    def run(self, session: Session) -> WorkloadOutput:
+        """Do the workload and return what it measured."""

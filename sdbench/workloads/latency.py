@@ -1,61 +1,76 @@
-"""Workload ``latency``: the time of the stock pipeline call from prompt to images, and beside it its phases."""
+"""Workload ``latency``: the time of the stock pipeline call from prompt to images, and its phases."""
 
 import hashlib
 from statistics import median
 from typing import Any
 
-from sdbench.backends.base import Backend, Clock, Observation
+from sdbench.backends.base import Backend, Clock, Observation, ReferenceSamples
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import ImageResult, Notice, Series, StopReason
+from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE
+from sdbench.schema.outcome import ImageResult, RecordWarning, Series, StopReason, warn
+from sdbench.schema.reference_operation import ReferenceOperation
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.wire import SampleEvent
 from sdbench.stats.intervals import relative_half_width
-from sdbench.workloads.base import Findings, Session, encode_webp
+from sdbench.workloads.base import Session, WorkloadOutput
+from sdbench.workloads.pictures import encode_webp
 
 PHASES = ("text_encode", "vae_decode", "rest", "total")
-# Phases are timed in calls of their own; beyond this ratio to the timed calls they no longer speak of the same thing.
-PHASE_TOTAL_TOLERANCE = 0.05
 
 
-def run(session: Session) -> Findings:
-    """Return the latency series (s) with warm-ups marked, and the phases from calls of their own."""
+def run(session: Session) -> WorkloadOutput:
+    """Return the latency series (s) with warm-ups marked, and the phases and checks of the last warm-up."""
     backend, protocol, clock = session.open_backend(session.experiment), session.protocol, session.clock
-    samples_s: list[float] = []
-    images: tuple[Any, ...] = ()
-    for index in range(protocol.warmup_calls):
-        session.say_stage("first call" if index == 0 else "warm-up")
-        images, latency_s = time_call(backend, clock)
-        samples_s.append(latency_s)
-        session.say_sample(latency_s, True)
-    session.say_stage("measure")
-    session.start_energy()
+    warmups_s, observation = _warm_up(session, backend)
+    session.emit_stage("reference")
+    with session.memory_paused():
+        reference = backend.time_reference_operation(clock)
+    session.emit_stage("measure")
+    session.energy.start()
     start_s = clock.now_s()
     steady_s: list[float] = []
+    images: tuple[Any, ...] = ()
     while (reason := reason_to_stop(steady_s, protocol, clock.now_s() - start_s)) is None:
         images, latency_s = time_call(backend, clock)
         steady_s.append(latency_s)
-        session.say_sample(latency_s, False)
-    energy = session.stop_energy(len(steady_s), clock.now_s() - start_s)
-    # The observed calls hold more alive than the timed ones: memory is read before them.
+        session.emit(SampleEvent(latency_s=latency_s, warmup=False))
+    energy = session.energy.stop(len(steady_s), clock.now_s() - start_s)
     memory = session.read_memory()
-    session.say_stage("phases")
-    observations = [backend.observe(clock) for _ in range(protocol.phase_calls)]
-    session.say_stage("verify")
-    latency = Series(name="latency", unit="s", samples=(*samples_s, *steady_s), warmup_count=len(samples_s))
-    hashes = tuple(_pixels_sha256(image) for image in images)
+    session.emit_stage("reference")
+    reference_operation = _join(reference, backend.time_reference_operation(clock))
+    session.emit_stage("verify")
+    latency = Series(name="latency", unit="s", samples=(*warmups_s, *steady_s), warmup_count=len(warmups_s))
+    hashes = tuple(map(_pixels_sha256, images))
     path = session.image_path("0")
-    return Findings(
+    return WorkloadOutput(
         batch=session.experiment.batch,
-        series=(latency, *_phase_series(observations)),
+        series=(latency, *_phase_series(observation)),
         stop_reason=reason,
-        first_call_s=samples_s[0],
+        first_call_s=warmups_s[0],
         memory=memory,
         energy=energy,
-        checks=observations[-1].checks,
-        images=_image_results(images, hashes, observations[-1], path),
-        notices=(*_notices(latency, hashes, observations), *backend.notices()),
-        environment=backend.describe(),
-        exports=backend.exports(),
-        pictures={path: encode_webp(images[0])} if path else {},
+        reference_operation=reference_operation,
+        checks=observation.checks,
+        images=_image_results(images, hashes, observation, path),
+        warnings=_find_warnings(latency, hashes, observation),
+        pictures={path: encode_webp(images[0], lossless=True)} if path else {},
     )
+
+
+def _warm_up(session: Session, backend: Backend) -> tuple[list[float], Observation]:
+    """Return how long (s) each warm-up call took, and what was observed in the last one."""
+    calls_s: list[float] = []
+    while True:
+        session.emit_stage("warm-up" if calls_s else "first call")
+        if is_last := len(calls_s) + 1 == session.protocol.warmup_calls:
+            observation = backend.observe(session.clock)
+            calls_s.append(observation.phases_s["total"])
+        else:
+            calls_s.append(time_call(backend, session.clock)[1])
+        session.emit(SampleEvent(latency_s=calls_s[-1], warmup=True))
+        if is_last:
+            return calls_s, observation
 
 
 def time_call(backend: Backend, clock: Clock) -> tuple[tuple[Any, ...], float]:
@@ -72,26 +87,19 @@ def reason_to_stop(steady_s: list[float], protocol: Protocol, elapsed_s: float) 
     if len(steady_s) < protocol.calls_min:
         return None
     if len(steady_s) >= protocol.calls_max:
-        return "most allowed"
+        return "max_calls"
     half_width = relative_half_width(steady_s, protocol.confidence)
     if half_width is not None and half_width <= protocol.relative_half_width:
-        return "precise enough"
+        return "converged"
     if elapsed_s + median(steady_s) > protocol.launch_budget_s:
         return "budget"
     return None
 
 
-def _phase_series(observations: list[Observation]) -> tuple[Series, ...]:
-    steps = Series(
-        name="phase.denoise_step",
-        unit="s",
-        samples=tuple(step for seen in observations for step in seen.denoise_steps_s),
-    )
-    others = (
-        Series(name=f"phase.{name}", unit="s", samples=tuple(seen.phases_s[name] for seen in observations))
-        for name in PHASES
-    )
-    return (steps, *others)
+def _phase_series(observation: Observation) -> tuple[Series, ...]:
+    samples_s = {"denoise_step": observation.denoise_steps_s}
+    samples_s |= {name: (observation.phases_s[name],) for name in PHASES}
+    return tuple(Series(name=f"phase.{name}", unit="s", samples=samples) for name, samples in samples_s.items())
 
 
 def _pixels_sha256(image: Any) -> str:
@@ -99,41 +107,38 @@ def _pixels_sha256(image: Any) -> str:
 
 
 def _image_results(
-    images: tuple[Any, ...], hashes: tuple[str, ...], seen: Observation, first_path: str | None
+    images: tuple[Any, ...], hashes: tuple[str, ...], observation: Observation, first_path: str | None
 ) -> tuple[ImageResult, ...]:
     return tuple(
         ImageResult(
             sha256=digest, width=image.width, height=image.height, finite=finite, path=None if index else first_path
         )
-        for index, (image, digest, finite) in enumerate(zip(images, hashes, seen.finite, strict=True))
+        for index, (image, digest, finite) in enumerate(zip(images, hashes, observation.finite, strict=True))
     )
 
 
-def _notices(latency: Series, hashes: tuple[str, ...], observations: list[Observation]) -> list[Notice]:
-    notices = []
-    if any(tuple(map(_pixels_sha256, seen.images)) != hashes for seen in observations):
-        notices.append(
-            Notice(
-                code="images-differ",
-                message="calls with the same seed gave different pixels in one process",
-                remedy="expect this of nondeterministic kernels; do not read image hashes as an identity here",
-            )
-        )
-    if not all(finite for seen in observations for finite in seen.finite):
-        notices.append(
-            Notice(
-                code="not-finite",
-                message="the decoder's output holds NaN or infinity: the time is of a pipeline that makes no image",
-                remedy="use bf16 or fp32, or weights that are finite in this precision",
-            )
-        )
-    ratio = median(seen.phases_s["total"] for seen in observations) / median(latency.steady)
-    if abs(ratio - 1) > PHASE_TOTAL_TOLERANCE:
-        notices.append(
-            Notice(
-                code="phases-differ",
-                message=f"the calls with phase timing took {ratio:.3f} times the timed calls",
-                remedy="read the phases as shares only, or raise phase_calls and quiet the machine",
-            )
-        )
-    return notices
+def _find_warnings(latency: Series, hashes: tuple[str, ...], observation: Observation) -> tuple[RecordWarning, ...]:
+    warnings = []
+    if tuple(map(_pixels_sha256, observation.images)) != hashes:
+        warnings.append(warn(WarningCode.IMAGES_DIFFER, "calls with one seed gave different pixels in one process"))
+    if not all(observation.finite):
+        message = "the decoder's output holds NaN or infinity: the time is of a pipeline that makes no image"
+        warnings.append(warn(WarningCode.NOT_FINITE, message))
+    ratio = observation.phases_s["total"] / median(latency.steady)
+    if latency.warmup_count == 1:
+        message = f"the phases are of the first call, which took {ratio:.3f} times the timed calls"
+        warnings.append(warn(WarningCode.PHASES_OF_FIRST_CALL, message))
+    elif abs(ratio - 1) > PHASE_TOTAL_TOLERANCE:
+        message = f"the call with phase timing took {ratio:.3f} times the timed calls"
+        warnings.append(warn(WarningCode.PHASES_DIFFER, message))
+    return tuple(warnings)
+
+
+def _join(before: Reading[ReferenceSamples], after: Reading[ReferenceSamples]) -> Reading[ReferenceOperation]:
+    """Return the operation with its samples before and after the timed calls, or why one of the two is missing."""
+    if isinstance(before, Unknown):
+        return before
+    if isinstance(after, Unknown):
+        return after
+    described = {name: value for name, value in vars(before.value).items() if name != "samples_s"}
+    return Known(value=ReferenceOperation(**described, before_s=before.value.samples_s, after_s=after.value.samples_s))

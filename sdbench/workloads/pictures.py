@@ -1,11 +1,11 @@
-"""Float images as pictures to look at: never what a figure is computed from."""
+"""Float images as pictures to look at; results are never computed from them."""
 
 import io
 from typing import Any
 
-# Differences of reduced precision are 0.005 (fp16) to 0.05 (bf16) of the range; twenty times as large they are seen.
+# Differences of reduced precision are 0.005 (fp16) to 0.05 (bf16) of the range; they become visible at twenty times.
 AMPLIFICATION = 20
-# Lossy WebP at this quality keeps a 512x512 picture near 20 KiB; the figures are of the unrounded images.
+# Lossy WebP at this quality keeps a 512x512 picture near 20 KiB; the results are of the unrounded images.
 _QUALITY = 80
 _FRAME_MS = 300
 
@@ -28,10 +28,10 @@ def draw_difference(reference: Any, candidate: Any) -> Any:
         return to_picture(np.minimum(np.abs(candidate - reference) * AMPLIFICATION, 1.0))
 
 
-def encode_view(picture: Any) -> bytes:
-    """Return a PIL image as lossy WebP."""
+def encode_webp(picture: Any, **options: Any) -> bytes:
+    """Return a PIL image as WebP, lossy unless Pillow's ``options`` say otherwise."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=_QUALITY)
+    picture.save(buffer, format="WEBP", **{"quality": _QUALITY} | options)
     return buffer.getvalue()
 
 
@@ -40,16 +40,7 @@ def encode_animation(reference: tuple[Any, ...], candidate: tuple[Any, ...]) -> 
     import numpy as np
     from PIL import Image
 
-    frames = [
-        Image.fromarray(
-            np.concatenate(
-                [np.asarray(picture) for picture in (to_picture(a), to_picture(b), draw_difference(a, b))], 1
-            )
-        )
-        for a, b in zip(reference, candidate, strict=True)
-    ]
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, format="WEBP", save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, quality=_QUALITY
-    )
-    return buffer.getvalue()
+    pairs = zip(reference, candidate, strict=True)
+    rows = [(to_picture(a), to_picture(b), draw_difference(a, b)) for a, b in pairs]
+    frames = [Image.fromarray(np.hstack([np.asarray(picture) for picture in row])) for row in rows]
+    return encode_webp(frames[0], save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0)

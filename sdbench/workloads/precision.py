@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from sdbench.backends.base import Backend
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.study import Divergence, PrecisionStudy
-from sdbench.workloads.base import Findings, Session
-from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, encode_animation, encode_view, to_picture
+from sdbench.schema.workload_results import Divergence, PrecisionResult
+from sdbench.workloads.base import NO_REFERENCE_OPERATION, Session, WorkloadOutput
+from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, encode_animation, encode_webp, to_picture
 
 # What makes the candidate: at their defaults they are the reference.
 _CANDIDATE_OPTIONS = (
@@ -33,6 +34,7 @@ _CANDIDATE_OPTIONS = (
     "sweep_max",
     "sweep_every",
 )
+_METRICS = ("ssim", "psnr_db", "nrmse", "largest_difference")
 _NOT_FINITE = Unknown(reason="some values are NaN or infinite")
 
 
@@ -44,51 +46,49 @@ class _Images:
     sweep: tuple[Any, ...]
 
 
-def run(session: Session) -> Findings:
-    """Return the study: the reference is run and let go before the candidate is loaded."""
+def run(session: Session) -> WorkloadOutput:
+    """Return the comparison: the reference is run and closed before the candidate is loaded."""
     experiment = session.experiment
     reference_experiment = reference_of(experiment)
-    reference = _make_images(session, reference_experiment)
+    reference = _make_images(session, session.open_backend(reference_experiment), experiment)
     backend = session.open_backend(experiment)
-    session.say_stage("verify")
+    session.emit_stage("verify")
     started_s = session.clock.now_s()
-    session.start_energy()
+    session.energy.start()
     # A run of the candidate with everything verified: a fallback to fp32 would look like a perfect candidate.
     observation = backend.observe(session.clock)
-    candidate = _images_of(session, backend, experiment)
-    energy = session.stop_energy(0, session.clock.now_s() - started_s)
+    candidate = _make_images(session, backend, experiment)
+    energy = session.energy.stop(0, session.clock.now_s() - started_s)
     memory = session.read_memory()
-    session.say_stage("compare")
-    pictures: dict[str, bytes] = {}
-    study = PrecisionStudy(
+    session.emit_stage("compare")
+    gallery = Gallery(session.image_path)
+    workload_result = PrecisionResult(
         reference_id=reference_experiment.experiment_id,
         reference_label=reference_experiment.label,
         amplification=AMPLIFICATION,
         trajectory=tuple(
-            compare(_Pair(session.image_path, pictures, f"trajectory-{call:03}", experiment.steps, call), *images)
+            compare(gallery, f"trajectory-{call:03}", *images, steps=experiment.steps, call=call)
             for call, images in enumerate(zip(reference.trajectory, candidate.trajectory, strict=True), start=1)
         ),
         sweep=tuple(
-            compare(_Pair(session.image_path, pictures, f"sweep-{steps:03}", steps, None), *images)
+            compare(gallery, f"sweep-{steps:03}", *images, steps=steps, call=None)
             for steps, *images in zip(experiment.sweep_steps, reference.sweep, candidate.sweep, strict=True)
         ),
-        trajectory_animation_path=_animate(session, pictures, "trajectory", reference.trajectory, candidate.trajectory),
-        sweep_animation_path=_animate(session, pictures, "sweep", reference.sweep, candidate.sweep),
+        trajectory_animation_path=gallery.keep(
+            "trajectory", encode_animation, reference.trajectory, candidate.trajectory
+        ),
+        sweep_animation_path=gallery.keep("sweep", encode_animation, reference.sweep, candidate.sweep),
     )
-    return Findings(
+    return WorkloadOutput(
         batch=experiment.batch,
-        series=(),
-        stop_reason="most allowed",
+        stop_reason="max_calls",
         first_call_s=observation.phases_s["total"],
         memory=memory,
         energy=energy,
+        reference_operation=NO_REFERENCE_OPERATION,
         checks=observation.checks,
-        images=(),
-        notices=backend.notices(),
-        environment=backend.describe(),
-        exports=backend.exports(),
-        study=study,
-        pictures=pictures,
+        workload_result=workload_result,
+        pictures=gallery.pictures,
     )
 
 
@@ -98,36 +98,28 @@ def reference_of(experiment: Experiment) -> Experiment:
     return Experiment.model_validate(options)
 
 
-def _make_images(session: Session, experiment: Experiment) -> _Images:
-    return _images_of(session, session.open_backend(experiment), session.experiment)
-
-
-def _images_of(session: Session, backend: Any, asked: Experiment) -> _Images:
-    session.say_stage("measure")
-    trajectory = backend.decode_run(asked.steps, every_call=True)
-    sweep = tuple(backend.decode_run(steps, every_call=False)[0] for steps in asked.sweep_steps)
+def _make_images(session: Session, backend: Backend, experiment: Experiment) -> _Images:
+    session.emit_stage("measure")
+    trajectory = backend.decode_run(experiment.steps, every_call=True)
+    sweep = tuple(backend.decode_run(steps, every_call=False)[0] for steps in experiment.sweep_steps)
     return _Images(trajectory, sweep)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Where the pictures of one comparison go, and which point of the study it is."""
+class Gallery:
+    """The pictures that are kept, as WebP by their path; ``image_path`` returns None for one that is not kept."""
 
-    image_path: Callable[[str], str | None]
-    pictures: dict[str, bytes]
-    name: str
-    steps: int
-    call: int | None
+    def __init__(self, image_path: Callable[[str], str | None]) -> None:
+        self.pictures: dict[str, bytes] = {}
+        self._image_path = image_path
 
-    def keep(self, kind: str, picture: Any) -> str | None:
-        """Keep a picture and return its path, None where none are kept."""
-        path = self.image_path(f"{self.name}-{kind}")
-        if path is not None:
-            self.pictures[path] = encode_view(picture)
+    def keep(self, name: str, encode: Callable[..., bytes], *images: Any) -> str | None:
+        """Keep what ``encode`` makes of images and return its path, None where none are kept."""
+        if path := self._image_path(name):
+            self.pictures[path] = encode(*images)
         return path
 
 
-def compare(pair: _Pair, reference: Any, candidate: Any) -> Divergence:
+def compare(gallery: Gallery, name: str, reference: Any, candidate: Any, *, steps: int, call: int | None) -> Divergence:
     """Return how far ``candidate`` is from ``reference``, both (height, width, 3) float32 in 0 to 1.
 
     SSIM, PSNR and NRMSE (normalised by the reference's Euclidean norm) are scikit-image's, with a data range of 1.
@@ -136,54 +128,33 @@ def compare(pair: _Pair, reference: Any, candidate: Any) -> Divergence:
 
     bad, reference_bad = (int((~np.isfinite(image)).sum()) for image in (candidate, reference))
     identical = bool(np.array_equal(reference, candidate))
-    ssim: Reading[float] = _NOT_FINITE
-    psnr: Reading[float] = _NOT_FINITE
-    nrmse: Reading[float] = _NOT_FINITE
-    largest: Reading[float] = _NOT_FINITE
+    metrics: dict[str, Reading[float]] = dict.fromkeys(_METRICS, _NOT_FINITE)
     if not bad and not reference_bad:
-        ssim, psnr, nrmse, largest = _metrics(reference, candidate, identical=identical)
+        metrics = _compute_metrics(reference, candidate, identical=identical)
     return Divergence(
-        steps=pair.steps,
-        call=pair.call,
-        ssim=ssim,
-        psnr_db=psnr,
-        nrmse=nrmse,
-        largest_difference=largest,
+        steps=steps,
+        call=call,
+        **metrics,
         non_finite_count=bad,
         reference_non_finite_count=reference_bad,
         identical=identical,
-        reference_path=pair.keep("reference", to_picture(reference)),
-        candidate_path=pair.keep("candidate", to_picture(candidate)),
-        difference_path=pair.keep("difference", draw_difference(reference, candidate)),
+        reference_path=gallery.keep(f"{name}-reference", encode_webp, to_picture(reference)),
+        candidate_path=gallery.keep(f"{name}-candidate", encode_webp, to_picture(candidate)),
+        difference_path=gallery.keep(f"{name}-difference", encode_webp, draw_difference(reference, candidate)),
     )
 
 
-def _metrics(
-    reference: Any, candidate: Any, *, identical: bool
-) -> tuple[Reading[float], Reading[float], Reading[float], Reading[float]]:
+def _compute_metrics(reference: Any, candidate: Any, *, identical: bool) -> dict[str, Reading[float]]:
     import numpy as np
 
     metrics: Any = import_module("skimage.metrics")
-
     exact, other = (image.astype(np.float64) for image in (reference, candidate))
     psnr: Reading[float] = Unknown(reason="the images are identical: the ratio to no noise is infinite")
     if not identical:
-        psnr = Known[float](value=float(metrics.peak_signal_noise_ratio(exact, other, data_range=1.0)))
+        psnr = Known(value=float(metrics.peak_signal_noise_ratio(exact, other, data_range=1.0)))
     nrmse: Reading[float] = Unknown(reason="the reference is black: there is nothing to normalise by")
     if exact.any():
-        nrmse = Known[float](value=float(metrics.normalized_root_mse(exact, other)))
-    return (
-        Known[float](value=float(metrics.structural_similarity(exact, other, data_range=1.0, channel_axis=2))),
-        psnr,
-        nrmse,
-        Known[float](value=float(np.abs(exact - other).max())),
-    )
-
-
-def _animate(
-    session: Session, pictures: dict[str, bytes], name: str, reference: tuple[Any, ...], candidate: tuple[Any, ...]
-) -> str | None:
-    path = session.image_path(name)
-    if path is not None:
-        pictures[path] = encode_animation(reference, candidate)
-    return path
+        nrmse = Known(value=float(metrics.normalized_root_mse(exact, other)))
+    ssim = float(metrics.structural_similarity(exact, other, data_range=1.0, channel_axis=2))
+    largest = float(np.abs(exact - other).max())
+    return dict(zip(_METRICS, (Known(value=ssim), psnr, nrmse, Known(value=largest)), strict=True))

@@ -10,24 +10,28 @@ import pytest
 from sdbench.backends import onnx_export
 from sdbench.backends.base import where_memory_ran_out
 from sdbench.backends.onnx_cache import ExportFacts
-from sdbench.backends.onnx_export import ExportFailed, ExportReply, Traceable, export_in_child, write_graph
-from sdbench.backends.onnx_session import GraphRunner, SessionFailed, SessionSettings, open_session
+from sdbench.backends.onnx_export import ExportFailed, ExportReply, Inputs, export_in_child, write_graph
+from sdbench.backends.onnx_session import GraphRunner, SessionFailed, make_options, open_session
 from sdbench.schema.experiment import Experiment
 
 # torch's exporter warns of its own deprecated calls.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ON_CPU = SessionSettings(Experiment(architecture="tiny", backend="onnxruntime"), "cpu", 1)
+TINY = Experiment(architecture="tiny", backend="onnxruntime")
 
 
-def traceable(compute: Callable[[Any], Any]) -> Traceable:
+def open_on_cpu(graph: Path) -> Any:
+    return open_session("unet", graph, make_options(TINY, 1), "cpu")
+
+
+def traceable(compute: Callable[[Any], Any]) -> tuple[Any, Inputs]:
     import torch
 
     class Module(torch.nn.Module):
         def forward(self, *inputs: Any) -> Any:
             return compute(inputs[0])
 
-    return Traceable(Module(), {"x": torch.ones(3, 3)}, {})
+    return Module(), {"x": (torch.ones(3, 3), ())}
 
 
 def save_model(path: Path, operator: str, element: int, inputs: int, shape: list[Any]) -> Path:
@@ -50,7 +54,7 @@ def test_operator_without_a_translation_is_named(tmp_path: Path) -> None:
     import torch
 
     with pytest.raises(ExportFailed, match=r"the unet cannot be exported to ONNX: .* aten\.linalg_eig; use backend"):
-        write_graph("unet", traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path)
+        write_graph("unet", *traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,16 +67,16 @@ def test_operator_of_another_library_is_named(tmp_path: Path) -> None:
 
     frobnicate.register_fake(torch.empty_like)
     with pytest.raises(ExportFailed, match=r"the vae_decoder .* sdbench_test\.frobnicate; use backend"):
-        write_graph("vae_decoder", traceable(frobnicate), tmp_path)
+        write_graph("vae_decoder", *traceable(frobnicate), tmp_path)
 
 
-def test_failure_without_an_operator_says_what_torch_says(tmp_path: Path) -> None:
+def test_failure_without_an_operator_quotes_torch(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match=r"the unet .*GuardOnDataDependentSymNode: Could not guard"):
-        write_graph("unet", traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path)
+        write_graph("unet", *traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path)
 
 
 def test_written_graph_holds_no_path_of_this_machine(tmp_path: Path) -> None:
-    write_graph("unet", traceable(lambda x: x @ x.T), tmp_path)
+    write_graph("unet", *traceable(lambda x: x @ x.T), tmp_path)
     content = (tmp_path / "graph.onnx").read_bytes()
     assert str(Path(__file__).parent).encode() not in content
     assert b"site-packages" not in content
@@ -82,7 +86,7 @@ def test_written_graph_holds_no_path_of_this_machine(tmp_path: Path) -> None:
     ("program", "error", "message"),
     [
         ("import os; os.kill(os.getpid(), 9)", MemoryError, "was killed"),
-        ("import sys; sys.exit(3)", ExportFailed, "ended with 3 and no word"),
+        ("import sys; sys.exit(3)", ExportFailed, "ended with 3 and no answer"),
         (
             f"print({ExportReply(facts={}, failure='no frobnicate', out_of_memory=False).model_dump_json()!r})",
             ExportFailed,
@@ -100,17 +104,17 @@ def test_exporting_process_that_fails_is_an_error_here(
 ) -> None:
     monkeypatch.setattr(onnx_export, "EXPORT_COMMAND", (sys.executable, "-c", program))
     with pytest.raises(error, match=message):
-        export_in_child(ON_CPU.experiment, tmp_path, {"unet": tmp_path})
+        export_in_child(TINY, tmp_path, {"unet": tmp_path})
 
 
 def test_exporting_process_may_print_as_it_pleases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = """
 from sdbench.backends import onnx_export
-onnx_export.export_parts = lambda request: print("a library talks") or {}
+onnx_export.export_parts = lambda request: print("a library prints") or {}
 onnx_export.main()
 """
     monkeypatch.setattr(onnx_export, "EXPORT_COMMAND", (sys.executable, "-c", program))
-    assert export_in_child(ON_CPU.experiment, tmp_path, {"unet": tmp_path}) == {}
+    assert export_in_child(TINY, tmp_path, {"unet": tmp_path}) == {}
 
 
 def test_facts_survive_the_way_back_from_the_exporting_process() -> None:
@@ -127,7 +131,7 @@ def test_session_that_cannot_be_made_names_part_and_operator(
 ) -> None:
     graph = save_model(tmp_path / "graph.onnx", operator, element, inputs, [1, 1, 4, 4])
     with pytest.raises(SessionFailed, match=f"the operator {operator} of the unet"):
-        open_session("unet", graph, ON_CPU)
+        open_on_cpu(graph)
 
 
 def test_kernel_that_is_not_implemented_is_named(tmp_path: Path) -> None:
@@ -136,13 +140,13 @@ def test_kernel_that_is_not_implemented_is_named(tmp_path: Path) -> None:
     # The operator takes bf16 since opset 13, and onnxruntime has no such kernel for the CPU.
     graph = save_model(tmp_path / "graph.onnx", "MatMul", TensorProto.BFLOAT16, 2, [4, 4])
     with pytest.raises(SessionFailed, match=r"the operator MatMul of the unet: .*NOT_IMPLEMENTED"):
-        open_session("unet", graph, ON_CPU)
+        open_on_cpu(graph)
 
 
 def test_damaged_graph_names_the_part(tmp_path: Path) -> None:
     (tmp_path / "graph.onnx").write_bytes(b"no graph")
     with pytest.raises(SessionFailed, match="onnxruntime cannot run the unet"):
-        open_session("unet", tmp_path / "graph.onnx", ON_CPU)
+        open_on_cpu(tmp_path / "graph.onnx")
 
 
 def test_memory_that_runs_out_in_a_session_is_recognized(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_memory_that_runs_out_in_a_session_is_recognized(tmp_path: Path) -> None
         helper.make_node("ReduceMax", ["large"], ["output"], name="reduce", keepdims=0),
     ]
     graph = save_nodes(tmp_path / "graph.onnx", nodes, (TensorProto.INT64, ["n"]), TensorProto.FLOAT)
-    runner = GraphRunner("unet", open_session("unet", graph, ON_CPU), torch.device("cpu"))
+    runner = GraphRunner("unet", open_on_cpu(graph), torch.device("cpu"))
     # 2^50 values of 4 bytes are more than any machine has.
     with pytest.raises(MemoryError, match="ran out of memory in the unet") as raised:
         runner.run({"x": torch.tensor([2**25, 2**25])}, torch.empty(()))

@@ -9,11 +9,13 @@ import pytest
 
 from sdbench.backends import onnx_session, onnxruntime, pytorch
 from sdbench.backends.base import WrongExecution
-from sdbench.backends.onnx_session import CPU_PROVIDER, SessionSettings, check_provider, open_session
+from sdbench.backends.onnx_session import CPU_PROVIDER, check_provider, make_options, open_session
 from sdbench.backends.onnxruntime import OnnxruntimeBackend
 from sdbench.errors import EnvironmentProblem
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Notice, Stage
+from sdbench.schema.outcome import RecordWarning
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.wire import Stage
 from sdbench.worker.clock import MonotonicClock
 
 # Both compute in fp32 and sum in another order: the decoded pictures differed by 5e-6 (of 1) at most, after up to 5
@@ -73,15 +75,15 @@ def test_pictures_agree_with_those_of_torch(cache: Path, tmp_path: Path, options
 
 def test_observed_call_passes_its_checks_and_has_its_phases(cache: Path) -> None:
     backend = open_tiny(cache, batch=2)
-    seen = backend.observe(MonotonicClock())
-    assert all(check.passed for check in seen.checks)
-    assert seen.finite == (True, True)
-    assert len(seen.denoise_steps_s) == backend.unet_calls
-    assert min(seen.phases_s.values()) > 0
+    observation = backend.observe(MonotonicClock())
+    assert all(check.passed for check in observation.checks)
+    assert observation.finite == (True, True)
+    assert len(observation.denoise_steps_s) == backend.unet_calls
+    assert min(observation.phases_s.values()) > 0
     assert not any((backend.pipeline.unet._forward_pre_hooks, backend.pipeline.vae.decoder._forward_hooks))
 
 
-def test_found_exports_are_not_made_again_and_are_described(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_exports_are_not_made_again_and_are_described(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "export_in_child", pytest.fail)
     onnxruntime.fetch(tiny(backend="onnxruntime"), cache, pytest.fail)
     exports = open_tiny(cache).exports()
@@ -90,10 +92,12 @@ def test_found_exports_are_not_made_again_and_are_described(cache: Path, monkeyp
 
 
 def test_environment_names_the_backend_its_version_and_threads(cache: Path) -> None:
-    from importlib.metadata import version
+    from importlib.metadata import packages_distributions, version
 
+    # The build for CUDA is a distribution of another name.
+    (distribution,) = packages_distributions()["onnxruntime"]
     environment = open_tiny(cache).describe()
-    assert (environment.backend, environment.backend_version) == ("onnxruntime", version("onnxruntime"))
+    assert (environment.backend, environment.backend_version) == ("onnxruntime", version(distribution))
     assert (environment.threads, environment.device, environment.unet_calls) == (1, "cpu", 3)
 
 
@@ -101,7 +105,7 @@ def test_options_reach_the_sessions(cache: Path) -> None:
     import onnxruntime as library
 
     backend = open_tiny(cache, graph_optimization="basic", inter_op_threads=3, threads=2)
-    checks = {check.name: check.found for check in backend.observe(MonotonicClock()).checks}
+    checks = {check.name: check.observed for check in backend.observe(MonotonicClock()).checks}
     assert checks["graph optimization"] == "ORT_ENABLE_BASIC"
     assert (checks["threads"], checks["inter-op threads"], checks["execution mode"]) == ("2", "3", "ORT_PARALLEL")
     options = backend._runners["unet"].session.get_session_options()
@@ -109,18 +113,18 @@ def test_options_reach_the_sessions(cache: Path) -> None:
     assert (options.intra_op_num_threads, options.inter_op_num_threads, options.enable_mem_pattern) == (2, 3, False)
 
 
-def test_graph_optimization_other_than_asked_is_a_failure(cache: Path) -> None:
+def test_graph_optimization_other_than_requested_is_a_failure(cache: Path) -> None:
     backend = open_tiny(cache)
-    asked = tiny(backend="onnxruntime", graph_optimization="disabled")
-    backend._settings = dataclasses.replace(backend._settings, experiment=asked)
-    with pytest.raises(WrongExecution, match="graph optimization: asked ORT_DISABLE_ALL, found ORT_ENABLE_ALL"):
+    other = tiny(backend="onnxruntime", graph_optimization="disabled")
+    backend._options = make_options(other, 1)
+    with pytest.raises(WrongExecution, match="graph optimization: expected ORT_DISABLE_ALL, observed ORT_ENABLE_ALL"):
         backend.observe(MonotonicClock())
 
 
 def test_weights_in_another_type_are_a_failure(cache: Path) -> None:
     backend = open_tiny(cache)
     backend.experiment = Experiment.model_validate(dict(backend.experiment) | {"precision": "fp16"})
-    with pytest.raises(WrongExecution, match=r"weights dtype: asked fp16, found fp32; output type"):
+    with pytest.raises(WrongExecution, match=r"weights dtype: expected fp16, observed fp32; output type"):
         backend.observe(MonotonicClock())
 
 
@@ -134,23 +138,23 @@ def test_nodes_on_another_provider_are_a_failure(cache: Path, monkeypatch: pytes
 def test_provider_that_fell_back_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime as library
 
-    noted: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     class FakeSession:
         def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
-            noted["providers"] = providers
+            recorded["providers"] = providers
 
         def disable_fallback(self) -> None:
-            noted["fallback"] = "disabled"
+            recorded["fallback"] = "disabled"
 
         def get_providers(self) -> list[str]:
             return [CPU_PROVIDER]
 
     monkeypatch.setattr(library, "InferenceSession", FakeSession)
-    settings = SessionSettings(tiny(backend="onnxruntime"), "cuda:1", 2)
-    with pytest.raises(WrongExecution, match="asked CUDAExecutionProvider, found CPUExecutionProvider"):
-        open_session("unet", Path("graph.onnx"), settings)
-    assert noted == {
+    options = make_options(tiny(backend="onnxruntime"), 2)
+    with pytest.raises(WrongExecution, match="expected CUDAExecutionProvider, observed CPUExecutionProvider"):
+        open_session("unet", Path("graph.onnx"), options, "cuda:1")
+    assert recorded == {
         "providers": [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})],
         "fallback": "disabled",
     }
@@ -187,15 +191,15 @@ def test_recovered_backend_gives_the_same_pictures(cache: Path) -> None:
     assert backend.generate()[0].tobytes() == before
 
 
-def test_rebuilt_export_and_fp16_on_the_cpu_are_notices(cache: Path) -> None:
+def test_rebuilt_export_and_fp16_on_the_cpu_are_warnings(cache: Path) -> None:
     backend = open_tiny(cache)
-    rebuilt = Notice(code="export-rebuilt", message="the unet was exported again", remedy="none")
-    backend._exports = dataclasses.replace(backend._exports, notices=(rebuilt,))
-    assert [notice.code for notice in backend.notices()] == ["synthetic-weights", "export-rebuilt"]
+    rebuilt = RecordWarning(code=WarningCode.EXPORT_REBUILT, message="the unet was exported again", hint="none")
+    backend._exports = dataclasses.replace(backend._exports, warnings=(rebuilt,))
+    assert [warning.code for warning in backend.warnings()] == ["synthetic-weights", "export-rebuilt"]
     backend.experiment = Experiment.model_validate(dict(backend.experiment) | {"precision": "fp16"})
-    assert [notice.code for notice in backend.notices()][2:] == ["computes-in-fp32"]
+    assert [warning.code for warning in backend.warnings()][2:] == ["computes-in-fp32"]
 
 
-def test_torch_is_not_asked_for_the_memory_of_onnxruntime(cache: Path) -> None:
+def test_memory_of_onnxruntime_is_not_read_from_torch(cache: Path) -> None:
     peaks = open_tiny(cache).read_peaks()
     assert "onnxruntime allocates for itself" in str(peaks.allocated_peak_bytes)

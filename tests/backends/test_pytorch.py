@@ -1,4 +1,4 @@
-"""The real pipeline on the tiny architecture: what is asked is what runs, and a fallback is caught."""
+"""The real pipeline on the tiny architecture: what is requested is what runs, and a fallback is caught."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from sdbench.backends import pytorch
 from sdbench.backends.base import WrongExecution
 from sdbench.backends.diffusers_call import draw_noise
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import Experiment, Tf32
 from sdbench.worker.clock import MonotonicClock
 
 
@@ -38,17 +38,17 @@ def open_tiny(tmp_path: Path, **options: Any) -> pytorch.PytorchBackend:
     ],
     ids=str,
 )
-def test_every_option_runs_as_asked_and_gives_finite_images(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_every_option_runs_as_requested_and_gives_finite_images(tmp_path: Path, options: dict[str, Any]) -> None:
     backend = open_tiny(tmp_path, **options)
-    seen = backend.observe(MonotonicClock())
-    assert all(check.passed for check in seen.checks)
-    assert all(seen.finite)
-    assert len(seen.images) == options.get("batch", 1)
-    assert len(seen.denoise_steps_s) == backend.unet_calls
-    assert sum(seen.denoise_steps_s) + seen.phases_s["text_encode"] + seen.phases_s["vae_decode"] + seen.phases_s[
-        "rest"
-    ] == pytest.approx(seen.phases_s["total"])
-    assert min(seen.phases_s.values()) > 0
+    observation = backend.observe(MonotonicClock())
+    assert all(check.passed for check in observation.checks)
+    assert all(observation.finite)
+    assert len(observation.images) == options.get("batch", 1)
+    assert len(observation.denoise_steps_s) == backend.unet_calls
+    assert sum(observation.denoise_steps_s) + observation.phases_s["text_encode"] + observation.phases_s[
+        "vae_decode"
+    ] + observation.phases_s["rest"] == pytest.approx(observation.phases_s["total"])
+    assert min(observation.phases_s.values()) > 0
 
 
 def test_phase_hooks_are_gone_after_an_observed_call(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_autocast_that_does_nothing_is_a_failure(tmp_path: Path, monkeypatch: py
 
     backend = open_tiny(tmp_path, autocast="bf16")
     monkeypatch.setattr(backend, "_around_call", contextlib.nullcontext)
-    with pytest.raises(WrongExecution, match="compute dtype: asked bf16, found fp32"):
+    with pytest.raises(WrongExecution, match="compute dtype: expected bf16, observed fp32"):
         backend.observe(MonotonicClock())
 
 
@@ -102,23 +102,67 @@ def test_same_seed_gives_the_same_pixels(tmp_path: Path) -> None:
     assert first.generate()[0].tobytes() == second.generate()[0].tobytes()
 
 
+def test_kept_weights_give_the_pixels_of_drawn_ones_and_are_mapped(tmp_path: Path) -> None:
+    drawn = open_tiny(tmp_path)
+    stages: list[str] = []
+    for _ in range(2):
+        pytorch.fetch(tiny(), tmp_path, stages.append)
+    mapped, copied = open_tiny(tmp_path), open_tiny(tmp_path, channels_last=True)
+    assert stages == ["draw"]
+    assert mapped.generate()[0].tobytes() == drawn.generate()[0].tobytes()
+    environments = [backend.describe() for backend in (drawn, mapped, copied)]
+    assert len({environment.weights_digest for environment in environments}) == 1
+    assert [environment.weights_source for environment in environments] == ["drawn", "mapped", "mapped"]
+    sizes = [environment.weights_mapped_bytes for environment in environments]
+    assert sizes == [0, 4 * environments[0].parameter_count, 0]
+    assert [warning.code for warning in drawn.warnings()] == ["synthetic-weights", "weights-not-kept"]
+    assert [warning.code for warning in mapped.warnings()] == ["synthetic-weights"]
+
+
 def test_projection_knows_that_pndm_makes_one_call_more(tmp_path: Path) -> None:
     environment = open_tiny(tmp_path).describe()
     assert (environment.unet_calls, environment.unet_calls_at_50_steps) == (3, 51)
 
 
-def test_tf32_sets_matrix_products_and_convolutions_alike() -> None:
+@pytest.mark.parametrize(
+    ("tf32", "matmul", "convolutions"),
+    [(True, "tf32", "tf32"), ("convolutions", "ieee", "tf32"), (False, "ieee", "ieee")],
+)
+def test_tf32_is_set_for_matrix_products_and_convolutions(tf32: Tf32, matmul: str, convolutions: str) -> None:
     import torch
 
     backends: Any = torch.backends
-    pytorch.set_tf32(torch, enabled=True)
-    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("tf32", "tf32")
-    pytorch.set_tf32(torch, enabled=False)
-    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+    pytorch.set_tf32(torch, tf32)
+    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == (matmul, convolutions)
+    assert all(check.passed for check in pytorch.tf32_checks(tf32, (8, 0)))
+    other: Tf32 = "convolutions" if tf32 is True else True
+    assert not all(check.passed for check in pytorch.tf32_checks(other, (8, 0)))
+    pytorch.set_tf32(torch, False)
 
 
 @pytest.mark.parametrize(
-    ("options", "check", "found"),
+    ("tf32", "capability", "override", "failed"),
+    [
+        (True, (7, 5), "", ["TF32 hardware"]),
+        ("convolutions", (7, 5), "", []),
+        ("convolutions", (8, 0), "0", ["NVIDIA_TF32_OVERRIDE"]),
+        (True, (8, 0), "0", ["NVIDIA_TF32_OVERRIDE"]),
+        (True, (8, 0), "1", []),
+    ],
+)
+def test_tf32_that_the_card_or_the_driver_changes_is_a_failed_check(
+    monkeypatch: pytest.MonkeyPatch, tf32: Tf32, capability: tuple[int, int], override: str, failed: list[str]
+) -> None:
+    import torch
+
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    pytorch.set_tf32(torch, tf32)
+    assert [check.name for check in pytorch.tf32_checks(tf32, capability) if not check.passed] == failed
+    pytorch.set_tf32(torch, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "check", "observed"),
     [
         ({"attention": "eager"}, "attention processor", "AttnProcessor"),
         ({"attention": "sliced"}, "attention processor", "SlicedAttnProcessor"),
@@ -132,10 +176,10 @@ def test_tf32_sets_matrix_products_and_convolutions_alike() -> None:
     ids=str,
 )
 def test_option_is_in_force_while_the_pipeline_runs(
-    tmp_path: Path, options: dict[str, Any], check: str, found: str
+    tmp_path: Path, options: dict[str, Any], check: str, observed: str
 ) -> None:
     observation = open_tiny(tmp_path, **options).observe(MonotonicClock())
-    assert {item.name: item.found for item in observation.checks}[check] == found
+    assert {item.name: item.observed for item in observation.checks}[check] == observed
     assert observation.finite == (True,) * options.get("batch", 1)
 
 
@@ -149,7 +193,9 @@ def test_attention_that_was_not_set_is_a_failure(tmp_path: Path) -> None:
 
     backend = open_tiny(tmp_path, attention="sliced")
     backend.pipeline.unet.set_attn_processor(AttnProcessor2_0())
-    with pytest.raises(WrongExecution, match="attention processor: asked SlicedAttnProcessor, found AttnProcessor2_0"):
+    with pytest.raises(
+        WrongExecution, match="attention processor: expected SlicedAttnProcessor, observed AttnProcessor2_0"
+    ):
         backend.observe(MonotonicClock())
 
 
@@ -170,3 +216,11 @@ def test_decoded_run_ends_in_the_image_that_the_pipeline_makes(tmp_path: Path) -
     assert len(every) == backend.unet_calls
     assert np.array_equal(every[-1], last)
     assert np.array_equal(np.round(last * 255).astype(np.uint8), np.asarray(backend.generate()[0]))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("options", [{}, {"vae_slicing": True}, {"vae_tiling": True}], ids=str)
+def test_image_that_is_not_finite_is_distinguished_from_the_others(tmp_path: Path, options: dict[str, Any]) -> None:
+    backend = open_tiny(tmp_path, batch=2, **options)
+    backend.arguments["latents"][1] = float("nan")
+    assert backend.observe(MonotonicClock()).finite == (True, False)

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from statistics import median
 
-from tests.benchmarks.figures import Figure, at_most
+from tests.benchmarks.bars import Bar, at_most
 
 RUNS = 5
 MIB = 2**20
@@ -18,24 +18,24 @@ COMMANDS: tuple[tuple[tuple[str, ...], float, float | None], ...] = (
 )
 
 
-def measure_commands() -> list[Figure]:
+def measure_commands() -> list[Bar]:
     """Return the cost of each light command.
 
     The kernel counts into a child's peak the memory of the process that forked it, so this is to be called before
     anything heavy is imported.
     """
-    figures = []
+    bars = []
     for arguments, cpu_limit_s, memory_limit_mib in COMMANDS:
         name = "sdbench " + " ".join(arguments)
         costs = [run_once(arguments) for _ in range(RUNS)]
         cpu_s = median(cost[0] for cost in costs)
         memory_mib = median(cost[1] for cost in costs) / MIB
-        figures.append(at_most(f"{name}: CPU time", cpu_s, cpu_limit_s, "s"))
+        bars.append(at_most(f"{name}: CPU time", cpu_s, cpu_limit_s, "s"))
         if memory_limit_mib is not None:
-            figures.append(at_most(f"{name}: peak memory", memory_mib, memory_limit_mib, "MiB"))
+            bars.append(at_most(f"{name}: peak memory", memory_mib, memory_limit_mib, "MiB"))
         heavy = imports_torch(arguments)
-        figures.append(Figure(f"{name}: imports torch", "yes" if heavy else "no", "no", not heavy))
-    return figures
+        bars.append(Bar(f"{name}: imports torch", "yes" if heavy else "no", "no", not heavy))
+    return bars
 
 
 def run_once(arguments: tuple[str, ...]) -> tuple[float, int]:

@@ -1,6 +1,5 @@
 """What comparing costs: two runs of 1,000 experiments, and a trend over 200 runs."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,30 +10,30 @@ from typing import Any
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Succeeded
 from sdbench.schema.record import Record
-from tests.benchmarks.commands import MIB
-from tests.benchmarks.figures import Figure, at_most
+from sdbench.store.bundle import encode_record
+from tests.benchmarks.bars import Bar, at_most
 from tests.fingerprints import make_fingerprint
 from tests.records import make_launch, make_record, make_result
 
 EXPERIMENTS = 1_000
 LAUNCHES = 8
 RUNS = 200
-COMPARE_S, COMPARE_MIB, TREND_S = 2.0, 300.0, 5.0
+COMPARE_S, COMPARE_MB, TREND_S = 3.0, 300.0, 5.0
 
 
-def measure_comparison() -> list[Figure]:
+def measure_comparison() -> list[Bar]:
     """Return the wall time and peak memory of ``compare``, and the wall time of ``trend``."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in range(2):
-            _write(folder / f"side-{number}", _record(number, EXPERIMENTS))
+            _write(folder / f"run-{number}", _record(number, EXPERIMENTS))
         for number in range(RUNS):
             _write(folder / "runs" / f"{number:03d}", _record(number, 1))
-        compare_s, compare_bytes = _cost("compare", str(folder / "side-0"), str(folder / "side-1"), "--fail-on", "")
+        compare_s, compare_bytes = _cost("compare", str(folder / "run-0"), str(folder / "run-1"), "--fail-on", "")
         trend_s, _ = _cost("trend", str(folder / "runs"), "--by", "driver")
     return [
         at_most(f"compare, {EXPERIMENTS:,} experiments: time", compare_s, COMPARE_S, "s"),
-        at_most(f"compare, {EXPERIMENTS:,} experiments: peak memory", compare_bytes / MIB, COMPARE_MIB, "MiB"),
+        at_most(f"compare, {EXPERIMENTS:,} experiments: peak memory", compare_bytes / 1e6, COMPARE_MB, "MB"),
         at_most(f"trend, {RUNS} runs: time", trend_s, TREND_S, "s"),
     ]
 
@@ -48,7 +47,7 @@ def _record(number: int, experiments: int) -> Record:
         make_result(Succeeded(launches=launches(seed), stop_reason="budget"), seed=seed) for seed in range(experiments)
     )
     fingerprint = make_fingerprint("cuda:0")
-    driver = Known[str](value=f"{500 + number // 10}.{number % 10}")
+    driver = Known(value=f"{500 + number // 10}.{number % 10}")
     software = fingerprint.software.model_copy(update={"gpu_kernel_driver": driver})
     return make_record(
         run_id=f"run-{number}",
@@ -60,8 +59,7 @@ def _record(number: int, experiments: int) -> Record:
 
 def _write(folder: Path, record: Record) -> None:
     folder.mkdir(parents=True)
-    # Spread over lines, as sdbench writes them.
-    (folder / "record.json").write_text(json.dumps(record.to_json_dict(), indent=1))
+    (folder / "record.json").write_bytes(encode_record(record.to_json_dict()))
 
 
 def _cost(*arguments: str) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What a container costs against the native run, in one run of turns: start-up, and the latency of the same call.
+"""What a container costs against the native run, interleaved: start-up, and the latency of the same call.
 
 Needs an engine and the image sdbench:cpu of this commit; `make image-cpu` builds it.
 """
@@ -17,9 +17,9 @@ from sdbench.store.bundle import load_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "manifests" / "smoke.yaml"
-TURNS = 12
+PAIRS = 12
 # The first turn reads the image's files for the first time.
-WARMUP_TURNS = 1
+WARMUP_PAIRS = 1
 CONFIDENCE = 0.95
 OPTIONS = [f"--set={name}" for name in ("precision=fp32", "steps=10", "protocol.calls_min=12", "protocol.calls_max=12")]
 OPTIONS += ["--set=protocol.launches_min=1", "--set=protocol.launches_max=1"]
@@ -40,19 +40,21 @@ def main() -> None:
             wall_s([*native, "--version"]),
             wall_s(["docker", "run", "--rm", "--network=none", "sdbench:cpu", "--version"]),
         )
-        for _ in range(TURNS)
+        for _ in range(PAIRS)
     ]
     print(f"start-up: native {median(a for a, _ in starts):.2f} s, container {median(b for _, b in starts):.2f} s")
     with tempfile.TemporaryDirectory() as folder:
-        turns = range(WARMUP_TURNS + TURNS)
-        pairs = [_pair(native, Path(folder) / str(turn), first=turn % 2) for turn in turns][WARMUP_TURNS:]
+        positions = range(WARMUP_PAIRS + PAIRS)
+        pairs = [_pair(native, Path(folder) / str(position), first=position % 2) for position in positions][
+            WARMUP_PAIRS:
+        ]
     for name, choose in (("median call", median), ("best call, the one least disturbed by others", min)):
-        sides = [[choose(pair[side]) for pair in pairs] for side in (0, 1)]
-        ratio = paired_ratio(sides[1], sides[0])
+        outside, inside = ([choose(pair[place]) for pair in pairs] for place in (0, 1))
+        ratio = paired_ratio(inside, outside)
         if ratio is None:
-            raise RuntimeError("a ratio needs two turns")
+            raise RuntimeError("a ratio needs two pairs")
         low, high = ratio.interval(CONFIDENCE)
-        print(f"latency, container / native, {name}: {ratio.value:.4f} [{low:.4f}, {high:.4f}], {TURNS} turns")
+        print(f"latency, container / native, {name}: {ratio.value:.4f} [{low:.4f}, {high:.4f}], {PAIRS} pairs")
 
 
 def _pair(native: list[str], folder: Path, first: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -4,13 +4,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.bars import Bar
 from tests.fleet.local import kill_first_node, local_cluster
 
 BAR_S = 90.0
 
 
-def measure_fleet() -> list[Figure]:
+def measure_fleet() -> list[Bar]:
     """Return the seconds from starting the cluster to the last record, and from the command on."""
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, local_cluster() as cluster:
@@ -18,7 +18,7 @@ def measure_fleet() -> list[Figure]:
         kill_first_node(cluster, Path(folder))
         ended_s = time.monotonic()
     return [
-        Figure(
+        Bar(
             "4 local Ray nodes, one killed, all records whole",
             f"{ended_s - began_s:.0f} s with starting the cluster, {ended_s - started_s:.0f} s without",
             f"<= {BAR_S:.0f} s",

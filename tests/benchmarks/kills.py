@@ -11,17 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sdbench.launch.fleet import Event, FleetSpec, run_fleet
-from sdbench.launch.member import Member, Progress, Runs, sealed_runs
+from sdbench.errors import RecordError
+from sdbench.fleet.fleet import Event, FleetSpec, run_fleet
+from sdbench.fleet.node_job import NodeJob, NodeResult, sealed_runs
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.publish.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, read_bundle
+from sdbench.publish.destination import FolderDestination
+from sdbench.publish.transfer import publish_runs
 from sdbench.schema.record import BundledFile
-from sdbench.store.archive import ARCHIVE_BYTES_MAX, ARCHIVE_ENDING, read_bundle
 from sdbench.store.bundle import encode_sealed, load_record, verify_files
-from sdbench.store.destination import FolderDestination
 from sdbench.store.journal import Journal, cut_torn_tail, read_journal
-from sdbench.store.names import FLEET_JOURNAL_NAME, RECORD_NAME
-from sdbench.store.publishing import publish_runs
-from tests.benchmarks.figures import Figure
+from sdbench.store.layout import FLEET_JOURNAL_NAME, RECORD_NAME
+from tests.benchmarks.bars import Bar
 from tests.records import make_launch
 from tests.runs import make_run
 
@@ -33,7 +34,7 @@ Acknowledge = Callable[[str], None]
 MANIFEST = "schema: sdbench/manifest/v1\ntitle: F\nexperiments:\n- {id: a, title: A, options: {architecture: tiny}}\n"
 
 
-def measure_kills(trials: int = TRIALS) -> list[Figure]:
+def measure_kills(trials: int = TRIALS) -> list[Bar]:
     """Return for writer, publisher and driver how many of ``trials`` kills in the middle left something wrong."""
     return [
         _figure("journal writer", trials, _try_writer),
@@ -42,11 +43,11 @@ def measure_kills(trials: int = TRIALS) -> list[Figure]:
     ]
 
 
-def _figure(name: str, trials: int, attempt: Callable[[Path, float], tuple[bool, list[str]]]) -> Figure:
+def _figure(name: str, trials: int, attempt: Callable[[Path, float], tuple[bool, list[str]]]) -> Bar:
     source = random.Random(SEED)
     wrong: list[str] = []
     cut_off = 0
-    # How long it takes unharmed tells where to kill.
+    # How long it takes without a kill bounds when to kill.
     unharmed_s = []
     for _ in range(_UNHARMED):
         with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +58,11 @@ def _figure(name: str, trials: int, attempt: Callable[[Path, float], tuple[bool,
     # A kill that comes after the end is none.
     while cut_off < trials:
         with tempfile.TemporaryDirectory() as folder:
-            was_cut_off, found = attempt(Path(folder), source.uniform(0, whole_s))
+            was_cut_off, problems = attempt(Path(folder), source.uniform(0, whole_s))
             cut_off += was_cut_off
-            wrong += found
+            wrong += problems
     measured = f"{len(wrong)} wrong of {cut_off} kills in the middle"
-    return Figure(f"kill -9 of a {name}", measured, "0 wrong", not wrong)
+    return Bar(f"kill -9 of a {name}", measured, "0 wrong", not wrong)
 
 
 def run_and_kill(work: Callable[[Acknowledge], None], after_s: float) -> tuple[bool, list[str]]:
@@ -111,7 +112,7 @@ def _try_writer(folder: Path, after_s: float) -> tuple[bool, list[str]]:
     numbers = [item["number"] for item in cut_torn_tail(path)]
     wrong = [f"entry {number} is lost" for number in acknowledged if int(number) not in numbers]
     wrong += ["an entry is there twice, or not in order"] if numbers != list(range(len(numbers))) else []
-    # What follows is appended to a sound file.
+    # What follows is appended to a valid file.
     with Journal(path) as journal:
         journal.append({"number": len(numbers)})
     entries, sound_bytes = read_journal(path)
@@ -137,11 +138,11 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _bundles(destination: FolderDestination) -> list[str]:
-    return [name for name in destination.list_names() if name.endswith(ARCHIVE_ENDING)]
+    return [name for name in destination.list_sizes() if name.endswith(ARCHIVE_ENDING)]
 
 
 def _try_publisher(folder: Path, after_s: float) -> tuple[bool, list[str]]:
-    destination = FolderDestination(folder / "published")
+    destination = FolderDestination(folder / "reference")
     runs = _paths(_runs())
 
     def work(acknowledge: Acknowledge) -> None:
@@ -154,7 +155,7 @@ def _try_publisher(folder: Path, after_s: float) -> tuple[bool, list[str]]:
     for name in _bundles(destination):
         try:
             read_bundle(destination.read(name, ARCHIVE_BYTES_MAX), name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the object is not whole
+        except RecordError as error:
             wrong.append(f"{name} is half: {error}")
     publish_runs(runs, destination, {})
     if len(_bundles(destination)) != len(runs):
@@ -174,17 +175,20 @@ class StandIn:
     def nodes(self) -> Mapping[str, Sequence[str]]:
         return {kind: [f"node-{kind}"] for kind in self.kinds}
 
-    def start(self, member: Member, node: str) -> None:
-        with (self.counts / member.kind).open("ab") as stream:
+    def start(self, job: NodeJob, node: str) -> None:
+        with (self.counts / job.kind).open("ab") as stream:
             stream.write(b"x")
-        self.waiting.append((member.kind, Progress(node)))
-        self.waiting.append((member.kind, Runs(0, (_anew(member.kind, self.count(member.kind)),))))
+        self.waiting.append((job.kind, node))
+        self.waiting.append((job.kind, NodeResult(0, (_anew(job.kind, self.count(job.kind)),))))
 
     def events(self) -> Iterator[tuple[str, Event]]:
         yield self.waiting.popleft()
 
-    def clear(self, member: Member, node: str) -> None:
+    def clear(self, job: NodeJob, node: str) -> None:
         """Nothing is kept."""
+
+    def close(self) -> str:
+        return ""
 
     def count(self, kind: str) -> int:
         path = self.counts / kind
@@ -206,25 +210,25 @@ def _try_driver(folder: Path, after_s: float) -> tuple[bool, list[str]]:
     spec = FleetSpec(load_manifest(manifest), "fleet.yaml", (), None, (), folder / "out", "stand-in")
     _runs()
 
-    def say_done(acknowledge: Acknowledge) -> Callable[[str], None]:
+    def report_done(acknowledge: Acknowledge) -> Callable[[str], None]:
         return lambda text: acknowledge(text.partition(":")[0]) if ": done" in text else None
 
     def work(acknowledge: Acknowledge) -> None:
-        run_fleet(spec, StandIn(folder), say_done(acknowledge))
+        run_fleet(spec, StandIn(folder), report_done(acknowledge))
 
     cut_off, acknowledged = run_and_kill(work, after_s)
     before = {kind: StandIn(folder).count(kind) for kind in acknowledged}
-    # A fleet that had ended is not gone on with: asking again is asking for a new one.
+    # A fleet that had ended is not resumed: asking again is asking for a new one.
     if cut_off and not _has_ended(spec.out):
         # What was acknowledged needs no machine any more, and a new one concerns nobody.
         others = (*(kind for kind in KINDS if kind not in acknowledged), "L4")
         run_fleet(spec, StandIn(folder, others if _has_begun(spec.out) else KINDS), lambda _: None)
     wrong = [f"{kind} was measured again" for kind in acknowledged if StandIn(folder).count(kind) != before[kind]]
     # What starts with a dot is a draft that nobody takes for a run.
-    found = sorted(path.parent.name for path in spec.out.glob("[!.]*/record.json"))
-    if [name.rpartition("-")[0] for name in found] != sorted(f"run-{kind.lower()}" for kind in KINDS):
-        wrong.append(f"runs: {found}")
-    for name in found:
+    names = sorted(path.parent.name for path in spec.out.glob("[!.]*/record.json"))
+    if [name.rpartition("-")[0] for name in names] != sorted(f"run-{kind.lower()}" for kind in KINDS):
+        wrong.append(f"runs: {names}")
+    for name in names:
         verify_files(spec.out / name, load_record(spec.out / name))
     return cut_off, wrong
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from sdbench.schema.experiment import Experiment
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.bars import Bar
 
 NAME = "full-size UNet on the CPU: onnxruntime / PyTorch, best settings of each"
 ROUNDS = 3
@@ -17,15 +17,15 @@ ROUNDS = 3
 NEEDED_BYTES = 14 * 2**30
 
 
-def measure_unet(cache_folder: Path) -> list[Figure]:
+def measure_unet(cache_folder: Path) -> list[Bar]:
     """Return the ratio of the fastest medians, and every setting's median call (s)."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if available < NEEDED_BYTES:
-        return [Figure(NAME, f"not measured: needs {NEEDED_BYTES / 2**30:.0f} GiB of free memory")]
+        return [Bar(NAME, f"not measured: needs {NEEDED_BYTES / 2**30:.0f} GiB of free memory")]
     calls = _make_calls(cache_folder)
     times_s: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(ROUNDS + 1):
-        # Round by round, so that a drift of the machine falls on all alike; the first is a warm-up.
+        # Round by round, so that a drift of the machine affects all equally; the first is a warm-up.
         for name, call in calls.items():
             start_s = time.monotonic()
             call()
@@ -33,13 +33,13 @@ def measure_unet(cache_folder: Path) -> list[Figure]:
                 times_s[name].append(time.monotonic() - start_s)
     medians_s = {name: median(values) for name, values in times_s.items()}
     best = {
-        side: min(value for name, value in medians_s.items() if name.startswith(side))
-        for side in ("onnxruntime", "PyTorch")
+        backend: min(value for name, value in medians_s.items() if name.startswith(backend))
+        for backend in ("onnxruntime", "PyTorch")
     }
     ratio = best["onnxruntime"] / best["PyTorch"]
     return [
-        Figure(NAME, f"{ratio:.2f} ({best['onnxruntime']:.2f} s of {best['PyTorch']:.2f} s)"),
-        *(Figure(f"  {name}", f"{value:.2f} s") for name, value in medians_s.items()),
+        Bar(NAME, f"{ratio:.2f} ({best['onnxruntime']:.2f} s of {best['PyTorch']:.2f} s)"),
+        *(Bar(f"  {name}", f"{value:.2f} s") for name, value in medians_s.items()),
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sdbench.schema.outcome import Succeeded
 from sdbench.schema.record import Record
-from tests.benchmarks.figures import Figure, at_most
+from tests.benchmarks.bars import Bar, at_most
 from tests.records import make_launch, make_record, make_result
 
 FEW, MANY = 400, 10_000
@@ -22,28 +22,28 @@ READY_MS, USE_MS, PAGES = 500.0, 200.0, 6
 REPEATS = 5
 
 
-def measure_report() -> list[Figure]:
+def measure_report() -> list[Bar]:
     """Return sizes, times and memory of pages of 400 and 10,000 results, and the pages that one prints on."""
     with tempfile.TemporaryDirectory() as name:
         few, many = Path(name) / "few.html", Path(name) / "many.html"
         _make_in_a_process(few, FEW)
         cost = _make_in_a_process(many, MANY)
-        figures = [
+        bars = [
             at_most(f"report, {FEW} rows: size", few.stat().st_size / 1024, FEW_KIB, "KiB"),
             at_most(f"report, {MANY:,} rows: size", many.stat().st_size / 1024, MANY_KIB, "KiB"),
             at_most(f"report, {MANY:,} rows: from the view to HTML", cost["render_s"], RENDER_S, "s"),
-            Figure(f"report, {MANY:,} rows: from the record to the view", f"{cost['view_s']:.3g} s"),
+            Bar(f"report, {MANY:,} rows: from the record to the view", f"{cost['view_s']:.3g} s"),
             at_most(f"report, {MANY:,} rows: peak memory over that of the record", cost["added_mb"], RENDER_MB, "MB"),
-            Figure(f"report, {MANY:,} rows: peak memory with the record", f"{cost['peak_mb']:.3g} MB"),
+            Bar(f"report, {MANY:,} rows: peak memory with the record", f"{cost['peak_mb']:.3g} MB"),
         ]
-        return figures + _measure_in_browser(many)
+        return bars + _measure_in_browser(many)
 
 
 def _make_in_a_process(path: Path, count: int) -> dict[str, float]:
-    """Write a page of ``count`` results in a fresh process, and return what it said of its cost."""
+    """Write a page of ``count`` results in a fresh process, and return the cost that it printed."""
     command = [sys.executable, "-m", "tests.benchmarks.report", str(path), str(count)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "."})
-    cost: dict[str, float] = json.loads(said.stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "."})
+    cost: dict[str, float] = json.loads(done.stdout)
     return cost
 
 
@@ -64,9 +64,9 @@ def make_large_record(count: int) -> Record:
 def _write_page(path: Path, count: int) -> dict[str, float]:
     """Write a page and return CPU times (s) and memory (MB)."""
     from sdbench.report.render import write_view
-    from sdbench.report.view import build_view
+    from tests.views import build_view
 
-    # What loads once is no cost of a page.
+    # What loads once is not a cost of a page.
     for name in ("altair", "jinja2", "vl_convert"):
         import_module(name)
     record = make_large_record(count)
@@ -90,13 +90,13 @@ def _peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
-def _measure_in_browser(path: Path) -> list[Figure]:
+def _measure_in_browser(path: Path) -> list[Bar]:
     """Return how long Chromium takes until a page is ready, to sort and to filter (ms, medians), and printed pages."""
     from statistics import median
 
     chromium = shutil.which("chromium")
     if chromium is None:
-        return [Figure("report in a browser", "no Chromium here")]
+        return [Bar("report in a browser", "no Chromium here")]
     from playwright.sync_api import sync_playwright
     from pypdf import PdfReader
 
@@ -124,7 +124,7 @@ def _measure_in_browser(path: Path) -> list[Figure]:
         at_most(f"report, {MANY:,} rows: ready in Chromium", median(ready), READY_MS, "ms"),
         at_most(f"report, {MANY:,} rows: sort", median(sort), USE_MS, "ms"),
         at_most(f"report, {MANY:,} rows: filter", median(chosen), USE_MS, "ms"),
-        Figure("report of four runs: printed", f"{pages} A4 pages", f"at most {PAGES}", pages <= PAGES),
+        Bar("report of four runs: printed", f"{pages} A4 pages", f"at most {PAGES}", pages <= PAGES),
     ]
 
 

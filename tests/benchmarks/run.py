@@ -1,6 +1,6 @@
-"""``python tests/benchmarks/run.py``: measure sdbench's own cost and print it beside its bars.
+"""``python tests/benchmarks/run.py``: measure sdbench's own cost and print it next to its bars.
 
-A missed bar is printed, not an error: the figures depend on the machine. Run it from the repository's root.
+A missed bar is printed, not an error: the results depend on the machine. Run it from the repository's root.
 """
 
 import argparse
@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sdbench.cli.run import cache_folder
+from sdbench.store.cache_folder import cache_folder
+from tests.benchmarks.bars import Bar, format_table
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
-from tests.benchmarks.figures import Figure, format_table
 from tests.benchmarks.fleet import measure_fleet
+from tests.benchmarks.isolation import measure_isolation, measure_rates
 from tests.benchmarks.report import measure_report
+from tests.benchmarks.runner_kills import measure_runner_kills
 from tests.benchmarks.search import measure_search
 from tests.benchmarks.share import NAME, find_newest_record, read_share
 from tests.benchmarks.store import measure_store
@@ -32,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     record = options.record or find_newest_record(Path("results"))
     # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
-    parts: dict[str, Callable[[], list[Figure]]] = {
+    parts: dict[str, Callable[[], list[Bar]]] = {
         "light commands": measure_commands,
         "comparison": measure_comparison,
         "report": measure_report,
@@ -43,31 +45,34 @@ def main() -> None:
         "full-size point": lambda: _share(record),
         "search": measure_search,
         "study's grid": measure_study_grid,
+        "launches a minute": measure_rates,
+        "fork against spawn": measure_isolation,
+        "kills": measure_runner_kills,
     }
     if not options.without_full_size:
         parts["full-size UNet"] = _measure_unet
-    figures: list[Figure] = []
+    bars: list[Bar] = []
     for name, measure in parts.items():
         started_s = time.monotonic()
-        figures += measure()
+        bars += measure()
         sys.stderr.write(f"measured in {time.monotonic() - started_s:.0f} s: {name}\n")
-    sys.stdout.write(format_table(figures) + "\n")
+    sys.stdout.write(format_table(bars) + "\n")
 
 
-def _measure_unet() -> list[Figure]:
+def _measure_unet() -> list[Bar]:
     from tests.benchmarks.onnxruntime_unet import measure_unet
 
     return measure_unet(cache_folder())
 
 
-def _measure_overhead() -> list[Figure]:
+def _measure_overhead() -> list[Bar]:
     from tests.benchmarks.overhead import measure_loop
 
     return measure_loop()
 
 
-def _share(record: Path | None) -> list[Figure]:
-    return read_share(record) if record else [Figure(NAME, "no record; run make bench, or name one with --record")]
+def _share(record: Path | None) -> list[Bar]:
+    return read_share(record) if record else [Bar(NAME, "no record; run make bench, or name one with --record")]
 
 
 if __name__ == "__main__":

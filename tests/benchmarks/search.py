@@ -5,17 +5,17 @@ from collections.abc import Callable
 from statistics import fmean
 
 from sdbench.stats.batch_search import PROBES_AIM, Tried, choose_next_batch, find_bracket
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.bars import Bar
 
 BATCH_MAX = 256
 LOADED_BYTES = 3e9
 MACHINES_PER_ANSWER = 20
-# Peaks off by a percent, and a limit off by two: what was seen of GPUs is better, of hosts worse.
+# Peaks off by a percent, and a limit off by two: GPUs do better, hosts worse.
 PEAK_NOISE = 0.01
 LIMIT_NOISE = 0.02
 
 
-def measure_search() -> list[Figure]:
+def measure_search() -> list[Bar]:
     """Return how many probes both searches take, over answers from 1 to 256."""
     rng = random.Random(20260101)
     ours = []
@@ -33,12 +33,12 @@ def measure_search() -> list[Figure]:
     doubling = [count_doubling_probes(answer) for answer in range(1, BATCH_MAX + 1)]
     within = sum(count <= PROBES_AIM for count in ours) / len(ours)
     return [
-        Figure(
+        Bar(
             "largest batch: probes, ours / doubling and halving",
             f"{fmean(ours) / fmean(doubling):.2f} (mean {fmean(ours):.1f} of {fmean(doubling):.1f}, "
             f"most {max(ours)} of {max(doubling)})",
         ),
-        Figure("largest batch: answers within 8 probes", f"{within:.1%}", "at least 99%", within >= 0.99),
+        Bar("largest batch: answers within 8 probes", f"{within:.1%}", "at least 99%", within >= 0.99),
     ]
 
 

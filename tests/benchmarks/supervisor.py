@@ -1,15 +1,15 @@
-"""The supervisor's CPU time beside the worker's, from a real run of the command line."""
+"""The supervisor's CPU time next to the worker's, from a real run of the command line."""
 
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.bars import Bar
 
 LIMIT = 0.01
 LAUNCH_S = 12
-# Never precise enough: each launch is timed for its whole budget. One thread: two spin on a busy machine, and the
+# Never converged: each launch is timed for its whole budget. One thread: two spin on a busy machine, and the
 # worker's CPU time, which this is compared to, would grow with the load.
 SETTINGS = (
     "precision=fp32",
@@ -24,7 +24,7 @@ SETTINGS = (
 )
 
 
-def measure_supervisor() -> list[Figure]:
+def measure_supervisor() -> list[Bar]:
     """Return the supervisor's share of a run of two launches of the tiny architecture, progress lines included."""
     with tempfile.TemporaryDirectory() as out:
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -49,7 +49,7 @@ def measure_supervisor() -> list[Figure]:
         return read_share(record)
 
 
-def read_share(record_path: Path) -> list[Figure]:
+def read_share(record_path: Path) -> list[Bar]:
     """Return the supervisor's CPU time as a share of the worker's over all launches of a record."""
     from sdbench.schema.outcome import launches_of
     from sdbench.store.bundle import load_record
@@ -59,4 +59,4 @@ def read_share(record_path: Path) -> list[Figure]:
     worker_s = sum(launch.worker_cpu_s for launch in launches)
     share = supervisor_s / worker_s
     measured = f"{share:.2%} ({supervisor_s:.2f} s of {worker_s:.1f} s)"
-    return [Figure("supervisor's CPU time / worker's", measured, f"below {LIMIT:.0%}", share < LIMIT)]
+    return [Bar("supervisor's CPU time / worker's", measured, f"below {LIMIT:.0%}", share < LIMIT)]

@@ -53,9 +53,9 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.fail("these tests need Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def watch(context: BrowserContext, path: Path, fragment: str = "") -> Watched:
-    """Open a file and collect what it says and asks for beside itself."""
+    """Open a file and collect its console messages and requests."""
     page = context.new_page()
     watched = Watched(page)
     page.on("console", lambda message: watched.messages.append(message.text))

@@ -3,15 +3,14 @@
 from typing import Any
 
 from sdbench.report.model import ReportView
-from sdbench.report.points import Images, Telemetry
-from sdbench.report.view import build_view
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Series, Succeeded
 from sdbench.schema.record import Record
 from tests.fingerprints import make_fingerprint
-from tests.records import make_launch, make_manifest, make_record, make_result, make_results
+from tests.records import CLAIM, make_launch, make_manifest, make_record, make_result, make_results
 from tests.report.inputs import make_full_record, make_images
-from tests.report.test_report_studies import CANDIDATE, CLAIM, make_search_result, make_webp, study_record
+from tests.report.test_report_workload_results import CANDIDATE, make_search_result, make_webp, precision_record
+from tests.views import Images, Telemetry, build_view
 
 LAUNCHES = 6
 ROWS_OF_A_LONG_PAGE = 450
@@ -19,11 +18,11 @@ ROWS_OF_A_LONG_PAGE = 450
 
 def make_rich_view() -> ReportView:
     """Return a page on which every section has something to show: two drivers, pictures, a study, telemetry."""
-    study, full = study_record(), make_full_record()
+    workload_result, full = precision_record(), make_full_record()
     baseline = _with_driver("570.1", 1.0, (*make_results("cuda:0"), make_search_result()), claims=(CLAIM,))
     candidate = _with_driver("580.2", 1.1, ())
-    renamed = study.model_copy(update={"run_id": "study", "seal": "1" * 64})
-    images: Images = {**make_images(full), "study": {CANDIDATE: make_webp()}}
+    renamed = workload_result.model_copy(update={"run_id": "workload_result", "seal": "1" * 64})
+    images: Images = {**make_images(full), "workload_result": {CANDIDATE: make_webp()}}
     return build_view((baseline, candidate, full, renamed), make_traces(baseline), images)
 
 
@@ -50,7 +49,7 @@ def _launches(pace: float) -> tuple[Any, ...]:
 
 def _with_driver(version: str, pace: float, more: tuple[Any, ...], **manifest: Any) -> Record:
     fingerprint = make_fingerprint("cuda:0")
-    software = fingerprint.software.model_copy(update={"gpu_kernel_driver": Known[str](value=version)})
+    software = fingerprint.software.model_copy(update={"gpu_kernel_driver": Known(value=version)})
     results = tuple(
         make_result(Succeeded(launches=_launches(pace * batch), stop_reason="budget"), batch=batch, scheduler="ddim")
         for batch in (1, 2, 4)

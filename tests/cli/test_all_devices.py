@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.cli.all_devices import run_all_devices
-from sdbench.cli.parser import build_parser
+from sdbench.cli.main import build_parser, main
+from sdbench.cli.options import read_plan_request
 from sdbench.compare.comparison import compare_records
-from sdbench.errors import EnvironmentProblem, UserError
+from sdbench.errors import EnvironmentProblem
 from sdbench.probes.devices import list_cuda_devices
+from sdbench.runner.all_devices import run_all_devices
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record
 
@@ -29,9 +30,17 @@ def command(folder: Path, manifest: str = MANIFEST) -> list[str]:
     return ["run", str(folder / "virtual.yaml"), "--out", str(folder / "out"), "--quiet", "--device", "cuda:all"]
 
 
+def report(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def run_on_two(arguments: list[str]) -> int:
     # The CPU stands for two GPUs: what is shown is which runs are made and what their records say.
-    return run_all_devices(build_parser().parse_args(arguments), arguments, lambda: ("cpu", "cpu"))
+    options = build_parser("run").parse_args(arguments[1:])
+    request = read_plan_request(options)
+    return run_all_devices(
+        request, options.out, ["--quiet"], fresh=options.fresh, list_devices=lambda: ("cpu", "cpu"), report=report
+    )
 
 
 def records_in(folder: Path) -> list[Record]:
@@ -47,8 +56,8 @@ def test_each_device_runs_alone_and_then_beside_the_others(tmp_path: Path) -> No
     assert sorted(group.at_once for group in groups) == [False, False, True, True]
     assert {group.devices for group in groups} == {("cpu", "cpu")}
     alone = next(record for record in records if record.device_group and not record.device_group.at_once)
-    beside = next(record for record in records if record.device_group and record.device_group.at_once)
-    assert any("beside" in text for text in compare_records([alone], [beside], 0.02).treatments)
+    at_once = next(record for record in records if record.device_group and record.device_group.at_once)
+    assert any("next to" in text for text in compare_records([alone], [at_once], 0.02).treatments)
     assert not list((tmp_path / "out").glob(".cuda-all-*"))
 
 
@@ -78,6 +87,16 @@ def test_interrupted_group_seals_and_the_same_command_goes_on(tmp_path: Path) ->
     assert len({group.group_id for group in whole if group}) == 1
 
 
+def test_signal_that_comes_while_a_device_starts_is_not_lost(tmp_path: Path) -> None:
+    # Python drops what a handler raises while such a hook runs.
+    program = (
+        "import os, signal, sys\nfrom tests.cli.test_all_devices import run_on_two\n"
+        "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        f"try: sys.exit(run_on_two({command(tmp_path)!r}))\nexcept KeyboardInterrupt: sys.exit(130)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 130
+
+
 def wait_for_journal(folder: Path, count: int) -> bool:
     """Wait until so many runs have begun."""
     while len(list((folder / "out").glob("*/journal.jsonl"))) < count:
@@ -99,7 +118,7 @@ def test_machine_without_a_gpu_says_so() -> None:
         list_cuda_devices()
 
 
-def test_rounds_need_one_device(tmp_path: Path) -> None:
+def test_rounds_need_one_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", str(tmp_path / "virtual.yaml"), "--device", "cuda:all", "--rounds", "1"]
-    with pytest.raises(UserError, match="--rounds needs a single device"):
-        run_all_devices(build_parser().parse_args(arguments), arguments, lambda: ("cpu",))
+    assert main(arguments) == 2
+    assert "--rounds does not apply with --device cuda:all" in capsys.readouterr().err

@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 
 from sdbench.cli.main import main
-from sdbench.schema.record import Record, compute_seal
+from sdbench.schema.base import Known
+from sdbench.schema.record import Record
+from sdbench.store.bundle import encode_record
+from tests.compare.test_adjustment import arm
 from tests.compare.test_comparison import record_of, run_of, session_of
-from tests.records import make_failed, make_result
+from tests.records import make_failed, make_record, make_result, make_succeeded
 
 
 def write(folder: Path, record: Record) -> str:
     folder.mkdir(parents=True)
-    stored = record.to_json_dict()
-    (folder / "record.json").write_text(json.dumps(stored | {"seal": compute_seal(stored)}))
+    (folder / "record.json").write_bytes(encode_record(record.to_json_dict()))
     return str(folder)
 
 
-def sides(tmp_path: Path, ratio: float, blocks: int = 7) -> list[str]:
-    return [write(tmp_path / str(side), session_of((1.0, ratio)[side], side, blocks)) for side in (0, 1)]
+def arms(tmp_path: Path, ratio: float, blocks: int = 7) -> list[str]:
+    return [write(tmp_path / str(arm), session_of((1.0, ratio)[arm], arm, blocks)) for arm in (0, 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +33,34 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "blocks", "code", "word"),
-    [(1.1, 7, 10, "SLOWER"), (1.0, 7, 0, "SAME"), (0.9, 7, 0, "FASTER"), (1.1, 3, 11, "INCONCLUSIVE")],
+    [(1.1, 7, 10, "SLOWER"), (1.0, 7, 0, "SAME"), (0.9, 7, 0, "FASTER"), (1.01, 3, 11, "INCONCLUSIVE")],
 )
 def test_the_exit_code_is_the_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ratio: float, blocks: int, code: int, word: str
 ) -> None:
-    assert main(["compare", *sides(tmp_path, ratio, blocks)]) == code
-    assert capsys.readouterr().out.startswith(f"{word}: 1 experiment")
+    assert main(["compare", *arms(tmp_path, ratio, blocks)]) == code
+    out = capsys.readouterr().out
+    assert out.startswith(f"{word}: 1 experiment")
+    assert "\nthreads=a -> threads=b, on " in out
+    assert "run-a" not in out
+
+
+@pytest.mark.parametrize(
+    ("ratio", "line"),
+    [
+        (23.0, "LEANS SLOWER: about 23x, at least 22x; 4 more blocks ("),
+        (1.1, "LEANS SLOWER: about 10 %, at least "),
+        (0.25, "LEANS FASTER: about 4.0x, at least 3.9x; 4 more blocks ("),
+    ],
+)
+def test_a_large_effect_that_is_not_proven_yet_is_headed_by_what_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ratio: float, line: str
+) -> None:
+    assert main(["compare", *arms(tmp_path, ratio, 3)]) == 11
+    out = capsys.readouterr().out
+    assert out.startswith(line)
+    main(["compare", *(str(tmp_path / name) for name in "01"), "--json"])
+    assert json.loads(capsys.readouterr().out)["verdict"] == "inconclusive"
 
 
 def test_what_cannot_be_compared_has_a_code_of_its_own(tmp_path: Path) -> None:
@@ -49,18 +72,18 @@ def test_what_cannot_be_compared_has_a_code_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "code"), [("slower", 10), ("inconclusive", 0), ("", 0)])
 def test_the_user_chooses_what_fails(tmp_path: Path, words: str, code: int) -> None:
-    assert main(["compare", *sides(tmp_path, 1.1), "--fail-on", words]) == code
+    assert main(["compare", *arms(tmp_path, 1.1), "--fail-on", words]) == code
 
 
-def test_json_holds_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["compare", *sides(tmp_path, 1.1), "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == "slower"
-    assert found["experiments"][0]["judgements"][0]["level"] == "block"
+def test_json_has_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", *arms(tmp_path, 1.1), "--json"])
+    content = json.loads(capsys.readouterr().out)
+    assert content["verdict"] == "slower"
+    assert content["experiments"][0]["judgements"][0]["level"] == "block"
 
 
 def test_a_changed_record_is_refused_and_marked_when_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = sides(tmp_path, 1.0)
+    a, b = arms(tmp_path, 1.0)
     path = Path(b) / "record.json"
     path.write_text(path.read_text().replace('"run-b"', '"run-c"'))
     assert main(["compare", a, b]) == 2
@@ -72,27 +95,27 @@ def test_a_changed_record_is_refused_and_marked_when_forced(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--margin", "0"], "is no share"),
-        (["--margin", "200%"], "is no share"),
-        (["--fail-on", "slow"], "'slow' is none of slower"),
+        (["--margin", "0"], "expected a fraction"),
+        (["--margin", "200%"], "expected a fraction"),
+        (["--fail-on", "slow"], "unknown verdict 'slow'; choose from slower, more"),
     ],
 )
 def test_wrong_options_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert main(["compare", *sides(tmp_path, 1.0), *arguments]) == 2
+    assert main(["compare", *arms(tmp_path, 1.0), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_truncated_record_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = sides(tmp_path, 1.0)
+    a, b = arms(tmp_path, 1.0)
     path = Path(b) / "record.json"
     path.write_text(path.read_text()[:-100])
     assert main(["compare", a, b]) == 2
     assert "not valid JSON" in capsys.readouterr().err
 
 
-def test_a_side_of_two_machines_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_two_machines_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "mixed" / "one", run_of(1.0))
     write(tmp_path / "mixed" / "two", record_of(run_of(1.0).results[0], day=2, device="cpu"))
     other = write(tmp_path / "other", run_of(1.0, day=3))
@@ -100,16 +123,22 @@ def test_a_side_of_two_machines_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "2 machines" in capsys.readouterr().err
 
 
-def test_hostile_strings_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def set_by_an_arm(record: Record, setting: str) -> Record:
+    assert record.session is not None
+    session = record.session.model_copy(update={"settings": Known(value=(setting,))})
+    return record.model_copy(update={"session": session, "run_id": setting})
+
+
+def test_untrusted_strings_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = session_of(1.0, 0)
-    hostile = record.model_copy(update={"run_id": "[red]<script>[/red]"})
-    a, b = write(tmp_path / "a", hostile), write(tmp_path / "b", session_of(1.0, 1))
+    untrusted = set_by_an_arm(record, "[red]<script>[/red]")
+    a, b = write(tmp_path / "a", untrusted), write(tmp_path / "b", session_of(1.0, 1))
     assert main(["compare", a, b]) == 0
     assert "[red]<script>[/red]" in capsys.readouterr().out
 
 
-def test_nothing_of_a_record_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = session_of(1.0, 0).model_copy(update={"run_id": "\x1b[2J\x07\u202e"})
+def test_no_text_of_a_record_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = set_by_an_arm(session_of(1.0, 0), "\x1b[2J\x07\u202e")
     a, b = write(tmp_path / "a", record), write(tmp_path / "b", session_of(1.0, 1))
     main(["compare", a, b])
     out = capsys.readouterr().out
@@ -120,7 +149,7 @@ def test_nothing_of_a_record_steers_the_terminal(tmp_path: Path, capsys: pytest.
 def test_one_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write(tmp_path / "a", run_of(1.0))
     assert main(["compare", run, run]) == 2
-    assert "both sides hold the run" in capsys.readouterr().err
+    assert "baseline and candidate both contain the run" in capsys.readouterr().err
 
 
 def test_diff_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +172,21 @@ def test_trend_prints_each_step(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "570.1 -> 580.1: slower +20.00 %" in out
 
 
-def test_ab_refuses_sides_that_do_not_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trend_names_an_odd_session_and_follows_the_device_that_was_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day in range(1, 13):
+        write(tmp_path / "runs" / str(day), run_of(0.9 if day == 7 else 1.0 + day / 1000, day=day, driver=f"{day}.0"))
+    write(tmp_path / "runs" / "cpu", record_of(make_result(make_succeeded()), device="cpu"))
+    assert main(["trend", str(tmp_path / "runs")]) == 2
+    assert "choose one with --where device=cuda:0" in capsys.readouterr().err
+    assert main(["trend", str(tmp_path / "runs"), "--where", "device=cuda:0"]) == 0
+    assert "odd session or a change: 7.0: -10." in capsys.readouterr().out
+    assert main(["trend", str(tmp_path / "runs"), "--where", "device=cuda:7"]) == 2
+    assert "no run meets every --where" in capsys.readouterr().err
+
+
+def test_ab_refuses_arms_that_do_not_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = tmp_path / "any.yaml"
     manifest.write_text("""\
 schema: sdbench/manifest/v1
@@ -153,12 +196,21 @@ experiments:
   - {id: any, title: Any, matrix: {batch: [1, 2]}}
 """)
     cases: list[tuple[list[str], str]] = [
-        (["--a", "batch=1"], "side a has 1 experiments and side b 2"),
-        (["--a", "image=x"], "images are compared alone"),
+        (["--a", "batch=1", "--b", "threads=1"], "arm A has 1 experiments and arm B 2"),
+        ([], "--a is missing"),
+        (["--a", "threads=1"], "--b is missing"),
+        (["--a", "batch=1", "--b", "batch=2"], "--b batch=2: the arms would do different work, batches of 1 and 2"),
+        (["--a", "steps=4", "--b", "steps=8"], "--b steps=8: the arms would do different work, 5 and 9 UNet calls"),
+        (["--a", "scheduler=euler", "--b", "threads=1"], "--a scheduler=euler: the arms would do different work, 50"),
+        (["--a", "width=64", "--b", "threads=1"], "--a width=64: the arms would do different work, images of 64x512"),
+        (["--a", "backend=virtual", "--b", "backend=pytorch"], "--b backend=pytorch: the arms would do different"),
+        (["--a", "attention=sdpa", "--b", "precision=fp32"], "both arms measure the same: attention=sdpa and prec"),
+        (["--a", "threads=1", "--b", "threads=1024"], "arm B cannot run here: 1024 threads requested"),
+        (["--a", "image=x", "--b", "batch=1"], "images are compared alone"),
         (["--a", "image=x", "--a", "batch=1", "--b", "image=y"], "images are compared alone"),
-        (["--a", "image=x", "--b", "image=y", "--seed", "1"], "leave it away"),
-        (["--b", "env.1=x"], "write env.NAME=value"),
-        (["--a", "nonsense=1"], "unknown key"),
+        (["--a", "image=x", "--b", "image=y", "--seed", "1"], "--seed does not apply with images; remove it"),
+        (["--a", "threads=1", "--b", "env.1=x"], "expected env.NAME=VALUE"),
+        (["--a", "nonsense=1", "--b", "threads=1"], "unknown option"),
     ]
     for arguments, message in cases:
         assert main(["ab", str(manifest), *arguments, "--out", str(tmp_path / "out")]) == 2
@@ -166,7 +218,7 @@ experiments:
     assert not (tmp_path / "out").exists()
 
 
-def test_selfcheck_says_what_the_rules_are_worth(
+def test_selfcheck_reports_how_well_the_rules_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sdbench.cli.selfcheck.find_spec", lambda _name: None)
@@ -175,5 +227,55 @@ def test_selfcheck_says_what_the_rules_are_worth(
     assert "| golden cases | 10 of 10 | all | yes |" in page
     assert "Not measured: torch is not installed here" in page
     assert main(["selfcheck", "--trials", "2000", "--json"]) in (0, 1)
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(found["alike"]) >= 8
+    content: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(content["identical"]) >= 8
+
+
+def test_ab_ends_with_the_command_that_continues_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "any.yaml").write_text("""\
+schema: sdbench/manifest/v1
+title: Any
+defaults: {architecture: tiny, backend: virtual, steps: 4}
+experiments:
+  - {id: any, title: Any}
+""")
+    arms = ["--a", "env.TOKEN=hunter2", "--b", "env.TOKEN=hunter3"]
+    # Room for the block that is taken in any case, and for no other.
+    assert main(["ab", "any.yaml", *arms, "--budget", "1ms"]) == 11
+    captured = capsys.readouterr()
+    assert "1.00 ms gives about 1 of the 7 blocks that a verdict needs; use --budget 1m" in captured.err
+    command = captured.out.splitlines()[1].split()
+    assert command[:3] == ["sdbench", "ab", "any.yaml"]
+    assert "hunter" not in captured.out
+    assert command[-2] == "--budget"
+    assert command[-1].endswith("m")
+    assert main(["ab", "any.yaml", *arms, "--budget", "2ms", "--json"]) == 11
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["kind"] == "resumed"
+    assert lines[-1]["experiments"][0]["judgements"][0]["units"] == [2, 2]
+    assert lines[-1]["continue"].split()[:-1] == command[:-1]
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
+def test_reason_that_all_experiments_share_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, latency_s in (("a", 0.25), ("b", 0.27)):
+        results = tuple(make_result(make_succeeded(latency_s, 1), batch=batch) for batch in (1, 2, 3))
+        write(tmp_path / name, make_record(run_id=name, results=results))
+    main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    reasons = [line for line in capsys.readouterr().out.splitlines() if line.startswith("inconclusive: ")]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("inconclusive: 3 experiments: ")
+
+
+def test_ratio_at_equal_reference_is_a_row_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = [write(tmp_path / name, arm(name, reference_change=change)) for name, change in (("a", 0.0), ("b", 0.05))]
+    main(["compare", *moved])
+    output = capsys.readouterr().out
+    assert "latency, adjusted" in output
+    assert "reference +5." in output
+    assert "the reference operation itself changed by +5." in output
+    used = [write(tmp_path / f"{name} used", arm(name)) for name in "ab"]
+    main(["compare", *used])
+    output = capsys.readouterr().out
+    assert output.index("latency, adjusted") < output.index("latency, plain")
+    assert "adjusted: " not in output

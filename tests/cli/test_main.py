@@ -9,8 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sdbench import exit_codes
-from sdbench.cli.main import COMMANDS, main
-from sdbench.cli.parser import EPILOG
+from sdbench.cli.main import EXIT_CODES, HELP, main
 from sdbench.cli.schema import build_schema
 from sdbench.store.bundle import load_record
 
@@ -41,7 +40,7 @@ BAD_MANIFESTS = {
         + "experiments:\n  - {id: a, title: A, exclude: [{group: b}]}\n  - {id: b, title: B, exclude: [{group: a}]}\n",
         "a cycle of excludes: a excludes b excludes a",
     ),
-    "future version": (HEAD.replace("v1", "v7") + GROUP, "'sdbench/manifest/v7' is of another version"),
+    "future version": (HEAD.replace("v1", "v7") + GROUP, "'sdbench/manifest/v7' is another version"),
     "bomb": (
         HEAD
         + "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
@@ -75,17 +74,17 @@ def test_binary_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_file_of_50_megabytes_is_refused_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "too large" in run_bad(tmp_path, b"- x\n" * 12_500_000, capsys)
+    assert "larger than the limit" in run_bad(tmp_path, b"- x\n" * 12_500_000, capsys)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "nothing"], "--only 'nothing' names no group"),
+        (["--only", "nothing"], "--only 'nothing' matches no group"),
         (["--set", "stepz=3"], "nearest: 'steps'"),
-        (["--set", "steps"], "write key=value"),
+        (["--set", "steps"], "expected key=value"),
         (["--set", "protocol.calls_max=-1"], "protocol.calls_max"),
-        (["--budget", "soon"], "'soon' is not a positive duration"),
+        (["--budget", "soon"], "invalid duration 'soon'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--weights", "pretrained"], "needs model.hub_id and model.revision"),
     ],
@@ -122,13 +121,13 @@ def test_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.Captur
 
 def test_shipped_manifests_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", *map(str, sorted(QUICK.parent.glob("*.yaml")))]) == 0
-    assert "a sound manifest" in capsys.readouterr().out
+    assert "a valid manifest" in capsys.readouterr().out
 
 
 def test_validate_goes_on_after_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text("title: x\n")
     assert main(["validate", str(tmp_path / "bad.yaml"), str(SMOKE)]) == 2
-    assert "a sound manifest" in capsys.readouterr().out
+    assert "a valid manifest" in capsys.readouterr().out
 
 
 def test_plan_names_every_experiment_and_why_one_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,11 +151,28 @@ def test_schema_for_editors_refuses_an_unknown_option() -> None:
 
 
 def test_help_of_every_command_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in COMMANDS:
+    for command in HELP:
         with pytest.raises(SystemExit) as caught:
             main([command, "--help"])
         assert caught.value.code == 0
     assert "--fresh" in capsys.readouterr().out
+
+
+def test_unknown_command_gets_its_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runn"]) == 2
+    assert capsys.readouterr().err == "sdbench: unknown command 'runn': did you mean 'run'?; sdbench --help lists all\n"
+
+
+def test_unknown_choice_gets_its_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", "x", "--format", "markdwn"])
+    assert "invalid choice 'markdwn': did you mean 'markdown'?" in capsys.readouterr().err
+
+
+def test_unknown_option_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "quick", "--devce", "cpu"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --devce cpu; did you mean --device?\n")
 
 
 def test_closed_pipe_is_no_error() -> None:
@@ -167,7 +183,7 @@ def test_closed_pipe_is_no_error() -> None:
 
 @pytest.mark.parametrize("name", [name for name in dir(exit_codes) if name.isupper()])
 def test_exit_codes_are_documented_in_help(name: str) -> None:
-    assert f"  {getattr(exit_codes, name):<3}  " in EPILOG
+    assert f"  {getattr(exit_codes, name):<3}  " in EXIT_CODES
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +208,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subproces
     return out, done
 
 
+@pytest.mark.torch
 def test_real_run_ends_well_with_record_report_and_summary(
     real_run: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:
@@ -221,6 +238,7 @@ def test_real_run_keeps_nothing_private(real_run: tuple[Path, "subprocess.Comple
         assert canary not in everything
 
 
+@pytest.mark.torch
 def test_report_of_a_run_is_one_file(real_run: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path) -> None:
     out, _ = real_run
     (folder,) = out.iterdir()

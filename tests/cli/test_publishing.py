@@ -1,7 +1,8 @@
-"""publish, pull, verify, preview-export, index and query from the command line."""
+"""publish, pull, verify and query from the command line."""
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,17 @@ def test_runs_are_published_pulled_and_verified(results: Path, capsys: pytest.Ca
     assert main(["publish", "results", "out"]) == 0
     assert capsys.readouterr().out.count("new ") == 2
     assert main(["publish", "FROM runs WHERE run_id = 'run-1'", "out"]) == 0
-    assert capsys.readouterr().out.startswith("already there")
+    assert capsys.readouterr().out.startswith("already present")
     assert main(["pull", "out", "--out", "pulled", "--where", "cpu=example", "--where", "run_id=run-2"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "pulled/run-2\n"
-    assert "1 new, 0 already there, 1 filtered out, 0 refused" in captured.err
+    assert "1 new, 0 already present, 1 filtered out, 0 refused" in captured.err
+    assert "next: sdbench report pulled/run-2\n" in captured.err
     assert main(["verify", "pulled/run-2", *map(str, Path("out").glob("*/*.zip"))]) == 0
     assert capsys.readouterr().out.count("nothing contradicts it") == 3
 
 
-def test_flipped_byte_is_found_in_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flipped_byte_is_reported_in_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["publish", "results/run-1", "out"])
     (path,) = Path("out").glob("*/*.zip")
     content = bytearray(path.read_bytes())
@@ -46,23 +48,23 @@ def test_flipped_byte_is_found_in_one_line(results: Path, capsys: pytest.Capture
     assert not Path("pulled").exists()
 
 
-def test_preview_shows_what_publish_sends(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["preview-export", "results/run-1"]) == 0
+def test_dry_run_shows_what_publish_sends_and_sends_nothing(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "results/run-1", "out", "--dry-run"]) == 0
     captured = capsys.readouterr()
-    shown = json.loads(captured.out)
-    assert shown["exported"]["source_seal"]
-    assert "leaves telemetry.jsonl" in captured.err
-    assert main(["preview-export", "results/run-1", "--out", "bundle.zip"]) == 0
-    main(["publish", "results/run-1", "out"])
+    assert not Path("out").exists()
+    assert "published  telemetry.jsonl" in captured.err
+    assert main(["publish", "results/run-1", "out"]) == 0
     (path,) = Path("out").glob("*/*.zip")
-    assert path.read_bytes() == Path("bundle.zip").read_bytes()
+    assert path.stem in captured.err
+    with zipfile.ZipFile(path) as bundle:
+        assert json.loads(captured.out) == json.loads(bundle.read("record.json"))
 
 
-def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_prints_json_and_in_toto(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "results/run-1", "--format", "json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["is_sound"]
-    # A fleet keeps its journal beside its runs, where results/* names it too.
+    (verification,) = json.loads(capsys.readouterr().out)
+    assert verification["is_valid"]
+    # A fleet keeps its journal next to its runs, where results/* names it too.
     Path("results/fleet-1").mkdir()
     Path("results/fleet-1/fleet.jsonl").touch()
     for command in ("verify", "validate", "report"):
@@ -82,25 +84,29 @@ def test_verify_speaks_json_and_in_toto(results: Path, capsys: pytest.CaptureFix
         (["verify", "results/run-1", "--image", "sha256:0"], None),
         (["pull", "out", "--where", "gpus=H100"], "no run has 'gpus'; nearest: 'gpu'"),
         (["pull", "results", "--where", "gpu"], "write NAME=TEXT"),
-        (["pull", "nosuch://x"], "another URL that fsspec knows"),
+        (["pull", "nosuch://x"], "unknown kind of store 'nosuch'"),
         (["publish", "results/run-1", "out", "--sign", "nokey"], "--sign nokey: no such file"),
-        (["publish", "results/run-1", "results/run-2"], "results/run-2 is a run's own folder"),
+        (["publish", "results/run-1", "results/run-2"], "results/run-2 is the folder of a run"),
         (["fleet", "m.yaml", "--engine", "ray", "--args", "--device cuda:all"], "one device of each machine"),
-        (["publish", "results/run-1", ""], "an empty text names no folder"),
+        (["publish", "results/run-1", ""], "'' names no folder, bucket or server"),
+        (["pull", "https://"], "'https://' names no folder, bucket or server"),
+        (["verify", "https://"], "https://: not the URL of a bundle"),
+        (["verify", "https://example.org"], "https://example.org: not the URL of a bundle"),
+        (["verify", "https://example.org/runs/"], "https://example.org/runs/: not the URL of a bundle"),
         (["publish", "none", "out"], "cannot read none"),
-        (["query", "SELEC"], "the query fails"),
-        (["query", " "], "the query asks for nothing"),
-        (["pull", "nowhere"], "no published run is there"),
+        (["query", "SELEC"], "the query failed"),
+        (["query", " "], "the query is empty"),
+        (["pull", "nowhere"], "has no published run"),
         (["pull", "results", "--signed"], "add --signers FILE"),
         (["query", "FROM nothing"], "sdbench query --schema shows the tables"),
-        (["report", "FROM runs WHERE false"], "finds no run in results"),
-        (["index", "none"], "none: no such folder"),
-        (["query", "FROM runs; DROP TABLE runs"], "ask one at a time"),
+        (["report", "FROM runs WHERE false"], "matches no run in results"),
+        (["query", "--results", "none"], "none: no such folder"),
+        (["query", "FROM runs; DROP TABLE runs"], "expected one query, got 2"),
         (["fleet", "m.yaml", "--engine", "slurm", "--address", "x"], "--address is for --engine ray, not slurm"),
         (["fleet", "m.yaml", "--engine", "kubernetes", "--sbatch=-p a"], "--sbatch is for --engine slurm"),
     ],
 )
-def test_wrong_input_is_said_in_one_line(
+def test_wrong_input_is_reported_in_one_line(
     results: Path, arguments: list[str], message: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -111,8 +117,6 @@ def test_wrong_input_is_said_in_one_line(
 
 
 def test_query_answers_and_names_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["index"]) == 0
-    assert capsys.readouterr().out == "2 runs, 2 new, 0 changed or gone\n"
     sql = "SELECT cpu, precision, median(latency_s) AS latency_s FROM results GROUP BY ALL"
     assert main(["query", sql, "--format", "json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -138,32 +142,30 @@ def test_report_replaces_no_folder_and_no_device(results: Path, capsys: pytest.C
     os.mkfifo("pipe")
     for place in ("pipe", "results", ""):
         assert main(["report", "results/run-1", "--out", place]) == 2
-        assert "is no ordinary file" in capsys.readouterr().err
+        assert "is not a regular file" in capsys.readouterr().err
     assert Path("pipe").is_fifo()
 
 
-def test_markdown_goes_where_it_is_asked_for(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_is_written_to_the_requested_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "results/run-1", "--format", "markdown", "--out", "r.md"]) == 0
     assert Path("r.md").read_text().startswith("# ")
     assert main(["report", "results/run-1", "--format", "text", "--out", "r.txt"]) == 2
     assert "takes no --out" in capsys.readouterr().err
 
 
-def test_run_that_was_pulled_and_is_torn_is_not_called_already_there(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pulled_run_that_lost_a_file_is_incomplete(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["publish", "results/run-1", "out"])
     main(["pull", "out", "--out", "pulled"])
     Path("pulled/run-1/telemetry.jsonl").unlink()
     capsys.readouterr()
     assert main(["pull", "out", "--out", "pulled"]) == 2
-    assert "is not whole any more; remove it and pull again" in capsys.readouterr().err
+    assert "is incomplete now; remove it and pull again" in capsys.readouterr().err
 
 
-def test_damaged_export_says_that_it_can_be_made_anew(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_export_can_be_removed_and_is_made_again(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("results/run-1/export.zip").write_text("junk")
     assert main(["publish", "results/run-1", "out"]) == 2
-    assert "remove it, and it is made anew" in capsys.readouterr().err
+    assert "remove it, and it is made again" in capsys.readouterr().err
 
 
 def test_site_replaces_its_own_index_and_no_other(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

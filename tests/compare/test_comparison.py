@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sdbench.compare.comparison import Comparison, compare_records
-from sdbench.compare.verdicts import worst
+from sdbench.compare.policy import worst
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Launch, Published, Succeeded
+from sdbench.schema.outcome import Launch, ReferenceResult, Succeeded
 from sdbench.schema.record import Record, Result, Session
 from tests.fingerprints import make_fingerprint
 from tests.records import (
@@ -35,7 +35,7 @@ def make_launches(latency_s: float, *, day: int, noise: Sequence[float] = NOISE,
 
 
 def run_of(latency_s: float, *, day: int = 1, driver: str | None = None, options: Any = None, **changes: Any) -> Record:
-    outcome = Succeeded(launches=make_launches(latency_s, day=day, **changes), stop_reason="most allowed")
+    outcome = Succeeded(launches=make_launches(latency_s, day=day, **changes), stop_reason="max_launches")
     return record_of(make_result(outcome, **(options or {})), day=day, driver=driver)
 
 
@@ -43,8 +43,8 @@ def record_of(*results: Result, day: int = 1, driver: str | None = None, **chang
     device = changes.pop("device", "cuda:0")
     fingerprint = make_fingerprint(device)
     if driver is not None:
-        software = fingerprint.software.model_copy(update={"gpu_kernel_driver": Known[str](value=driver)})
-        state = fingerprint.state.model_copy(update={"boot_hmac": Known[str](value=f"{day:032d}")})
+        software = fingerprint.software.model_copy(update={"gpu_kernel_driver": Known(value=driver)})
+        state = fingerprint.state.model_copy(update={"boot_hmac": Known(value=f"{day:032d}")})
         fingerprint = fingerprint.model_copy(
             update={"software": software, "state": state, "software_sha256": f"{abs(hash(driver)):064x}"[:64]}
         )
@@ -55,33 +55,34 @@ def latency_of(comparison: Comparison, index: int = 0) -> Any:
     return comparison.experiments[index].judgements[0]
 
 
-def turns_of(latency_s: float, side: int, blocks: int, *, noise: float = 0.003) -> tuple[Launch, ...]:
-    """Two launches a block for a side of ABBA, with a small wobble from block to block."""
-    places = [(block * 4 + place) for block in range(blocks) for place in ((0, 3), (1, 2))[side]]
+def interleaved_launches(latency_s: float, arm: int, blocks: int, *, noise: float = 0.003) -> tuple[Launch, ...]:
+    """Two launches a block for an arm of ABBA, with a small wobble from block to block."""
+    positions = [(block * 4 + place) for block in range(blocks) for place in ((0, 3), (1, 2))[arm]]
     return tuple(
-        make_launch(index, latency_s * (1 + noise * math.sin(turn)), turn=turn) for index, turn in enumerate(places)
+        make_launch(index, latency_s * (1 + noise * math.sin(position)), position=position)
+        for index, position in enumerate(positions)
     )
 
 
-def session_of(latency_s: float, side: int, blocks: int = 7, **options: Any) -> Record:
-    name = "ab"[side]
-    outcome = Succeeded(launches=turns_of(latency_s, side, blocks), stop_reason="precise enough")
+def session_of(latency_s: float, arm: int, blocks: int = 7, **options: Any) -> Record:
+    name = "ab"[arm]
+    outcome = Succeeded(launches=interleaved_launches(latency_s, arm, blocks), stop_reason="converged")
     return make_record(
         run_id=f"run-{name}",
         results=(make_result(outcome, **options),),
-        session=session_side(name),
+        session=arm_of_session(name),
     )
 
 
-def session_side(name: str, session_id: str = "one") -> Session:
-    settings = {"status": "known", "value": (f"threads={name}",)}
-    return Session.model_validate({"session_id": session_id, "side": name, "seed": 1, "settings": settings})
+def arm_of_session(name: str, session_id: str = "one") -> Session:
+    settings = Known(value=(f"threads={name}",))
+    return Session.model_validate({"session_id": session_id, "arm": name, "seed": 1, "settings": settings})
 
 
-def test_one_session_a_side_caps_the_verdict_however_large_the_ratio() -> None:
-    found = compare_records([run_of(1.0, day=1, driver="1")], [run_of(1.4, day=2, driver="2")], 0.02)
-    judgement = latency_of(found)
-    assert judgement.verdict == found.verdict == "inconclusive"
+def test_one_session_each_caps_the_verdict_however_large_the_ratio() -> None:
+    comparison = compare_records([run_of(1.0, day=1, driver="1")], [run_of(1.4, day=2, driver="2")], 0.02)
+    judgement = latency_of(comparison)
+    assert judgement.verdict == comparison.verdict == "inconclusive"
     assert judgement.ratio == pytest.approx(1.4, rel=1e-3)
     assert "session variance unidentified" in judgement.reasons[0]
     # Two sessions that vary by d differ by sqrt(2) d.
@@ -101,11 +102,11 @@ def test_repeated_sessions_identify_the_variance_and_give_a_verdict() -> None:
 
 
 def test_session_variance_is_learned_from_other_runs_of_the_same_machine() -> None:
-    sides = [run_of(1.0, day=1, driver="1")], [run_of(1.1, day=2, driver="2")]
+    runs = [run_of(1.0, day=1, driver="1")], [run_of(1.1, day=2, driver="2")]
     known = [run_of(pace, day=day, driver="0") for day, pace in enumerate((1.0, 1.004, 0.996, 1.002, 0.998), start=3)]
-    assert latency_of(compare_records(*sides, 0.02, known=known)).verdict == "slower"
+    assert latency_of(compare_records(*runs, 0.02, known=known)).verdict == "slower"
     wild = [run_of(pace, day=day, driver="0") for day, pace in enumerate((1.0, 1.2, 0.8, 1.1, 0.9), start=3)]
-    assert latency_of(compare_records(*sides, 0.02, known=wild)).verdict == "inconclusive"
+    assert latency_of(compare_records(*runs, 0.02, known=wild)).verdict == "inconclusive"
 
 
 def test_runs_of_one_boot_are_one_session_when_drivers_differ() -> None:
@@ -115,25 +116,25 @@ def test_runs_of_one_boot_are_one_session_when_drivers_differ() -> None:
     assert "unidentified" in latency_of(compare_records(same_boot, other, 0.02)).reasons[0]
 
 
-def test_sides_that_took_turns_are_judged_by_blocks() -> None:
-    found = compare_records([session_of(1.0, 0)], [session_of(1.1, 1)], 0.02)
-    judgement = latency_of(found)
+def test_interleaved_arms_are_judged_by_blocks() -> None:
+    comparison = compare_records([session_of(1.0, 0)], [session_of(1.1, 1)], 0.02)
+    judgement = latency_of(comparison)
     assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (7, 7))
     assert judgement.ratio == pytest.approx(1.1, rel=5e-3)
     assert latency_of(compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)).verdict == "same"
 
 
-def test_sides_of_a_session_join_by_place_though_their_options_differ() -> None:
-    found = compare_records([session_of(1.0, 0, threads=1)], [session_of(1.1, 1, threads=2)], 0.02)
-    assert found.unmatched == ()
-    assert "1 threads" in found.experiments[0].label
-    assert "2 threads" in found.experiments[0].label
+def test_arms_of_a_session_join_by_position_though_their_options_differ() -> None:
+    comparison = compare_records([session_of(1.0, 0, threads=1)], [session_of(1.1, 1, threads=2)], 0.02)
+    assert comparison.unmatched == ()
+    # It is named by what the arms have in common.
+    assert comparison.experiments[0].label == make_result(make_succeeded()).planned.label
 
 
 def test_too_few_blocks_are_inconclusive_and_say_how_many_are_missing() -> None:
     judgement = latency_of(compare_records([session_of(1.0, 0, 3)], [session_of(1.1, 1, 3)], 0.02))
     assert judgement.verdict == "inconclusive"
-    assert judgement.reasons == ("3 of at least 7 blocks a side",)
+    assert judgement.reasons == ("3 of at least 7 blocks",)
     assert judgement.more_units == 4
     assert judgement.more_s > 0
 
@@ -142,8 +143,8 @@ def test_a_block_with_a_throttled_launch_does_not_count() -> None:
     a, b = session_of(1.0, 0, 8), session_of(1.1, 1, 8)
     outcome = a.results[0].outcome
     assert isinstance(outcome, Succeeded)
-    first = outcome.launches[0].model_copy(update={"throttled": Known[bool](value=True)})
-    slowed = Succeeded(launches=(first, *outcome.launches[1:]), stop_reason="most allowed")
+    first = outcome.launches[0].model_copy(update={"throttled": Known(value=True)})
+    slowed = Succeeded(launches=(first, *outcome.launches[1:]), stop_reason="max_launches")
     a = a.model_copy(update={"results": (a.results[0].model_copy(update={"outcome": slowed}),)})
     assert latency_of(compare_records([a], [b], 0.02)).units == (7, 7)
 
@@ -153,52 +154,52 @@ def test_runs_whose_launches_alternate_in_time_are_judged_by_launches() -> None:
     shifted = tuple(
         launch.model_copy(update={"started_utc": launch.started_utc.replace(":00Z", ":30Z")}) for launch in launches[1]
     )
-    sides = [
-        with_boot(record_of(make_result(Succeeded(launches=each, stop_reason="most allowed")), day=day), boot)
+    runs = [
+        with_boot(record_of(make_result(Succeeded(launches=each, stop_reason="max_launches")), day=day), boot)
         for day, each, boot in ((1, launches[0], "1"), (2, shifted, "1"), (2, shifted, "2"))
     ]
-    judgement = latency_of(compare_records([sides[0]], [sides[1]], 0.02))
+    judgement = latency_of(compare_records([runs[0]], [runs[1]], 0.02))
     assert (judgement.verdict, judgement.level) == ("slower", "launch")
-    # Launches of two machines, or of two boots, are no turns however their clocks run.
-    assert "unidentified" in latency_of(compare_records([sides[0]], [sides[2]], 0.02)).reasons[0]
+    # Launches of two machines, or of two boots, are not interleaved whatever their clocks show.
+    assert "unidentified" in latency_of(compare_records([runs[0]], [runs[2]], 0.02)).reasons[0]
 
 
 def with_boot(record: Record, boot: str) -> Record:
-    state = record.fingerprint.state.model_copy(update={"boot_hmac": Known[str](value=boot * 32)})
+    state = record.fingerprint.state.model_copy(update={"boot_hmac": Known(value=boot * 32)})
     return record.model_copy(update={"fingerprint": record.fingerprint.model_copy(update={"state": state})})
 
 
-def test_several_sessions_of_two_sides_are_one_row_of_blocks() -> None:
-    sides = [[session_of(latency_s, side)] for side, latency_s in enumerate((1.0, 1.1))]
-    for side, name in enumerate("ab"):
-        more = {"session": session_side(name, "two"), "run_id": f"more-{name}"}
-        sides[side].append(sides[side][0].model_copy(update=more))
-    found = compare_records(sides[0], sides[1], 0.02)
-    judgement = latency_of(found)
+def test_blocks_of_several_sessions_of_two_arms_are_pooled() -> None:
+    runs = [[session_of(latency_s, arm)] for arm, latency_s in enumerate((1.0, 1.1))]
+    for arm, name in enumerate("ab"):
+        more = {"session": arm_of_session(name, "two"), "run_id": f"more-{name}"}
+        runs[arm].append(runs[arm][0].model_copy(update=more))
+    comparison = compare_records(runs[0], runs[1], 0.02)
+    judgement = latency_of(comparison)
     assert (judgement.verdict, judgement.level, judgement.units) == ("slower", "block", (14, 14))
-    assert found.treatments == ("baseline: threads=a", "candidate: threads=b")
+    assert comparison.treatments == ("baseline: threads=a", "candidate: threads=b")
 
 
 def test_launches_that_were_all_throttled_give_no_verdict() -> None:
-    sides = [session_of(1.0, 0), session_of(1.1, 1)]
-    for index, record in enumerate(sides):
+    runs = [session_of(1.0, 0), session_of(1.1, 1)]
+    for index, record in enumerate(runs):
         outcome = record.results[0].outcome
         assert isinstance(outcome, Succeeded)
-        slowed = tuple(x.model_copy(update={"throttled": Known[bool](value=True)}) for x in outcome.launches)
+        slowed = tuple(x.model_copy(update={"throttled": Known(value=True)}) for x in outcome.launches)
         result = record.results[0].model_copy(update={"outcome": Succeeded(launches=slowed, stop_reason="budget")})
-        sides[index] = record.model_copy(update={"results": (result,)})
-    judgement = latency_of(compare_records([sides[0]], [sides[1]], 0.02))
+        runs[index] = record.model_copy(update={"results": (result,)})
+    judgement = latency_of(compare_records([runs[0]], [runs[1]], 0.02))
     assert (judgement.verdict, judgement.more_units) == ("inconclusive", None)
-    assert "every launch of a side was throttled" in judgement.reasons
+    assert "every launch of the baseline or of the candidate was throttled" in judgement.reasons
 
 
-def test_what_no_side_could_run_is_listed_and_fails_nothing() -> None:
+def test_what_neither_could_run_is_listed_and_fails_nothing() -> None:
     skipped = make_result(make_skipped(), batch=2)
-    sides = [run_of(1.0), run_of(1.0, day=2)]
-    both = [record.model_copy(update={"results": (*record.results, skipped)}) for record in sides]
-    found = compare_records([both[0]], [both[1]], 0.02)
-    assert len(found.experiments) == len(found.on_neither) == 1
-    assert found.verdict == compare_records([sides[0]], [sides[1]], 0.02).verdict
+    runs = [run_of(1.0), run_of(1.0, day=2)]
+    both = [record.model_copy(update={"results": (*record.results, skipped)}) for record in runs]
+    comparison = compare_records([both[0]], [both[1]], 0.02)
+    assert len(comparison.experiments) == len(comparison.on_neither) == 1
+    assert comparison.verdict == compare_records([runs[0]], [runs[1]], 0.02).verdict
 
 
 def test_one_incomparable_experiment_makes_the_whole_so_unless_one_is_slower() -> None:
@@ -208,14 +209,14 @@ def test_one_incomparable_experiment_makes_the_whole_so_unless_one_is_slower() -
 
 
 def test_huge_numbers_are_compared_without_an_accident() -> None:
-    sides = [run_of(latency_s, day=day, driver="1") for day, latency_s in ((1, 0.1), (2, 1e306))]
-    again = [record.model_copy(update={"run_id": f"again-{record.run_id}"}) for record in sides]
-    judgement = latency_of(compare_records([sides[0], again[0]], [sides[1], again[1]], 0.02))
+    runs = [run_of(latency_s, day=day, driver="1") for day, latency_s in ((1, 0.1), (2, 1e29))]
+    again = [record.model_copy(update={"run_id": f"again-{record.run_id}"}) for record in runs]
+    judgement = latency_of(compare_records([runs[0], again[0]], [runs[1], again[1]], 0.02))
     assert math.isfinite(judgement.ratio)
     assert math.isfinite(judgement.high)
 
 
-def test_one_launch_a_side_is_inconclusive_and_says_why() -> None:
+def test_one_launch_each_is_inconclusive_with_the_reason() -> None:
     judgement = latency_of(compare_records([run_of(1, noise=(1,))], [run_of(1, day=2, noise=(1,))], 0.02))
     assert judgement.verdict == "inconclusive"
     assert "one launch has no interval" in judgement.reasons[0]
@@ -228,27 +229,29 @@ def test_one_launch_a_side_is_inconclusive_and_says_why() -> None:
         (make_failed(), "candidate: failed"),
         (make_skipped(), "candidate: skipped, "),
         (
-            Published(
+            ReferenceResult(
                 latency_s=1.0,
-                memory_bytes=Known[int](value=1),
+                memory_bytes=Known(value=1),
                 memory_meaning="any",
                 method="any",
                 caveats=(),
             ),
-            "candidate: published without samples: shown, not judged",
+            "candidate: a reference result without samples: informational",
         ),
     ],
 )
 def test_what_was_not_measured_is_incomparable(outcome: Any, reason: str) -> None:
-    found = compare_records([record_of(make_result(make_succeeded()))], [record_of(make_result(outcome), day=2)], 0.02)
-    assert found.verdict == "incomparable"
-    assert latency_of(found).reasons[0].startswith(reason)
+    comparison = compare_records(
+        [record_of(make_result(make_succeeded()))], [record_of(make_result(outcome), day=2)], 0.02
+    )
+    assert comparison.verdict == "incomparable"
+    assert latency_of(comparison).reasons[0].startswith(reason)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"environment": {"weights_digest": "other"}}, "other weights"),
+        ({"environment": {"weights_digest": "other"}}, "different weights"),
         ({"environment": {"unet_calls": 9}}, "UNet calls"),
         ({"batch": 2}, "batches of 1 and 2"),
         ({"images": "not finite"}, "candidate: finite: 0 of 8 images finite"),
@@ -263,43 +266,44 @@ def test_other_work_or_a_failed_gate_is_incomparable(changes: dict[str, Any], re
     if "images" in fields:
         fields["images"] = tuple(image.model_copy(update={"finite": False}) for image in plain.images)
     if "foreign" in fields:
-        count = Known[int](value=fields.pop("foreign"))
+        count = Known(value=fields.pop("foreign"))
         fields["conditions"] = make_conditions("cuda:0", foreign_gpu_process_count=count)
-    found = compare_records([run_of(1.0)], [run_of(1.0, day=2, **fields)], 0.02)
-    assert found.verdict == "incomparable"
-    assert any(reason in text for text in latency_of(found).reasons)
+    comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, **fields)], 0.02)
+    assert comparison.verdict == "incomparable"
+    assert any(reason in text for text in latency_of(comparison).reasons)
 
 
 def test_virtual_and_real_runs_never_mix() -> None:
     virtual = run_of(1.0, day=2).model_copy(update={"origin": "virtual"})
-    found = compare_records([run_of(1.0)], [virtual], 0.02)
-    assert latency_of(found).reasons == ("one side is virtual: its figures are of no machine",)
+    comparison = compare_records([run_of(1.0)], [virtual], 0.02)
+    assert latency_of(comparison).reasons == ("simulated results in one of the two only",)
 
 
 def test_experiments_that_only_one_side_has_are_listed() -> None:
     both, mine, yours = (make_result(make_succeeded(), batch=batch) for batch in (1, 2, 4))
-    found = compare_records([record_of(both, mine)], [record_of(both, yours, day=2)], 0.02)
-    assert [(item.side, item.label.split(" batch ")[1][0]) for item in found.unmatched] == [
+    comparison = compare_records([record_of(both, mine)], [record_of(both, yours, day=2)], 0.02)
+    assert [(item.role, item.label.split(" batch ")[1][0]) for item in comparison.unmatched] == [
         ("baseline", "2"),
         ("candidate", "4"),
     ]
-    assert len(found.experiments) == 1
+    assert len(comparison.experiments) == 1
 
 
 def test_nothing_in_common_is_incomparable() -> None:
-    sides = [record_of(make_result(make_succeeded(), batch=batch), day=batch) for batch in (1, 2)]
-    found = compare_records([sides[0]], [sides[1]], 0.02)
-    assert found.verdict == "incomparable"
-    assert found.suite.reasons == ("the two have no experiment in common",)
+    runs = [record_of(make_result(make_succeeded(), batch=batch), day=batch) for batch in (1, 2)]
+    comparison = compare_records([runs[0]], [runs[1]], 0.02)
+    assert comparison.verdict == "incomparable"
+    assert comparison.suite.reasons == ("the two have no experiment in common",)
 
 
 def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
-    def session(side: int, count: int) -> Record:
+    def session(arm: int, count: int) -> Record:
         # A change that a single experiment shows just so.
         results = [
             make_result(
                 Succeeded(
-                    launches=turns_of((1.0, 1.0254)[side], side, 7, noise=0.003 + 0.00001 * n), stop_reason="budget"
+                    launches=interleaved_launches((1.0, 1.0254)[arm], arm, 7, noise=0.003 + 0.00001 * n),
+                    stop_reason="budget",
                 ),
                 batch=1,
                 seed=n,
@@ -307,9 +311,9 @@ def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
             for n in range(count)
         ]
         return make_record(
-            run_id=f"run-{side}",
+            run_id=f"run-{arm}",
             results=tuple(results),
-            session=session_side("ab"[side]),
+            session=arm_of_session("ab"[arm]),
         )
 
     alone = latency_of(compare_records([session(0, 1)], [session(1, 1)], 0.02))
@@ -320,33 +324,39 @@ def test_a_suite_raises_the_bar_for_each_of_its_experiments() -> None:
 
 
 def test_memory_and_energy_are_compared_too() -> None:
-    found = compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)
-    latency, memory, energy = found.experiments[0].judgements
+    comparison = compare_records([session_of(1.0, 0)], [session_of(1.0, 1)], 0.02)
+    latency, memory, energy = comparison.experiments[0].judgements
     assert memory.verdict == "same"
     assert energy.verdict == "incomparable"
-    assert energy.reasons == ("energy was not measured on both sides",)
+    assert energy.reasons == ("energy was not measured in both records",)
     assert latency.metric == "latency_s"
 
 
 def test_only_the_driver_is_named_when_only_it_differs() -> None:
-    found = compare_records([run_of(1.0, driver="570.1")], [run_of(1.0, day=2, driver="580.2")], 0.02)
-    assert found.attribution.startswith("only the driver differs (570.1 and 580.2)")
-    assert found.differences[0].field == "software.gpu_kernel_driver"
+    comparison = compare_records([run_of(1.0, driver="570.1")], [run_of(1.0, day=2, driver="580.2")], 0.02)
+    assert comparison.attribution.startswith("only the driver differs (570.1 and 580.2)")
+    assert comparison.differences[0].field == "software.gpu_kernel_driver"
 
 
 def test_the_driver_is_not_blamed_when_more_differs() -> None:
     candidate = run_of(1.0, day=2, driver="580.2")
-    configuration = candidate.fingerprint.configuration.model_copy(update={"affinity_cpu_count": Known[int](value=3)})
+    configuration = candidate.fingerprint.configuration.model_copy(update={"affinity_cpu_count": Known(value=3)})
     fingerprint = candidate.fingerprint.model_copy(update={"configuration": configuration})
     changed = candidate.model_copy(update={"fingerprint": fingerprint})
-    found = compare_records([run_of(1.0, driver="570.1")], [changed], 0.02)
+    comparison = compare_records([run_of(1.0, driver="570.1")], [changed], 0.02)
     text = "the driver cannot be blamed: 1 more fields differ (configuration.affinity_cpu_count)"
-    assert found.attribution.startswith(text)
+    assert comparison.attribution.startswith(text)
 
 
 def test_doubts_stand_beside_the_verdict() -> None:
-    busy = make_conditions("cuda:0", others_cpu_ratio=Known[float](value=0.5))
-    found = compare_records([run_of(1.0)], [run_of(1.0, day=2, conditions=busy)], 0.02)
-    (doubt,) = found.experiments[0].doubts
-    assert (doubt.side, doubt.check.name) == ("candidate", "other load")
-    assert "CPUs kept busy by others 50.0%" in doubt.check.evidence
+    busy = make_conditions("cuda:0", others_cpu_ratio=Known(value=0.5))
+    comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, conditions=busy)], 0.02)
+    (failed,) = comparison.experiments[0].failed_checks
+    assert (failed.role, failed.check.name) == ("candidate", "other load")
+    assert "CPUs kept busy by others 50.0%" in failed.check.evidence
+
+
+def test_forked_launches_against_spawned_ones_are_a_difference_with_a_name() -> None:
+    comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, isolation="spawn", template_id=None)], 0.02)
+    assert comparison.attribution.startswith("only protocol.isolation differs (fork and spawn)")
+    assert compare_records([run_of(1.0)], [run_of(1.0, day=2)], 0.02).differences == ()

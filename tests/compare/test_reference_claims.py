@@ -1,4 +1,4 @@
-"""The study's published figures must give back what the study concluded from them."""
+"""The study's published results must give back what the study concluded from them."""
 
 from functools import cache
 from pathlib import Path
@@ -6,15 +6,37 @@ from pathlib import Path
 import pytest
 
 from sdbench.compare.claims import NO_SAMPLES, Score, claims_of, score_claims
+from sdbench.lambda2022.csv_file import parse_lambda_csv
+from sdbench.lambda2022.imports import ImportSource, import_rows
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.schema.manifest import Source
+from sdbench.schema.record import Record
 from sdbench.store.bundle import find_runs, load_record
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "reports" / "reference"
+CLAIMS = load_manifest(ROOT / "manifests" / "lambda-2022.yaml").manifest.claims
+# The table has no row without autocast, with sliced attention, of images, or of onnxruntime on a GPU.
+NOT_IN_THE_TABLE = {
+    "autocast-costs-time",
+    "autocast-costs-memory",
+    "slicing-saves-memory",
+    "slicing-costs-speed",
+    "precision-visible",
+    "precision-gap-shrinks",
+    "onnxruntime-gpu",
+}
+
+
+def import_records(content: bytes, out: Path) -> list[Record]:
+    rows = parse_lambda_csv(content, "table.csv").rows
+    source = ImportSource("table.csv", content, "T", "2026-01-15T10:00:00Z", Source(title="S"), CLAIMS)
+    return [load_record(folder) for folder in import_rows(rows, source, out)]
 
 
 @cache
 def scores() -> tuple[Score, ...]:
-    records = [load_record(path) for path in find_runs(ROOT / "reports" / "reference")]
+    records = [load_record(path) for path in find_runs(REFERENCE)]
     return score_claims(claims_of(records), records)
 
 
@@ -43,8 +65,39 @@ def value_of(claim_id: str, machine: str) -> float:
         ("onnxruntime-saves-cpu-time", "EPYC", 1 - 0.58),
     ],
 )
-def test_published_figures_give_back_the_conclusion(claim_id: str, machine: str, concluded: float) -> None:
+def test_published_results_give_back_the_conclusion(claim_id: str, machine: str, concluded: float) -> None:
     assert value_of(claim_id, machine) == pytest.approx(concluded, rel=0.025)
+
+
+def test_study_imported_from_its_own_table_reproduces_its_claims(tmp_path: Path) -> None:
+    records = import_records((REFERENCE / "lambda-2022.csv").read_bytes(), tmp_path)
+    valued = [score for score in score_claims(CLAIMS, records) if score.value is not None]
+    assert {claim.id for claim in CLAIMS} - {score.claim.id for score in valued} == NOT_IN_THE_TABLE
+    for score in valued:
+        low, high = score.claim.expected.low, score.claim.expected.high
+        assert score.value is not None
+        assert low is None or low <= score.value, (score.claim.id, score.machine, score.value)
+        assert high is None or score.value <= high, (score.claim.id, score.machine, score.value)
+
+
+def test_rows_without_autocast_do_not_feed_the_claims_about_half_precision(tmp_path: Path) -> None:
+    header = "device,precision,autocast,xformers,runtime,n_samples,latency,memory\n"
+    without = "NVIDIA RTX A6000,half,FALSE,FALSE,pytorch,1,3.34,3.38\n"
+    under = "NVIDIA RTX A6000,half,TRUE,FALSE,pytorch,1,4.39,4.52\n"
+    claims = {claim.id: claim for claim in CLAIMS}
+    (record,) = import_records((header + without).encode(), tmp_path / "without")
+    assert {score.value for score in score_claims((claims["memory-fp16"],), [record])} == {None}
+    (record,) = import_records((header + without + under).encode(), tmp_path / "both")
+    (memory,) = score_claims((claims["memory-fp16"],), [record])
+    assert memory.value == 4.52e9
+    (time,) = score_claims((claims["autocast-costs-time"],), [record])
+    assert time.value == pytest.approx(3.34 / 4.39)
+
+
+def test_claims_about_gpus_are_not_tested_on_the_cpus_of_the_study() -> None:
+    about_cpus = {"onnxruntime-saves-cpu-time", "gpu-beats-cpu"}
+    on_cpus = [score for score in scores() if "EPYC" in score.machine and score.value is not None]
+    assert {score.claim.id for score in on_cpus} == about_cpus
 
 
 def test_gpus_are_one_to_two_orders_of_magnitude_faster_than_the_cpus() -> None:
@@ -54,7 +107,7 @@ def test_gpus_are_one_to_two_orders_of_magnitude_faster_than_the_cpus() -> None:
     assert max(ratios) < 142
 
 
-def test_no_published_figure_gets_an_interval_or_a_verdict() -> None:
+def test_no_published_result_gets_an_interval_or_a_verdict() -> None:
     valued = [score for score in scores() if score.value is not None]
     assert valued
     assert {(score.verdict, score.low, score.high, score.why) for score in valued} == {
@@ -63,5 +116,4 @@ def test_no_published_figure_gets_an_interval_or_a_verdict() -> None:
 
 
 def test_records_carry_the_claims_of_todays_manifest() -> None:
-    records = [load_record(path) for path in find_runs(ROOT / "reports" / "reference")]
-    assert claims_of(records) == load_manifest(ROOT / "manifests" / "lambda-2022.yaml").manifest.claims
+    assert claims_of([load_record(path) for path in find_runs(REFERENCE)]) == CLAIMS

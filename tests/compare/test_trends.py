@@ -1,9 +1,11 @@
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from sdbench.compare.selfcheck import SUITE_FALSE_ALARMS_MAX
 from sdbench.compare.trends import find_trend
+from sdbench.compare.wording import explain
 from sdbench.errors import UserError
 from sdbench.schema.record import Record
 from tests.compare.test_comparison import record_of, run_of
@@ -22,7 +24,7 @@ def verdicts(records: Sequence[Record], margin: float = 0.02) -> list[tuple[str,
     return [(step.before, step.after, step.judgement.verdict) for step in experiment.steps]
 
 
-def test_few_versions_are_held_each_against_the_one_before() -> None:
+def test_few_versions_are_compared_each_with_the_one_before() -> None:
     records = [*sessions_of(1.0, "9.1", 1), *sessions_of(1.1, "10.0", 4), *sessions_of(1.1, "10.2", 7)]
     assert verdicts(records) == [("9.1", "10.0", "slower"), ("10.0", "10.2", "same")]
 
@@ -46,6 +48,46 @@ def test_ten_versions_show_their_own_variance_and_the_planted_changes() -> None:
         ("500.1 to 504.1", "505.1 to 508.1", "slower"),
         ("505.1 to 508.1", "509.1 to 512.1", "faster"),
     ]
+
+
+def runs_of(latencies_s: Iterable[float]) -> list[Record]:
+    return [run_of(float(value), day=day, driver=f"{500 + day}.1") for day, value in enumerate(latencies_s, start=1)]
+
+
+def one_session_each(levels: Sequence[float]) -> list[Record]:
+    return [
+        run_of(level * PACES[number % 4], day=number + 1, driver=f"{500 + number}.1")
+        for number, level in enumerate(levels)
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 6, 12])
+def test_one_odd_session_is_named_and_is_no_step(place: int) -> None:
+    levels = [1.0] * 13
+    levels[place] = 0.965
+    (experiment,) = find_trend(one_session_each(levels), "driver", 0.02).experiments
+    assert experiment.steps == ()
+    (odd,) = experiment.odd_sessions
+    assert re.match(rf"{500 + place}\.1: -[34]\.\d\d % from its neighbours$", odd)
+
+
+def test_odd_session_does_not_hide_a_change_of_level() -> None:
+    records = one_session_each([1.0] * 4 + [1.2] + [1.0] * 2 + [1.08] * 6)
+    assert verdicts(records) == [("500.1 to 506.1", "507.1 to 512.1", "slower")]
+
+
+def test_level_of_one_version_with_three_sessions_is_a_change() -> None:
+    records = [*one_session_each([1.0] * 11), *sessions_of(1.03, "600.1", 20)]
+    assert verdicts(records) == [("500.1 to 510.1", "600.1", "slower")]
+
+
+def test_one_session_among_few_versions_leaves_its_steps_open() -> None:
+    records = [*sessions_of(1.0, "1.1", 1), run_of(0.9, day=4, driver="2.1"), *sessions_of(1.0, "3.1", 5)]
+    (experiment,) = find_trend(records, "driver", 0.02).experiments
+    assert [step.judgement.verdict for step in experiment.steps] == ["inconclusive", "inconclusive"]
+    assert all(
+        explain(step.judgement).endswith("measure the version with one session again") for step in experiment.steps
+    )
 
 
 def test_level_series_has_no_step() -> None:
@@ -84,15 +126,29 @@ def test_runs_of_one_boot_are_one_session_of_a_driver() -> None:
     assert experiment.steps[0].judgement.verdict == "inconclusive"
 
 
+def test_odd_sessions_raise_no_alarm_and_true_steps_are_detected() -> None:
+    import numpy as np
+
+    random = np.random.default_rng(3)
+    trials, alarms, detected = 8, 0, 0
+    for _ in range(trials):
+        noise = np.exp(random.normal(0, 0.002, 20))
+        odd, step = np.ones(20), np.ones(20)
+        odd[random.integers(20)], step[-3:] = 0.965, 1.03
+        alarms += any(verdict in ("faster", "slower") for *_, verdict in verdicts(runs_of(noise * odd)))
+        detected += [verdict for *_, verdict in verdicts(runs_of(noise * step))] == ["slower"]
+    assert (alarms, detected) == (0, trials)
+
+
 @pytest.mark.slow
-def test_alike_versions_raise_few_false_alarms() -> None:
+def test_identical_versions_raise_few_false_alarms() -> None:
     import numpy as np
 
     random = np.random.default_rng(5)
     trials, alarms = 400, 0
     for _ in range(trials):
         paces = np.exp(random.normal(0, 0.01, 20))
-        records = [run_of(pace, day=day, driver=f"{500 + day}.1") for day, pace in enumerate(paces, start=1)]
+        records = runs_of(paces)
         alarms += any(verdict in ("faster", "slower") for _, _, verdict in verdicts(records))
     assert alarms / trials <= SUITE_FALSE_ALARMS_MAX
 
@@ -106,9 +162,13 @@ def test_what_changed_with_the_driver_is_named() -> None:
 @pytest.mark.parametrize(
     ("records", "by", "message"),
     [
-        ([run_of(1.0, driver="1")], "driver", "have 1 version"),
+        ([run_of(1.0, driver="1")], "driver", "have only version 1; name runs of two or more versions"),
         ([run_of(1.0, driver="1")], "drivr", "did you mean driver"),
-        ([run_of(1.0), record_of(make_result(make_succeeded()), device="cpu")], "driver", "2 machines or devices: "),
+        (
+            [run_of(1.0), run_of(1.0, day=2), record_of(make_result(make_succeeded()), device="cpu")],
+            "driver",
+            r"of 2 machines or devices: .* on cuda:0 \(2 runs\), .* on cpu \(1 run\); choose one with --where dev",
+        ),
     ],
 )
 def test_a_trend_needs_one_machine_and_two_versions(records: list[Record], by: str, message: str) -> None:

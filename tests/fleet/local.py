@@ -1,4 +1,4 @@
-"""Fleets on this machine: a Ray cluster of local nodes, the fleet's command, and what it must leave."""
+"""Fleets on this machine: a Ray cluster of local nodes, the fleet's command, and checks of its records."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ class LocalCluster:
 
 @contextlib.contextmanager
 def local_cluster() -> Iterator[LocalCluster]:
-    """Start a Ray cluster of local nodes that tells nobody of it, and stop it."""
+    """Start a Ray cluster of local nodes without usage statistics, and stop it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_USAGE_STATS_REPORT_URL", "http://127.0.0.1:9/")
@@ -70,13 +70,13 @@ def start_fleet(folder: Path, *options: str, environ: dict[str, str] | None = No
 
 
 def wait_for_line(process: "subprocess.Popen[str]", start_of_line: str) -> None:
-    """Read what the command says up to a line that starts like this."""
-    seen = []
+    """Read the output of the command up to a line that starts like this."""
+    lines = []
     for line in process.stdout or ():
-        seen.append(line)
+        lines.append(line)
         if line.startswith(start_of_line):
             return
-    pytest.fail(f"it ended without a line {start_of_line!r}:\n{''.join(seen)}")
+    pytest.fail(f"it ended without a line {start_of_line!r}:\n{''.join(lines)}")
 
 
 def journal_of(out: Path) -> list[dict[str, Any]]:
@@ -86,9 +86,9 @@ def journal_of(out: Path) -> list[dict[str, Any]]:
 
 
 def check_records(out: Path, kinds: set[str]) -> None:
-    """Each kind has one whole run, and nothing else is there."""
+    """Each kind has one complete run, and there is no other."""
     done = [entry for entry in journal_of(out) if entry["kind"] == "done"]
-    assert sorted(entry["member"] for entry in done) == sorted(kinds)
+    assert sorted(entry["job"] for entry in done) == sorted(kinds)
     folders = {folder for entry in done for folder in entry["folders"]}
     assert {path.parent.name for path in out.glob("*/record.json")} == folders
     assert len(folders) == len(kinds)
@@ -106,7 +106,7 @@ def kill_first_node(cluster: LocalCluster, folder: Path) -> str:
     """
     process = cluster.start_fleet(folder)
     wait_for_line(process, "A100: 0/2")
-    node: str = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("member") == "A100")
+    node: str = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("job") == "A100")
     cluster.kill(node)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output

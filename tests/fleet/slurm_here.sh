@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a Slurm of three nodes on this machine, in the folder that is named: two A100 and a T4, as features say.
+# Starts a Slurm of three nodes on this machine, in the given folder: two A100 and a T4, by their features.
 set -eu
 folder=$1
 host=$(hostname -s)

@@ -33,7 +33,7 @@ def test_unknown_kind_is_refused_at_once(cluster: LocalCluster, tmp_path: Path) 
     assert "sdbench: --kinds 'H1000': no machine of this kind; nearest: 'H100'" in output
 
 
-def test_killed_driver_goes_on_with_nothing_lost_and_nothing_twice(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_killed_driver_resumes_with_nothing_lost_and_nothing_twice(cluster: LocalCluster, tmp_path: Path) -> None:
     process = cluster.start_fleet(tmp_path, "--kinds", "H100,T4")
     wait_for_line(process, "H100: done")
     process.send_signal(signal.SIGKILL)
@@ -49,7 +49,7 @@ def test_killed_node_is_replaced_and_all_records_are_whole(cluster: LocalCluster
     killed = kill_first_node(cluster, tmp_path)
     entries = journal_of(tmp_path / "out")
     assert [entry["node"] for entry in entries if entry["kind"] == "lost attempt"] == [killed]
-    (node,) = [entry["node"] for entry in entries if entry["kind"] == "done" and entry["member"] == "A100"]
+    (node,) = [entry["node"] for entry in entries if entry["kind"] == "done" and entry["job"] == "A100"]
     assert node != killed
     # One report over all machines.
     assert list((tmp_path / "out").glob("fleet-*/report.html"))

@@ -56,12 +56,12 @@ def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -
     output, _ = start(tmp_path).communicate(timeout=PATIENCE_S)
     check_records(tmp_path / "out", {"A100", "T4"})
     assert output.count("record  ") == 2
-    # How each gets on is read from its log on the shared disk.
+    # The progress of each is read from its log on the shared disk.
     assert "A100: 0/2" in output
     (script,) = (tmp_path / "out").glob("fleet-*/array-*.sh")
     assert waiting_jobs() == ""
     assert "#SBATCH --array=0-1\n" in script.read_text()
-    nodes = {entry["member"]: entry["node"] for entry in journal_of(tmp_path / "out") if entry["kind"] == "done"}
+    nodes = {entry["job"]: entry["node"] for entry in journal_of(tmp_path / "out") if entry["kind"] == "done"}
     assert nodes["T4"] == "n3"
     assert nodes["A100"] in ("n1", "n2")
 
@@ -73,9 +73,9 @@ def test_driver_that_was_stopped_takes_what_its_jobs_measured_meanwhile(
     process = start(tmp_path, "--kinds", "T4")
     wait_for_line(process, "T4: running")
     process.send_signal(stop)
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if stop == signal.SIGINT:
-        assert "goes on; scancel" in said
+        assert "still running in Slurm; to cancel: scancel " in output
         assert process.returncode == 130
     output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=PATIENCE_S)
     assert "record  " in output

@@ -19,8 +19,8 @@ _RANGE = re.compile(r"bytes=(\d+)-")
 
 
 @dataclass(frozen=True)
-class SeenRequest:
-    """What a client asked for."""
+class ReceivedRequest:
+    """A request of a client."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class SeenRequest:
 
 @dataclass
 class Hub:
-    """What the hub holds, how it behaves, and what it was asked."""
+    """What the hub contains, how it behaves, and the requests that it received."""
 
     files: dict[str, bytes]
     # None serves everybody; otherwise who sends no such token gets 401, and anybody else's token 403.
@@ -41,7 +41,7 @@ class Hub:
     broken: set[str] = field(default_factory=set)
     breaks_per_file: int = 1
     unlisted: set[str] = field(default_factory=set)
-    requests: list[SeenRequest] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     endpoint: str = ""
 
     def tree(self) -> list[dict[str, object]]:
@@ -56,7 +56,7 @@ class Hub:
 
     def ranges_of(self, path: str) -> list[str | None]:
         """Return the Range header of every download of ``path``."""
-        return [seen.byte_range for seen in self.requests if seen.method == "GET" and seen.path.endswith(path)]
+        return [item.byte_range for item in self.requests if item.method == "GET" and item.path.endswith(path)]
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class _HubHandler(BaseHTTPRequestHandler):
     state: Hub
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        """Say nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
@@ -102,7 +102,7 @@ class _HubHandler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         self.state.requests.append(
-            SeenRequest(self.command, path, self.headers.get("Range"), self.headers.get("Authorization"))
+            ReceivedRequest(self.command, path, self.headers.get("Range"), self.headers.get("Authorization"))
         )
         if path.startswith(f"/api/models/{HUB_ID}/"):
             self._answer_api(path)

@@ -1,4 +1,4 @@
-"""Downloading from a hub: what arrives, and what is said when it does not."""
+"""Downloading from a hub: what arrives, and the message when it does not."""
 
 import logging
 import time
@@ -49,7 +49,7 @@ def fetch(folder: Path, revision: str = REVISION, hub_id: str = HUB_ID) -> Path:
 
 
 def refusal(folder: Path, revision: str = REVISION, hub_id: str = HUB_ID) -> str:
-    """Return what is said when fetching fails: one line."""
+    """Return the message of a download that fails: one line."""
     with pytest.raises(WeightsUnavailable) as caught:
         fetch(folder, revision, hub_id)
     message = str(caught.value)
@@ -64,7 +64,7 @@ def test_the_needed_files_arrive_and_no_others(hub: Hub, tmp_path: Path) -> None
     assert not hub.ranges_of("diffusion_pytorch_model.bin")
 
 
-def test_a_complete_cache_asks_nothing_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+def test_a_complete_cache_sends_nothing_to_the_hub(hub: Hub, tmp_path: Path) -> None:
     folder = fetch(tmp_path)
     hub.requests.clear()
     assert fetch(tmp_path) == folder
@@ -77,7 +77,7 @@ def test_a_cache_that_lost_a_file_fetches_only_that(hub: Hub, tmp_path: Path) ->
     hub.requests.clear()
     fetch(tmp_path)
     assert lost.read_bytes() == hub.files["vae/config.json"]
-    assert [seen.path.rpartition(REVISION)[2] for seen in hub.requests if seen.method == "GET"][
+    assert [request.path.rpartition(REVISION)[2] for request in hub.requests if request.method == "GET"][
         -1
     ] == "/vae/config.json"
     assert hub.ranges_of(UNET) == []
@@ -98,7 +98,7 @@ def test_a_connection_that_is_reset_is_tried_again_and_keeps_finished_files(hub:
     assert all(len(hub.ranges_of(name)) == 1 for name in WANTED_FILES if name != UNET)
 
 
-def test_a_connection_that_breaks_every_time_is_given_up_with_its_remedy(hub: Hub, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_every_time_is_given_up_with_its_hint(hub: Hub, tmp_path: Path) -> None:
     hub.break_off, hub.broken, hub.breaks_per_file = "reset", {UNET}, 1000
     message = refusal(tmp_path)
     assert f"the connection to {hub.endpoint} broke again and again" in message
@@ -113,7 +113,7 @@ def test_a_gated_repository_asks_for_a_token(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN"])
-def test_a_token_without_access_is_told_apart(
+def test_a_token_without_access_has_its_own_message(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     hub.gate_token = "hf_other"
@@ -145,7 +145,7 @@ def test_a_login_stored_on_this_machine_is_not_sent(hub: Hub, tmp_path: Path, mo
     stored.write_text(CANARY)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(stored))
     fetch(tmp_path)
-    assert {seen.authorization for seen in hub.requests} == {None}
+    assert {request.authorization for request in hub.requests} == {None}
 
 
 def test_a_garbled_token_is_refused_without_showing_it(
@@ -153,7 +153,7 @@ def test_a_garbled_token_is_refused_without_showing_it(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", f"{CANARY}\nX-Other: 1")
     message = refusal(tmp_path)
-    assert "HF_TOKEN holds characters that no token has" in message
+    assert "HF_TOKEN contains characters that no token has" in message
     assert CANARY not in message
     assert hub.requests == []
 
@@ -171,16 +171,16 @@ def test_a_missing_repository_is_named(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "remedy"), [(401, "check model.hub_id"), (403, "a token that may read it"), (500, "try again later")]
+    ("status", "hint"), [(401, "check model.hub_id"), (403, "a token that may read it"), (500, "try again later")]
 )
-def test_a_refused_listing_is_named_with_its_status(hub: Hub, tmp_path: Path, status: int, remedy: str) -> None:
+def test_a_refused_listing_is_named_with_its_status(hub: Hub, tmp_path: Path, status: int, hint: str) -> None:
     hub.list_status = status
     message = refusal(tmp_path)
     assert f"answered {status} when asked for org/tiny" in message
-    assert remedy in message
+    assert hint in message
 
 
-def test_a_refused_token_is_told_apart_from_a_missing_one(
+def test_a_refused_token_has_another_message_than_a_missing_one(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.list_status = 401
@@ -193,9 +193,9 @@ def test_a_missing_file_is_named_before_anything_is_downloaded(hub: Hub, tmp_pat
     del hub.files["unet/diffusion_pytorch_model.bin"]
     hub.files = {path: content for path, content in hub.files.items() if not Path(path).match(name)}
     message = refusal(tmp_path)
-    assert "lacks" in message
+    assert "has no" in message
     assert name.replace("*", "vocab.json") in message
-    assert not [seen for seen in hub.requests if "/resolve/" in seen.path]
+    assert not [request for request in hub.requests if "/resolve/" in request.path]
 
 
 def test_the_older_pair_of_tokenizer_files_is_enough(hub: Hub, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_older_pair_of_tokenizer_files_is_enough(hub: Hub, tmp_path: Path) -
 
 def test_a_listed_file_that_is_gone_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.unlisted = {"vae/config.json"}
-    assert "lacks a file that it lists" in refusal(tmp_path)
+    assert "does not have a file that it lists" in refusal(tmp_path)
 
 
 def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(hub: Hub, tmp_path: Path) -> None:
@@ -215,10 +215,10 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(hub: H
     message = refusal(tmp_path)
     assert "only pickled weights (unet/diffusion_pytorch_model.bin), which can run code" in message
     assert "pin a revision that has safetensors" in message
-    assert not [seen for seen in hub.requests if "/resolve/" in seen.path]
+    assert not [request for request in hub.requests if "/resolve/" in request.path]
 
 
-def test_no_network_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_named_with_its_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = free_endpoint()
     reach(monkeypatch, endpoint)
     message = refusal(tmp_path)
@@ -234,10 +234,10 @@ def test_offline_mode_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b"[]"])
-def test_an_answer_that_is_no_listing_is_one_line(hub: Hub, tmp_path: Path, listing: bytes) -> None:
+def test_an_answer_that_is_not_a_listing_is_one_line(hub: Hub, tmp_path: Path, listing: bytes) -> None:
     hub.listing = listing
     message = refusal(tmp_path)
-    assert "check HF_ENDPOINT and the network" in message or (listing == b"[]" and "lacks unet/config.json" in message)
+    assert "check HF_ENDPOINT and the network" in message or (listing == b"[]" and "has no unet/config.json" in message)
 
 
 def test_a_cache_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:
@@ -269,23 +269,23 @@ def test_the_token_is_in_no_log_message_traceback_or_file(
     hub.list_status = 500 if trouble == "status" else None
     if trouble in ("reset", "end early"):
         hub.break_off, hub.broken, hub.breaks_per_file = trouble, {UNET}, 1000  # type: ignore[assignment]
-    said = ""
+    shown = ""
     with caplog.at_level(logging.DEBUG):
         try:
             fetch(tmp_path, revision="f" * 40 if trouble == "revision" else REVISION)
         except WeightsUnavailable as error:
             # With its traceback, because a bug report would carry that.
-            said = "".join(traceback.format_exception(error))
-    assert bool(said) == (trouble != "none")
+            shown = "".join(traceback.format_exception(error))
+    assert bool(shown) == (trouble != "none")
     assert caplog.records, "the library logs its requests, or the guard guards nothing"
-    assert CANARY not in said + caplog.text
-    assert any(seen.authorization == f"Bearer {CANARY}" for seen in hub.requests)
+    assert CANARY not in shown + caplog.text
+    assert any(request.authorization == f"Bearer {CANARY}" for request in hub.requests)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("revision", [None, "main", "0123456", REVISION.upper(), REVISION + "0", REVISION + "\n"])
-def test_a_revision_that_is_no_commit_hash_is_refused(revision: str | None) -> None:
-    with pytest.raises(UserError, match="is no commit hash"):
+def test_a_revision_that_is_not_a_commit_hash_is_refused(revision: str | None) -> None:
+    with pytest.raises(UserError, match="expected a commit hash"):
         check_pin(HUB_ID, revision)
 
 

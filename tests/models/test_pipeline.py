@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdbench.models.architectures import load_architecture
-from sdbench.models.libraries import import_library_classes, notices_silenced
+from sdbench.models.libraries import library_classes, messages_silenced
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline
 from sdbench.schema.experiment import Experiment, Precision
 
@@ -45,7 +45,7 @@ def test_tiny_draws_finite_images_that_are_not_flat(precision: Precision, side_p
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)]
 )
-def test_every_weight_has_the_precision_asked_for(precision: Precision, dtype: torch.dtype) -> None:
+def test_every_weight_has_the_precision_of_the_experiment(precision: Precision, dtype: torch.dtype) -> None:
     pipeline = built(precision).pipeline
     for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         assert {tensor.dtype for tensor in network.parameters()} == {dtype}
@@ -85,7 +85,7 @@ def test_the_parameter_count_is_that_of_the_architecture() -> None:
     assert built("fp32").parameter_count == load_architecture("tiny").parameter_count
 
 
-# torch 2.13's tensors lack NumPy 2's copy keyword; the array is copied, as it should be.
+# torch 2.13's tensors do not take NumPy 2's copy keyword; the array is copied, as it should be.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm++"])
 def test_every_scheduler_draws_a_finite_image(scheduler: str) -> None:
@@ -100,11 +100,11 @@ def test_building_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_warnings_of_the_libraries_are_heard_again_after_the_import() -> None:
-    import_library_classes()
+def test_warnings_of_the_libraries_are_shown_again_after_the_import() -> None:
+    library_classes()
     logger = logging.getLogger("transformers")
     level = logger.level
-    with notices_silenced():
+    with messages_silenced():
         assert logger.level == logging.ERROR
     assert logger.level == level
     assert level <= logging.WARNING

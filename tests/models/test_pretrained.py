@@ -1,4 +1,4 @@
-"""Loading pretrained weights: whole, from the files that were pinned, or not at all."""
+"""Loading pretrained weights: completely, from the pinned files, or not at all."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ from transformers.utils import logging as transformers_logging
 from sdbench.errors import WeightsUnavailable
 from sdbench.models.architectures import COMPONENTS, load_architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES
-from sdbench.models.libraries import LibraryClasses, import_library_classes
+from sdbench.models.libraries import Networks, library_classes
 from sdbench.models.pipeline import build_pipeline
-from sdbench.models.pretrained import PretrainedParts, load_network, load_pretrained
+from sdbench.models.pretrained import fetch_tokenizer, load_network, load_pretrained
 from sdbench.schema.experiment import Experiment
 from tests.models.hub import HUB_ID, REVISION, Hub, serving
 
@@ -31,11 +31,6 @@ NAME = f"{HUB_ID} at {REVISION}"
 TINY = load_architecture("tiny")
 EXPERIMENT = Experiment(architecture="tiny", weights="pretrained", hub_id=HUB_ID, revision=REVISION)
 SYNTHETIC = Experiment(architecture="tiny", weights_seed=7)
-
-
-@cache
-def classes() -> LibraryClasses:
-    return import_library_classes()
 
 
 @cache
@@ -66,8 +61,8 @@ def snapshot(tmp_path: Path) -> Path:
     return folder
 
 
-def load(cache_folder: Path) -> PretrainedParts:
-    return load_pretrained(EXPERIMENT, TINY, classes(), cache_folder)
+def load(cache_folder: Path) -> Networks:
+    return load_pretrained(EXPERIMENT, TINY, cache_folder, "cpu", torch.float32)
 
 
 def refusal(cache_folder: Path) -> str:
@@ -123,7 +118,9 @@ def test_the_digest_is_that_of_the_three_weight_files(snapshot: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_pretrained_weights_have_the_precision_asked_for(snapshot: Path, tmp_path: Path, precision: str) -> None:
+def test_pretrained_weights_have_the_precision_of_the_experiment(
+    snapshot: Path, tmp_path: Path, precision: str
+) -> None:
     experiment = Experiment.model_validate({**EXPERIMENT.model_dump(), "precision": precision})
     built = build_pipeline(experiment, "cpu", tmp_path)
     expected = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
@@ -184,7 +181,7 @@ def test_renamed_weights_of_the_text_encoder_are_not_reinitialised_silently(snap
 def test_a_weight_that_the_library_leaves_out_of_its_report_is_missed(
     snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classes().text_encoder, "_keys_to_ignore_on_load_missing", [r"final_layer_norm"])
+    monkeypatch.setattr(library_classes()["text_encoder"], "_keys_to_ignore_on_load_missing", [r"final_layer_norm"])
     weights = load_file(snapshot / WEIGHT_FILES["text_encoder"])
     rewrite_weights(snapshot, "text_encoder", {k: v for k, v in weights.items() if "final_layer_norm" not in k})
     assert "values where the network has" in refusal(tmp_path)
@@ -206,12 +203,12 @@ def test_a_file_that_changed_in_the_cache_is_refused(hub: Hub, tmp_path: Path) -
     assert "is damaged in the cache" in refusal(tmp_path)
 
 
-def test_pickled_weights_beside_are_never_opened(snapshot: Path, tmp_path: Path) -> None:
+def test_pickled_weights_next_to_them_are_never_opened(snapshot: Path, tmp_path: Path) -> None:
     for component in COMPONENTS:
         path = snapshot / WEIGHT_FILES[component]
         shutil.copy(path, path.with_name("pytorch_model.bin"))
         path.with_name("diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    assert load(tmp_path).networks["unet"] is not None
+    assert load(tmp_path).by_component["unet"] is not None
 
 
 def test_only_a_pickle_is_refused_by_the_loader_too(snapshot: Path) -> None:
@@ -219,7 +216,7 @@ def test_only_a_pickle_is_refused_by_the_loader_too(snapshot: Path) -> None:
     torch.save(load_file(path), path.with_suffix(".bin"))
     path.unlink()
     with pytest.raises(WeightsUnavailable, match="cannot be loaded"):
-        load_network(snapshot, "vae", classes(), NAME)
+        load_network(snapshot, "vae", NAME)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +238,7 @@ def test_another_architecture_is_refused(snapshot: Path, tmp_path: Path, part: s
 @pytest.mark.parametrize("content", ["[1]", "no JSON", '"text"', ""])
 def test_a_config_that_is_no_object_is_refused(snapshot: Path, tmp_path: Path, content: str) -> None:
     (snapshot / CONFIG_FILES["unet"]).write_text(content)
-    assert "unet/config.json is no JSON object" in refusal(tmp_path)
+    assert "unet/config.json is not a JSON object" in refusal(tmp_path)
 
 
 def test_code_that_a_repository_brings_is_not_run(hub: Hub, tmp_path: Path) -> None:
@@ -255,20 +252,22 @@ def test_code_that_a_repository_brings_is_not_run(hub: Hub, tmp_path: Path) -> N
     hub.files["pipeline.py"] = code
     load(tmp_path)
     assert not marker.exists()
-    assert not [seen for seen in hub.requests if seen.path.endswith(".py")]
+    assert not [request for request in hub.requests if request.path.endswith(".py")]
 
 
 def test_a_repository_in_the_layout_of_2022_loads_the_same_weights(snapshot: Path, tmp_path: Path) -> None:
-    expected = {name: network.state_dict() for name, network in load(tmp_path).networks.items()}
+    expected = {name: network.state_dict() for name, network in load(tmp_path).by_component.items()}
     rewrite_weights(snapshot, "text_encoder", in_the_names_of_2022("text_encoder", snapshot))
     rewrite_weights(snapshot, "vae", in_the_names_of_2022("vae", snapshot))
     (snapshot / "tokenizer/tokenizer.json").unlink()
     write_older_tokenizer(snapshot / "tokenizer")
-    parts = load(tmp_path)
+    networks = load(tmp_path).by_component
     for component, weights in expected.items():
-        found = parts.networks[component].state_dict()
-        assert all(torch.equal(found[name], weights[name]) for name in weights)
-    ids = parts.tokenizer("a photo of an astronaut", padding="max_length", truncation=True).input_ids
+        loaded = networks[component].state_dict()
+        assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    ids = fetch_tokenizer(EXPERIMENT, tmp_path)(
+        "a photo of an astronaut", padding="max_length", truncation=True
+    ).input_ids
     assert ids[:7] == [49406, 320, 1125, 539, 550, 18376, 49407]
     assert len(ids) == 77
 

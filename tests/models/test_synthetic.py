@@ -5,32 +5,26 @@ import torch
 
 from sdbench.models import synthetic
 from sdbench.models.architectures import COMPONENTS, load_architecture
-from sdbench.models.libraries import LibraryClasses, import_library_classes
-from sdbench.models.synthetic import SyntheticNetworks, UnknownBufferError, build_synthetic, seed_of
+from sdbench.models.libraries import Networks
+from sdbench.models.synthetic import UnknownBufferError, build_synthetic, seed_of
 
 TINY = load_architecture("tiny")
 
 
-@cache
-def classes() -> LibraryClasses:
-    return import_library_classes()
-
-
-def build(weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> SyntheticNetworks:
-    return build_synthetic(TINY, weights_seed, classes(), "cpu", dtype)
+def build(weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> Networks:
+    return build_synthetic(TINY, weights_seed, "cpu", dtype)
 
 
 @cache
-def built() -> SyntheticNetworks:
+def built() -> Networks:
     return build()
 
 
-def tensors_of(synthetic_networks: SyntheticNetworks) -> dict[str, torch.Tensor]:
-    networks = synthetic_networks.networks
+def tensors_of(networks: Networks) -> dict[str, torch.Tensor]:
     return {
         f"{component}.{name}": tensor
-        for component in networks
-        for name, tensor in networks[component].named_parameters()
+        for component, network in networks.by_component.items()
+        for name, tensor in network.named_parameters()
     }
 
 
@@ -95,7 +89,7 @@ def test_no_two_tensors_share_their_seed() -> None:
 
 
 def test_positions_are_counted_and_not_left_over_from_memory() -> None:
-    positions = dict(built().networks["text_encoder"].named_buffers())["embeddings.position_ids"]
+    positions = dict(built().by_component["text_encoder"].named_buffers())["embeddings.position_ids"]
     assert positions.tolist() == [list(range(77))]
 
 
@@ -118,6 +112,6 @@ def test_a_generator_that_draws_other_values_changes_the_digest(monkeypatch: pyt
 
 
 def test_the_networks_are_frozen_and_in_evaluation_mode() -> None:
-    for network in built().networks.values():
+    for network in built().by_component.values():
         assert not network.training
         assert not any(tensor.requires_grad for tensor in network.parameters())

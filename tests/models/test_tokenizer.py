@@ -7,12 +7,7 @@ import pytest
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.models import tokenizer as tokenizer_module
-from sdbench.models.tokenizer import (
-    build_tokenizer,
-    find_vocabulary_file,
-    parse_vocabulary,
-    read_vocabulary_text,
-)
+from sdbench.models.tokenizer import build_tokenizer, find_vocabulary_file, parse_vocabulary, read_vocabulary_text
 
 START, END = 49406, 49407
 
@@ -66,7 +61,7 @@ def test_the_vocabulary_has_a_distinct_token_for_every_id() -> None:
     assert len(merges) == 48_894
 
 
-def test_an_absent_wheel_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_wheel_is_named_with_its_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_module, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match="pip install --no-deps open_clip_torch"):
         find_vocabulary_file()

@@ -2,14 +2,14 @@ from typing import Any
 
 import pytest
 
-from sdbench.plan.estimate import estimate, reason_to_skip
+from sdbench.plan.estimate import ROUND_START_S, estimate, reason_to_skip
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import DeviceKind, Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.record import PlannedExperiment
 
 GIB = 2**30
-PROTOCOL = Protocol(warmup_calls=1, calls_min=2, calls_max=10, phase_calls=1, launch_budget_s=1000)
+PROTOCOL = Protocol(warmup_calls=1, calls_min=2, calls_max=10, launch_budget_s=1000)
 
 
 def planned(protocol: Protocol = PROTOCOL, **options: Any) -> PlannedExperiment:
@@ -67,27 +67,27 @@ def test_launch_counts_every_call_that_its_budget_allows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "device", "needed_bytes", "reason", "remedy"),
+    ("options", "device", "needed_bytes", "reason", "hint"),
     [
-        ({"device": "cuda"}, "cpu", GIB, "the experiment is for cuda, this run is on cpu", "--device cuda"),
-        ({"device": "cpu"}, "cuda", GIB, "the experiment is for cpu, this run is on cuda", "--device cpu"),
+        ({"device": "cuda"}, "cpu", GIB, "the experiment is for cuda, but this run is on cpu", "--device cuda"),
+        ({"device": "cpu"}, "cuda", GIB, "the experiment is for cpu, but this run is on cuda", "--device cpu"),
         ({"tf32": True}, "cpu", GIB, "TF32 exists only on NVIDIA GPUs", "tf32: false"),
         ({"attention": "sdpa-cudnn"}, "cpu", GIB, "attention: sdpa-cudnn needs an NVIDIA GPU", "--device cuda"),
         ({"attention": "sdpa-efficient"}, "cpu", GIB, "attention: sdpa-efficient needs an NVIDIA GPU", "--device cuda"),
         ({"attention": "xformers"}, "cpu", GIB, "attention: xformers needs an NVIDIA GPU", "--device cuda"),
-        ({"threads": 5}, "cpu", GIB, "5 threads are asked for, this process may use 4 CPUs", "at most 4"),
+        ({"threads": 5}, "cpu", GIB, "5 threads requested, but this process may use 4 CPUs", "at most 4"),
         ({}, "cpu", 13 * GIB, "needs about 13.0 GiB of host memory, this machine has 8.00 GiB", "smaller batch"),
     ],
     ids=str,
 )
 def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
-    options: dict[str, Any], device: DeviceKind, needed_bytes: int, reason: str, remedy: str
+    options: dict[str, Any], device: DeviceKind, needed_bytes: int, reason: str, hint: str
 ) -> None:
     experiment = Experiment(architecture="tiny", **options)
     skipped = reason_to_skip(experiment, device, Known(value=8 * GIB), needed_bytes, 4)
     assert skipped is not None
     assert skipped.reason == reason
-    assert remedy in skipped.remedy
+    assert hint in skipped.hint
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_option_whose_package_is_not_installed_is_skipped(
     skipped = reason_to_skip(experiment, "cuda", Known(value=8 * GIB), GIB, 4)
     assert skipped is not None
     assert skipped.reason == reason
-    assert ", ".join(absent) in skipped.remedy
+    assert ", ".join(absent) in skipped.hint
     monkeypatch.setattr("sdbench.plan.estimate.find_spec", lambda _name: object())
     assert reason_to_skip(experiment, "cuda", Known(value=8 * GIB), GIB, 4) is None
 
@@ -148,12 +148,17 @@ def test_unknown_memory_is_no_reason_to_skip() -> None:
 
 
 def test_study_of_precision_costs_the_reference_and_every_length() -> None:
-    study = estimate(planned(workload="precision"), "cpu", 2)
+    workload_result = estimate(planned(workload="precision"), "cpu", 2)
     calls = 2 * (1 + sum(range(10, 101, 5)) / 50) + 1
-    assert study.launch_s > calls * study.call_s
-    assert study.launch_s < 1.1 * calls * study.call_s
+    assert workload_result.launch_s > calls * workload_result.call_s
+    assert workload_result.launch_s < 1.1 * calls * workload_result.call_s
 
 
 def test_search_costs_more_the_further_it_may_go() -> None:
     near, far = (planned(workload="largest-batch", batch_max=batch_max) for batch_max in (8, 256))
     assert estimate(far, "cpu", 2).launch_s > estimate(near, "cpu", 2).launch_s
+
+
+def test_launch_that_is_started_whole_pays_the_imports_itself() -> None:
+    forked, spawned = (estimate(planned(Protocol(isolation=name)), "cpu", 2).launch_s for name in ("fork", "spawn"))
+    assert spawned - forked == pytest.approx(ROUND_START_S)

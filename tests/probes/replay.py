@@ -6,7 +6,7 @@ from typing import Any
 
 from sdbench.probes.devices import Device
 from sdbench.probes.nvml import Nvml, NvmlCallError
-from sdbench.schema.base import Known, Unknown
+from sdbench.schema.base import Known
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -102,24 +102,18 @@ class ReplayedLibrary:
             raise NvmlCallError(call["error"])
         if "values" not in call:
             return call["value"]
-        turn = self._turns.get(key, 0)
-        self._turns[key] = turn + 1
-        if turn >= len(call["values"]) and "then_error" in call:
+        position = self._turns.get(key, 0)
+        self._turns[key] = position + 1
+        if position >= len(call["values"]) and "then_error" in call:
             raise NvmlCallError(call["then_error"])
-        return call["values"][min(turn, len(call["values"]) - 1)]
+        return call["values"][min(position, len(call["values"]) - 1)]
 
 
-def replay_nvml(name: str) -> Nvml | Unknown:
+def replay_nvml(name: str) -> Nvml:
     snapshot = json.loads((SNAPSHOTS / f"{name}.json").read_text())
     if "library_error" in snapshot:
-        return Unknown(reason=snapshot["library_error"])
-    return Nvml(ReplayedLibrary(snapshot["calls"]))
-
-
-def gpu_of(name: str) -> Nvml:
-    nvml = replay_nvml(name)
-    assert isinstance(nvml, Nvml)
-    return nvml
+        return Nvml(None, snapshot["library_error"])
+    return Nvml(ReplayedLibrary(snapshot["calls"]).call)
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:
@@ -141,5 +135,5 @@ class FakeClock:
     def __init__(self) -> None:
         self.time_s = 100.0
 
-    def now_s(self) -> float:
+    def __call__(self) -> float:
         return self.time_s

@@ -50,7 +50,7 @@ def test_auto_falls_back_to_the_cpu(choose: Any, snapshot: str, torch_cuda: Any)
 
 
 @pytest.mark.parametrize(
-    ("request_", "snapshot", "torch_cuda", "environ", "remedy"),
+    ("request_", "snapshot", "torch_cuda", "environ", "hint"),
     [
         ("cuda", "driver-absent", WITH_CUDA, {}, "no NVIDIA GPU: use --device cpu"),
         ("cuda", "healthy", WITHOUT_CUDA, {}, "built without CUDA; install the CUDA lock file"),
@@ -63,12 +63,12 @@ def test_auto_falls_back_to_the_cpu(choose: Any, snapshot: str, torch_cuda: Any)
     ],
 )
 def test_cuda_that_cannot_be_had_is_refused_with_its_own_remedy(
-    choose: Any, request_: str, snapshot: str, torch_cuda: Any, environ: dict[str, str], remedy: str
+    choose: Any, request_: str, snapshot: str, torch_cuda: Any, environ: dict[str, str], hint: str
 ) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
         choose(request_, snapshot, torch_cuda, **environ)
 
-    assert remedy in str(caught.value)
+    assert hint in str(caught.value)
     assert repr(request_) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_a_card_whose_uuid_is_unknown_is_locked_by_index(choose: Any) -> None:
 def test_torchs_cuda_is_read_from_its_version_file(tmp_path: Path) -> None:
     def build(line: str) -> Any:
         (tmp_path / "version.py").write_text(f"__version__ = '2.13.0'\ndebug = False\n{line}\nhip = None\n")
-        return read_torch_cuda(Known(value=tmp_path))
+        return read_torch_cuda(tmp_path)
 
     assert build("cuda: Optional[str] = '13.0'") == Known(value="13.0")
     assert build('cuda = "12.8"') == Known(value="12.8")

@@ -1,13 +1,12 @@
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdbench.probes import doctor
-from sdbench.probes.doctor import Finding, diagnose
+from sdbench.probes.doctor import Diagnosis, diagnose
 from sdbench.schema.base import Known
 from tests.probes.replay import BARE_METAL, plant, replay_nvml
 
@@ -16,63 +15,66 @@ from tests.probes.replay import BARE_METAL, plant, replay_nvml
 def look(tmp_path: Path) -> Any:
     root = plant(tmp_path / "root", BARE_METAL)
 
-    def look_here(snapshot: str = "driver-absent", **files: str) -> dict[str, Finding]:
+    def look_here(snapshot: str = "driver-absent", **files: str) -> dict[str, Diagnosis]:
         plant(root, {name.replace("__", "/"): text for name, text in files.items()})
         environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": str(tmp_path)}
-        return {finding.name: finding for finding in diagnose(nvml=replay_nvml(snapshot), root=root, environ=environ)}
+        environ["SDBENCH_CACHE"] = str(tmp_path / "cache")
+        return {
+            diagnosis.name: diagnosis for diagnosis in diagnose(nvml=replay_nvml(snapshot), root=root, environ=environ)
+        }
 
     return look_here
 
 
-def test_every_finding_that_is_not_well_has_a_remedy(look: Any) -> None:
-    findings = [*look().values(), *look("foreign-process").values(), *look("not-supported").values()]
+def test_every_diagnosis_that_is_not_well_has_a_hint(look: Any) -> None:
+    diagnoses = [*look().values(), *look("foreign-process").values(), *look("not-supported").values()]
 
-    assert all(bool(finding.remedy) == (finding.level != "ok") for finding in findings)
-    assert all("\n" not in finding.found + finding.remedy for finding in findings)
+    assert all(bool(diagnosis.hint) == (diagnosis.level != "ok") for diagnosis in diagnoses)
+    assert all("\n" not in diagnosis.value + diagnosis.hint for diagnosis in diagnoses)
 
 
-def test_installed_libraries_are_found_without_importing_them(look: Any) -> None:
-    findings = look()
+@pytest.mark.torch
+def test_installed_libraries_are_detected_without_importing_them(look: Any) -> None:
+    diagnoses = look()
 
     names = ("python", "torch", "diffusers", "transformers", "CLIP vocabulary", "report")
-    assert {findings[name].level for name in names} == {"ok"}
+    assert {diagnoses[name].level for name in names} == {"ok"}
 
 
-def test_what_is_not_installed_is_lacking_with_the_command(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_missing_with_the_command(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "installed_versions", dict)
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    findings = look()
+    diagnoses = look()
 
-    for name in ("python", "torch", "diffusers", "transformers", "CLIP vocabulary", "report"):
-        assert findings[name].level == "lacking"
-    assert "sdbench[report]" in findings["report"].remedy
-    assert "jinja2, altair, vl-convert-python" in findings["report"].found
+    for name in ("torch", "diffusers", "transformers", "CLIP vocabulary", "report"):
+        assert diagnoses[name].level == "missing"
+    assert "sdbench[report]" in diagnoses["report"].hint
+    assert "jinja2, altair, vl-convert-python" in diagnoses["report"].value
 
 
 def test_a_machine_without_a_gpu_is_well(look: Any) -> None:
-    finding = look()["NVIDIA driver"]
+    diagnosis = look()["NVIDIA driver"]
 
-    assert finding.level == "ok"
-    assert "runs measure the CPU" in finding.found
-
-
-def test_a_gpu_without_its_driver_is_lacking(look: Any) -> None:
-    finding = look("driver-not-loaded", dev__nvidia0="")["NVIDIA driver"]
-
-    assert finding.level == "lacking"
-    assert "install the NVIDIA driver" in finding.remedy
+    assert diagnosis.level == "ok"
+    assert "runs measure the CPU" in diagnosis.value
 
 
-def test_a_gpu_that_torch_cannot_use_is_lacking(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look("healthy")["NVIDIA driver"].found == "driver 580.65.06: NVIDIA GeForce RTX 4090"
+def test_a_gpu_without_its_driver_is_missing(look: Any) -> None:
+    diagnosis = look("driver-not-loaded", dev__nvidia0="")["NVIDIA driver"]
+
+    assert diagnosis.level == "missing"
+    assert "install the NVIDIA driver" in diagnosis.hint
+
+
+def test_a_gpu_that_torch_cannot_use_is_missing(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look("healthy")["NVIDIA driver"].value == "driver 580.65.06: NVIDIA GeForce RTX 4090"
     monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="none"))
-    assert look("healthy")["torch with CUDA"].level == "lacking"
+    assert look("healthy")["torch with CUDA"].level == "missing"
     monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="13.0"))
     assert look("healthy")["torch with CUDA"].level == "ok"
 
 
-def test_strangers_on_the_gpu_are_a_warning(look: Any) -> None:
+def test_other_processes_on_the_gpu_are_a_warning(look: Any) -> None:
     assert look("two-gpus")["GPU to itself"].level == "ok"
     assert look("foreign-process")["GPU to itself"].level == "warning"
     assert look("not-supported")["GPU to itself"].level == "warning"
@@ -96,8 +98,8 @@ def test_a_governor_that_is_not_performance_is_a_warning(look: Any) -> None:
 def test_other_load_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
 
-    assert look()["other load"].level == "ok"
-    assert look(proc__loadavg="3.00 1 1 1/1 1\n")["other load"].level == "warning"
+    assert look(proc__loadavg="0.19 1 1 1/1 1\n")["other load"].level == "ok"
+    assert look(proc__loadavg="0.21 1 1 1/1 1\n")["other load"].level == "warning"
 
 
 def test_fewer_cpus_of_time_than_threads_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,11 +108,11 @@ def test_fewer_cpus_of_time_than_threads_is_a_warning(look: Any, monkeypatch: py
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(2)))
 
     assert limited.level == "warning"
-    assert "set threads to 3" in limited.remedy
+    assert "set threads to 3" in limited.hint
     assert look()["CPUs"].level == "ok"
 
 
-@pytest.mark.parametrize(("free_gib", "level"), [(0.5, "lacking"), (3.0, "warning"), (50.0, "ok")])
+@pytest.mark.parametrize(("free_gib", "level"), [(0.5, "missing"), (3.0, "warning"), (50.0, "ok")])
 def test_disk_that_is_nearly_full_is_reported(
     look: Any, monkeypatch: pytest.MonkeyPatch, free_gib: float, level: str
 ) -> None:
@@ -122,10 +124,10 @@ def test_disk_that_is_nearly_full_is_reported(
 
 def test_energy_counters_are_looked_for_in_processor_and_gpu(look: Any) -> None:
     assert look()["energy counters"].level == "warning"
-    assert "NVML" in look("healthy")["energy counters"].found
+    assert "NVML" in look("healthy")["energy counters"].value
     zone = "sys__class__powercap__intel-rapl:0__"
     rapl = {zone + "name": "package-0\n", zone + "energy_uj": "1\n"}
-    assert look(**rapl)["energy counters"].found == "RAPL, 1 packages"
+    assert look(**rapl)["energy counters"].value == "RAPL, 1 packages"
 
 
 def test_a_peak_that_cannot_be_reset_is_a_warning(look: Any) -> None:
@@ -140,3 +142,14 @@ def test_docker_is_optional(look: Any, tmp_path: Path) -> None:
     client.write_text("")
     client.chmod(0o755)
     assert look()["docker (optional)"].level == "ok"
+
+
+def test_weights_cache_is_measured_and_its_limit_checked(tmp_path: Path, look: Any) -> None:
+    assert look()["weights cache"].value == f"synthetic weights take 0.0 B of at most 20.0 GiB in {tmp_path / 'cache'}"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.safetensors").write_bytes(bytes(2048))
+    environ = {"SDBENCH_CACHE": str(tmp_path)}
+    assert doctor._weights_cache(environ)[0].startswith("synthetic weights take 2.00 KiB of at most")
+    value, hint = doctor._weights_cache(environ | {"SDBENCH_CACHE_GIB": "many"})
+    assert value == "invalid SDBENCH_CACHE_GIB 'many': expected a number of GiB, such as 20 or 0"
+    assert hint

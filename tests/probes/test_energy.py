@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.probes.energy import open_energy_meter
+from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import Energy
-from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, gpu_of, plant, replay_nvml
+from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, plant, replay_nvml
 
 ZONE = "sys/class/powercap/intel-rapl:0"
 OTHER = "sys/class/powercap/intel-rapl:1"
@@ -30,7 +30,7 @@ def joules(energy: Energy) -> float:
 
 
 def test_the_gpus_counter_is_read_before_and_after() -> None:
-    meter = open_energy_meter(GPU_DEVICE, nvml=gpu_of("healthy"))
+    meter = EnergyMeter(GPU_DEVICE, nvml=replay_nvml("healthy"))
     meter.start()
     energy = meter.stop(3, 1.5)
 
@@ -41,7 +41,7 @@ def test_the_gpus_counter_is_read_before_and_after() -> None:
 
 @pytest.mark.parametrize("snapshot", ["not-supported", "driver-absent"])
 def test_a_gpu_without_the_counter_has_unknown_energy(snapshot: str) -> None:
-    meter = open_energy_meter(GPU_DEVICE, nvml=replay_nvml(snapshot))
+    meter = EnergyMeter(GPU_DEVICE, nvml=replay_nvml(snapshot))
     meter.start()
     energy = meter.stop(1, 1.0)
 
@@ -50,7 +50,7 @@ def test_a_gpu_without_the_counter_has_unknown_energy(snapshot: str) -> None:
 
 
 def test_packages_are_summed_over_the_wrap_around_and_nothing_else_is(tmp_path: Path) -> None:
-    meter = open_energy_meter(CPU_DEVICE, root=plant(tmp_path, RAPL))
+    meter = EnergyMeter(CPU_DEVICE, root=plant(tmp_path, RAPL))
     meter.start()
     plant(tmp_path, {f"{ZONE}/energy_uj": "3000000\n", f"{OTHER}/energy_uj": "1999150\n"})
     energy = meter.stop(2, 1.0)
@@ -60,7 +60,7 @@ def test_packages_are_summed_over_the_wrap_around_and_nothing_else_is(tmp_path: 
 
 
 def test_a_time_in_which_the_counter_can_wrap_twice_is_unknown(tmp_path: Path) -> None:
-    meter = open_energy_meter(CPU_DEVICE, root=plant(tmp_path, RAPL))
+    meter = EnergyMeter(CPU_DEVICE, root=plant(tmp_path, RAPL))
     meter.start()
 
     # 262 kJ last 749 s at the 350 W the first package is limited to, and 262 s at the 1000 W assumed for the second.
@@ -68,14 +68,14 @@ def test_a_time_in_which_the_counter_can_wrap_twice_is_unknown(tmp_path: Path) -
     assert isinstance(meter.stop(1, 263.0).energy_j, Unknown)
 
 
-def test_a_meter_that_was_not_started_tells_nothing(tmp_path: Path) -> None:
-    energy = open_energy_meter(CPU_DEVICE, root=plant(tmp_path, RAPL)).stop(1, 1.0)
+def test_a_meter_that_was_not_started_reads_nothing(tmp_path: Path) -> None:
+    energy = EnergyMeter(CPU_DEVICE, root=plant(tmp_path, RAPL)).stop(1, 1.0)
 
     assert energy.energy_j == Unknown(reason="the meter was not started")
 
 
 def test_a_counter_that_goes_away_is_unknown_not_zero(tmp_path: Path) -> None:
-    meter = open_energy_meter(CPU_DEVICE, root=plant(tmp_path, RAPL))
+    meter = EnergyMeter(CPU_DEVICE, root=plant(tmp_path, RAPL))
     meter.start()
     (tmp_path / ZONE / "energy_uj").unlink()
 
@@ -83,7 +83,7 @@ def test_a_counter_that_goes_away_is_unknown_not_zero(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_rapl_says_so(tmp_path: Path) -> None:
-    energy = open_energy_meter(CPU_DEVICE, root=tmp_path).stop(1, 1.0)
+    energy = EnergyMeter(CPU_DEVICE, root=tmp_path).stop(1, 1.0)
 
     assert energy.source == "none"
     assert "no RAPL counters" in str(energy.energy_j)
@@ -100,14 +100,14 @@ def test_counters_only_the_superuser_may_read_say_so(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "read_text", refuse)
 
-    energy = open_energy_meter(CPU_DEVICE, root=root).stop(1, 1.0)
+    energy = EnergyMeter(CPU_DEVICE, root=root).stop(1, 1.0)
 
     assert energy.energy_j == Unknown(reason=f"/{ZONE}/energy_uj: permission denied")
 
 
 def test_a_counter_that_falls_means_a_reloaded_driver() -> None:
-    nvml = gpu_of("healthy")
-    meter = open_energy_meter(GPU_DEVICE, nvml=nvml)
+    nvml = replay_nvml("healthy")
+    meter = EnergyMeter(GPU_DEVICE, nvml=nvml)
     nvml.energy_j(0)
     meter.start()
     assert isinstance(meter.stop(1, 1.0).energy_j, Known)

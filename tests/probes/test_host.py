@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from sdbench.probes.clocks_and_load import read_state
 from sdbench.probes.configuration import read_configuration, read_container
-from sdbench.probes.files import read_int, read_text
-from sdbench.probes.gpu import list_gpu_indices
+from sdbench.probes.gpu import read_gpus
 from sdbench.probes.hardware import read_hardware, read_virtualization
-from sdbench.probes.state import read_state
+from sdbench.probes.nvml import Nvml
+from sdbench.probes.sysfs import read_int, read_text
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, gpu_of, plant, replay_nvml
+from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, plant, replay_nvml
 
 ABSENT = replay_nvml("driver-absent")
 NO_SALT = Unknown(reason="no salt")
@@ -61,20 +62,24 @@ def test_an_empty_machine_is_unknown_everywhere_and_says_why(tmp_path: Path) -> 
     assert not any(str(tmp_path) in reading.reason for reading in unknown)
 
 
+def index_of(_nvml: Nvml, index: int) -> int:
+    return index
+
+
 def test_no_gpu_is_known_only_where_neither_bus_nor_driver_shows_one(tmp_path: Path) -> None:
-    assert list_gpu_indices(ABSENT, tmp_path) == Known(value=())
-    assert isinstance(list_gpu_indices(ABSENT, plant(tmp_path, NVIDIA_ON_PCI)), Unknown)
-    assert list_gpu_indices(gpu_of("two-gpus"), tmp_path) == Known(value=(0, 1))
+    assert read_gpus(ABSENT, index_of, tmp_path) == Known(value=())
+    assert isinstance(read_gpus(ABSENT, index_of, plant(tmp_path, NVIDIA_ON_PCI)), Unknown)
+    assert read_gpus(replay_nvml("two-gpus"), index_of, tmp_path) == Known(value=(0, 1))
 
 
 def test_a_sound_chip_of_nvidias_is_no_gpu(tmp_path: Path) -> None:
     files = {name: text.replace("0x030200", "0x040300") for name, text in NVIDIA_ON_PCI.items()}
 
-    assert list_gpu_indices(ABSENT, plant(tmp_path, files)) == Known(value=())
+    assert read_gpus(ABSENT, index_of, plant(tmp_path, files)) == Known(value=())
 
 
 def test_gpus_appear_in_hardware_and_configuration(tmp_path: Path) -> None:
-    nvml = gpu_of("two-gpus")
+    nvml = replay_nvml("two-gpus")
     root = plant(tmp_path, BARE_METAL)
 
     hardware, configuration = read_hardware(nvml, NO_SALT, root), read_configuration(nvml, {}, root)
@@ -139,7 +144,7 @@ def test_state_speaks_of_the_device_that_is_measured(tmp_path: Path) -> None:
     root = plant(tmp_path, BARE_METAL)
 
     cpu = read_state(CPU_DEVICE, ABSENT, NO_SALT, root)
-    gpu = read_state(GPU_DEVICE, gpu_of("foreign-process"), NO_SALT, root)
+    gpu = read_state(GPU_DEVICE, replay_nvml("foreign-process"), NO_SALT, root)
 
     assert cpu.temperature_c == Known(value=56.5)
     assert cpu.cpu_clock_mhz == Known(value=2500.0)
@@ -154,5 +159,5 @@ def test_a_file_that_cannot_be_read_gives_its_path_and_reason(tmp_path: Path) ->
 
     assert read_text(tmp_path, "proc/none") == Unknown(reason="/proc/none: not there")
     assert read_text(tmp_path, "proc/empty") == Unknown(reason="/proc/empty: empty")
-    assert read_int(tmp_path, "proc/word") == Unknown(reason="/proc/word: 'many' is no integer")
+    assert read_int(tmp_path, "proc/word") == Unknown(reason="/proc/word: 'many' is not an integer")
     assert read_text(tmp_path, "proc/folder") == Unknown(reason="/proc/folder: Is a directory")

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.probes.memory import HostMemoryProbe, read_device_memory, read_memory_figures
+from sdbench.probes.memory import HostMemoryProbe, read_device_memory
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, enter_host_pid_namespace, gpu_of, plant, replay_nvml
+from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, enter_host_pid_namespace, plant, replay_nvml
 
 MIB = 1024**2
-NONE = Unknown(reason="no GPU")
 
 
 def status(peak_mib: int, now_mib: int) -> dict[str, str]:
@@ -34,7 +33,7 @@ def test_a_short_peak_of_this_process_is_seen_exactly() -> None:
     assert again.value < after.value - 50 * MIB
 
 
-def test_the_peak_is_asked_to_start_anew(tmp_path: Path) -> None:
+def test_the_peak_is_reset(tmp_path: Path) -> None:
     probe = HostMemoryProbe(plant(tmp_path, {**status(60, 50), "proc/self/clear_refs": ""}))
     probe.reset()
 
@@ -65,26 +64,17 @@ def test_a_kernel_that_takes_the_request_and_ignores_it_is_caught(tmp_path: Path
     assert "did not reset the peak" in str(probe.read()[0])
 
 
-def test_the_figures_stand_side_by_side(tmp_path: Path) -> None:
-    host = HostMemoryProbe(plant(tmp_path, status(60, 50)))
-
-    figures = read_memory_figures(host, Known(value=1), Known(value=2), Known(value=3), Known(value=4))
-
-    values = [reading.value for _, reading in figures if isinstance(reading, Known)]
-    assert values == [1, 2, 3, 4, 40 * MIB, 10 * MIB]
-
-
 def test_device_memory_of_this_process_and_of_all_are_apart(tmp_path: Path) -> None:
     root = enter_host_pid_namespace(tmp_path)
 
-    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=gpu_of("foreign-process"), root=root)
+    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=replay_nvml("foreign-process"), root=root)
 
     assert (process, total) == (Known(value=3 * 2**30), Known(value=2**30))
-    assert isinstance(read_device_memory(GPU_DEVICE, 1, nvml=gpu_of("foreign-process"), root=root)[0], Unknown)
+    assert isinstance(read_device_memory(GPU_DEVICE, 1, nvml=replay_nvml("foreign-process"), root=root)[0], Unknown)
 
 
 def test_in_a_containers_namespace_no_process_is_mistaken_for_ours(tmp_path: Path) -> None:
-    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=gpu_of("foreign-process"), root=tmp_path)
+    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=replay_nvml("foreign-process"), root=tmp_path)
 
     assert isinstance(process, Unknown)
     assert isinstance(total, Known)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.probes.memory_limit import HOST_SHARE, choose_host_limit, host_memory_bounded
+from sdbench.probes.memory import HOST_SHARE, choose_host_limit, host_memory_bounded
 from tests.probes.replay import plant
 
 GIB = 2**30
@@ -12,9 +12,9 @@ STATUS = "VmRSS:\t 1048576 kB\nVmData:\t 2097152 kB\n"
 MEMINFO = "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n"
 
 ALLOCATE = """
-from sdbench.probes.memory_limit import host_memory_bounded
-from sdbench.probes.files import ROOT, read_kib, read_text
-rss = read_kib(read_text(ROOT, "proc/self/status"), "VmRSS", "status").value
+from sdbench.probes.memory import host_memory_bounded
+from sdbench.probes.sysfs import ROOT, read_kib
+rss = read_kib(ROOT, "proc/self/status", "VmRSS").value
 with host_memory_bounded(rss + 256 * 2**20):
     held = bytearray(128 * 2**20)
     try:
@@ -35,6 +35,12 @@ def test_limit_leaves_a_share_of_what_is_free_to_the_rest_of_the_machine(tmp_pat
     limit = choose_host_limit(None, machine(tmp_path))
     assert limit.limit_bytes == GIB + int(HOST_SHARE * 8 * GIB)
     assert limit.source == "80% of the free host memory"
+
+
+def test_weights_mapped_from_a_file_do_not_count_as_free_memory(tmp_path: Path) -> None:
+    mapped = {"proc/self/status": STATUS.replace("VmRSS:\t 1048576", "VmRSS:\t 5242880") + "RssFile:\t 4194304 kB\n"}
+    limit = choose_host_limit(None, machine(tmp_path, **mapped))
+    assert limit.limit_bytes == 5 * GIB + int(HOST_SHARE * 4 * GIB)
 
 
 def test_smaller_limit_that_was_asked_for_holds(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 import json
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sdbench.probes.gpu import read_gpu_configuration, read_gpu_identity
-from sdbench.probes.nvml import CLOCK_SM, DeviceMemory, Nvml, NvmlCallError, PynvmlLibrary, open_nvml
+from sdbench.probes.nvml import Nvml, NvmlCallError, PynvmlLibrary, open_nvml
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import SNAPSHOTS, gpu_of, replay_nvml
+from sdbench.schema.fingerprint import GpuConfiguration
+from tests.probes.replay import SNAPSHOTS, replay_nvml
 
 
 def test_every_snapshot_says_where_it_comes_from() -> None:
@@ -19,19 +19,19 @@ def test_every_snapshot_says_where_it_comes_from() -> None:
 
 
 def test_a_healthy_gpu_is_read_in_si_units() -> None:
-    nvml = gpu_of("healthy")
+    nvml = replay_nvml("healthy")
 
     assert nvml.power_w(0) == Known(value=287.45)
     assert nvml.power_limit_w(0) == Known(value=450.0)
     assert nvml.energy_j(0) == Known(value=812345.678)
     assert nvml.utilization_ratio(0) == Known(value=0.98)
-    assert nvml.memory(0) == Known(value=DeviceMemory(total_bytes=24 * 2**30, used_bytes=2**30))
+    assert (nvml.memory_total_bytes(0), nvml.memory_used_bytes(0)) == (Known(value=24 * 2**30), Known(value=2**30))
     assert nvml.cuda_version() == Known(value="13.0")
-    assert nvml.clock_mhz(0, CLOCK_SM) == Known(value=2520)
+    assert nvml.clock_sm_mhz(0) == Known(value=2520)
 
 
 def test_identity_names_the_kind_of_card_and_hides_which_one() -> None:
-    identity = read_gpu_identity(gpu_of("healthy"), 0, Known(value=b"s" * 32))
+    identity = read_gpu_identity(replay_nvml("healthy"), 0, Known(value=b"s" * 32))
 
     assert identity.pci_device_id == Known(value="10de:2684")
     assert identity.compute_capability == Known(value="8.9")
@@ -41,7 +41,7 @@ def test_identity_names_the_kind_of_card_and_hides_which_one() -> None:
 
 
 def test_configuration_of_a_data_centre_card_is_read() -> None:
-    configuration = read_gpu_configuration(gpu_of("throttling"), 0)
+    configuration = read_gpu_configuration(replay_nvml("throttling"), 0)
 
     assert configuration.power_limit_w == Known(value=300.0)
     assert configuration.power_limit_default_w == Known(value=400.0)
@@ -51,8 +51,12 @@ def test_configuration_of_a_data_centre_card_is_read() -> None:
     assert configuration.compute_mode == Known(value="default")
 
 
+def test_every_field_of_a_configuration_has_a_query_of_its_name() -> None:
+    assert vars(Nvml).keys() >= GpuConfiguration.model_fields.keys() - {"index"}
+
+
 def test_what_a_gpu_does_not_support_is_unknown_with_nvmls_reason() -> None:
-    nvml = gpu_of("not-supported")
+    nvml = replay_nvml("not-supported")
     configuration = read_gpu_configuration(nvml, 0)
     identity = read_gpu_identity(nvml, 0, Known(value=b"s" * 32))
 
@@ -64,24 +68,26 @@ def test_what_a_gpu_does_not_support_is_unknown_with_nvmls_reason() -> None:
 
 
 def test_multiprocessors_of_an_unheard_of_capability_are_unknown() -> None:
-    library = SimpleNamespace(call=lambda function, *_: 1000 if "Cores" in function else [99, 0])
-    identity = read_gpu_identity(Nvml(_only(library, "NumGpuCores", "ComputeCapability")), 0, Unknown(reason="no salt"))
+    def answer(function: str, *_: Any) -> Any:
+        return 1000 if "Cores" in function else [99, 0]
+
+    identity = read_gpu_identity(Nvml(_only(answer, "NumGpuCores", "ComputeCapability")), 0, Unknown(reason="no salt"))
 
     assert isinstance(identity.multiprocessor_count, Unknown)
     assert "99.0" in identity.multiprocessor_count.reason
 
 
 def test_processes_that_compute_and_draw_are_listed_once() -> None:
-    processes = gpu_of("foreign-process").processes(0)
+    processes = replay_nvml("foreign-process").processes(0)
 
     assert isinstance(processes, Known)
-    assert [process.pid for process in processes.value] == [777, 900, 4242]
-    assert isinstance(processes.value[1].used_bytes, Unknown)
-    assert processes.value[0].used_bytes == Known(value=9 * 2**30)
+    assert list(processes.value) == [777, 900, 4242]
+    assert isinstance(processes.value[900], Unknown)
+    assert processes.value[777] == Known(value=9 * 2**30)
 
 
 def test_an_absent_driver_is_unknown_with_its_reason() -> None:
-    assert replay_nvml("driver-absent") == Unknown(reason="NVML Shared Library Not Found")
+    assert replay_nvml("driver-absent").device_count() == Unknown(reason="NVML Shared Library Not Found")
 
 
 def test_opening_nvml_without_its_library_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +99,7 @@ def test_opening_nvml_without_its_library_gives_the_reason(monkeypatch: pytest.M
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
     open_nvml.cache_clear()
     try:
-        assert open_nvml() == Unknown(reason="Driver Not Loaded")
+        assert open_nvml().missing == "Driver Not Loaded"
     finally:
         open_nvml.cache_clear()
 
@@ -122,9 +128,9 @@ def test_the_real_librarys_structures_come_back_as_the_snapshots_have_them(monke
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
-    nvml = Nvml(PynvmlLibrary())
+    nvml = Nvml(PynvmlLibrary().call)
 
-    assert nvml.memory(0) == Known(value=DeviceMemory(total_bytes=3, used_bytes=1))
+    assert (nvml.memory_total_bytes(0), nvml.memory_used_bytes(0)) == (Known(value=3), Known(value=1))
     assert nvml.compute_capability(0) == Known(value="9.0")
     assert nvml.pci_device_id(0) == Known(value="10de:2335")
     assert nvml.name(1) == Known(value="handle 1")
@@ -132,7 +138,7 @@ def test_the_real_librarys_structures_come_back_as_the_snapshots_have_them(monke
     assert "do not fit" in str(nvml.utilization_ratio(0))
     processes = nvml.processes(0)
     assert isinstance(processes, Known)
-    assert processes.value[0].pid == 7
+    assert next(iter(processes.value)) == 7
 
 
 def _raiser(error: Exception) -> Any:
@@ -142,10 +148,10 @@ def _raiser(error: Exception) -> Any:
     return fail
 
 
-def _only(library: Any, *parts: str) -> Any:
+def _only(answer: Any, *parts: str) -> Any:
     def call(function: str, *arguments: Any) -> Any:
         if any(part in function for part in parts):
-            return library.call(function, *arguments)
+            return answer(function, *arguments)
         raise NvmlCallError("Not Supported")
 
-    return SimpleNamespace(call=call)
+    return call

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.probes.privacy import Redactor
+from sdbench.privacy import Redactor
 from sdbench.probes.software import find_libcudas, read_environment, read_libcuda, read_own_commit, read_software
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.fingerprint import Software
@@ -17,6 +17,7 @@ def read(root: Path, snapshot: str = "driver-absent", **environ: str) -> Softwar
     return read_software(replay_nvml(snapshot), Redactor(root, environ), environ, root)
 
 
+@pytest.mark.torch
 def test_system_and_libraries_are_named_with_versions(tmp_path: Path) -> None:
     software = read(plant(tmp_path, BARE_METAL))
 
@@ -39,14 +40,18 @@ def test_kernel_driver_and_user_mode_driver_are_read_apart(tmp_path: Path) -> No
     root = plant(tmp_path, {**BARE_METAL, "proc/driver/nvidia/version": NVRM, "proc/self/maps": maps})
 
     assert read(root, "healthy").gpu_kernel_driver == Known(value="580.65.06")
-    assert read_libcuda(root, load=lambda: True) == Known(value="575.57.08")
+    assert read_libcuda(root, load=str) == Known(value="575.57.08")
 
 
 def test_a_libcuda_without_a_version_in_its_name_is_unknown(tmp_path: Path) -> None:
     root = plant(tmp_path, {"proc/self/maps": "7f00-7f10 r--p 0 08:01 12 /usr/lib/wsl/lib/libcuda.so.1\n"})
 
-    assert isinstance(read_libcuda(root, load=lambda: True), Unknown)
-    assert read_libcuda(root, load=lambda: False) == Known(value="none")
+    assert isinstance(read_libcuda(root, load=str), Unknown)
+
+    def refuse(name: str) -> None:
+        raise OSError(name)
+
+    assert read_libcuda(root, load=refuse) == Known(value="none")
 
 
 def test_the_driver_is_asked_of_nvml_where_proc_does_not_show_it(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_no_driver_is_none_without_a_gpu_and_unknown_with_one(tmp_path: Path) ->
         ({"SDBENCH_IMAGE_DIGEST": f"registry.example/team/sdbench@{DIGEST}"}, Known(value=DIGEST)),
         (
             {"SDBENCH_IMAGE_DIGEST": "latest"},
-            Unknown(reason="SDBENCH_IMAGE_DIGEST is no digest (sha256:...)"),
+            Unknown(reason="SDBENCH_IMAGE_DIGEST is not a digest (sha256:...)"),
         ),
         ({}, Unknown(reason="not in a container")),
     ],

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdbench.probes.readings import ReadingFailed
 from sdbench.probes.telemetry import Telemetry, open_telemetry
+from sdbench.probes.telemetry_columns import KernelFiles
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import (
-    BARE_METAL,
-    CPU_DEVICE,
-    FakeClock,
-    plant,
-)
+from tests.probes.replay import BARE_METAL, CPU_DEVICE, FakeClock, plant
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PID = 4242
@@ -54,7 +51,7 @@ def open_files() -> list[str]:
 
 
 def codes(telemetry: Telemetry) -> set[str]:
-    return {notice.code for notice in telemetry.notices()}
+    return {warning.code for warning in telemetry.warnings()}
 
 
 def test_each_quantity_is_read_in_its_unit(root: Path, clock: FakeClock) -> None:
@@ -75,21 +72,19 @@ def test_each_quantity_is_read_in_its_unit(root: Path, clock: FakeClock) -> None
         "worker_cpu_ratio": (1.5, 0.0),
         "cpu_temperature_c": (56.5, 56.5),
     }
-    assert telemetry.unknown() == ()
-    telemetry.close()
+    assert telemetry.unknown() == {}
 
 
-def test_what_the_machine_lacks_is_unknown_from_the_start(tmp_path: Path, clock: FakeClock) -> None:
+def test_what_the_machine_does_not_have_is_unknown(tmp_path: Path, clock: FakeClock) -> None:
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=plant(tmp_path, {"proc/loadavg": "1.5 1 1 1/1 1\n"}))
     telemetry.sample()
 
     assert set(columns(telemetry)) == {"time_s", "load1"}
-    reasons = dict(telemetry.unknown())
+    reasons = telemetry.unknown()
     assert len(reasons) == 6
-    assert reasons["cpu_pressure_ratio"] == Unknown(reason="/proc/pressure/cpu: not there")
+    assert reasons["cpu_pressure_ratio"] == "/proc/pressure/cpu: not there"
     assert isinstance(telemetry.throttled(), Unknown)
-    assert telemetry.notices() == ()
-    telemetry.close()
+    assert telemetry.warnings() == ()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", "cpu 1 2 3\n"])
@@ -101,12 +96,11 @@ def test_a_column_that_fails_midway_is_dropped_with_its_reason(root: Path, clock
     plant(root, stat())
     telemetry.sample()
 
-    reasons = dict(telemetry.unknown())
+    reasons = telemetry.unknown()
     assert set(reasons) == {"steal_ratio"}
-    assert reasons["steal_ratio"].reason.endswith("(after 1 samples)")
+    assert reasons["steal_ratio"].endswith("(after 1 samples)")
     assert {len(samples) for samples in columns(telemetry).values()} == {3}
     assert codes(telemetry) == set()
-    telemetry.close()
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,11 +113,10 @@ def test_all_columns_keep_one_length_whatever_fails(tmp_path_factory: Any, plans
         plant(root, dict.fromkeys(broken, "x"))
         telemetry.sample()
         plant(root, {name: good[name] for name in broken})
-    telemetry.close()
 
     assert {len(samples) for samples in columns(telemetry).values()} == {len(plans)}
-    lacking = {"cpu_clock_mhz", "cpu_temperature_c"}
-    assert len(dict(telemetry.unknown()).keys() - lacking) == len(set().union(*plans))
+    missing = {"cpu_clock_mhz", "cpu_temperature_c"}
+    assert len(telemetry.unknown().keys() - missing) == len(set().union(*plans))
 
 
 def test_nothing_is_recorded_once_the_worker_has_ended() -> None:
@@ -137,7 +130,6 @@ def test_nothing_is_recorded_once_the_worker_has_ended() -> None:
     lengths = {len(samples) for samples in columns(telemetry).values()}
     assert lengths == {1}
     assert "worker_cpu_ratio" in columns(telemetry)
-    telemetry.close()
 
 
 def test_a_worker_that_ends_between_two_readings_leaves_one_length(
@@ -145,33 +137,36 @@ def test_a_worker_that_ends_between_two_readings_leaves_one_length(
 ) -> None:
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
     telemetry.sample()
-    read, budget = os.pread, [3]
+    reads_left = 3
 
-    def end_after_some(descriptor: int, size: int, offset: int) -> bytes:
-        budget[0] -= 1
-        if budget[0] < 0 and Path(f"/proc/self/fd/{descriptor}").readlink().match(f"*/{PID}/stat"):
-            raise ProcessLookupError
-        return read(descriptor, size, offset)
+    read = KernelFiles.read
 
-    monkeypatch.setattr(os, "pread", end_after_some)
+    def end_after_some(files: KernelFiles, name: str) -> bytes:
+        nonlocal reads_left
+        reads_left -= 1
+        if reads_left < 0 and name == f"proc/{PID}/stat":
+            raise ReadingFailed("the process has ended")
+        return read(files, name)
+
+    monkeypatch.setattr(KernelFiles, "read", end_after_some)
     telemetry.sample()
     telemetry.sample()
 
     assert {len(samples) for samples in columns(telemetry).values()} == {2}
-    telemetry.close()
 
 
-def test_files_are_closed_and_none_is_left_open(root: Path, clock: FakeClock) -> None:
+def test_files_stay_open_from_sample_to_sample_until_the_telemetry_is_closed(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = open_files()
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
-    assert len(open_files()) > len(before)
-    telemetry.close()
-    telemetry.close()
     telemetry.sample()
-    assert open_files() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", None)
+        telemetry.sample()
+    assert telemetry.unknown() == {}
+    telemetry.close()
 
-    forgotten = open_telemetry(CPU_DEVICE, PID, clock, root=root)
-    del forgotten
     assert open_files() == before
 
 
@@ -181,11 +176,10 @@ def test_heat_that_slowed_the_processor_is_seen_in_its_counters(root: Path, cloc
     assert telemetry.throttled() == Known(value=False)
     plant(root, {"sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count": "5\n"})
     assert telemetry.throttled() == Known(value=True)
-    telemetry.close()
 
 
 @pytest.mark.parametrize(("steal_s", "expected"), [(0.01, set()), (0.03, {"steal"})])
-def test_more_than_one_per_cent_of_stolen_time_is_noticed(
+def test_more_than_one_per_cent_of_stolen_time_is_a_warning(
     root: Path, clock: FakeClock, steal_s: float, expected: set[str]
 ) -> None:
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
@@ -194,7 +188,6 @@ def test_more_than_one_per_cent_of_stolen_time_is_noticed(
     telemetry.sample()
 
     assert codes(telemetry) == expected
-    telemetry.close()
 
 
 @pytest.mark.parametrize(("others_s", "expected"), [(0.0, set()), (10.0, {"other-load"})])
@@ -208,7 +201,6 @@ def test_load_of_others_is_told_from_the_workers(
     telemetry.sample()
 
     assert codes(telemetry) == expected
-    telemetry.close()
 
 
 def test_stolen_time_is_nobodys_load_here(root: Path, clock: FakeClock) -> None:
@@ -218,7 +210,6 @@ def test_stolen_time_is_nobodys_load_here(root: Path, clock: FakeClock) -> None:
     telemetry.sample()
 
     assert codes(telemetry) == {"steal"}
-    telemetry.close()
 
 
 def test_a_dropped_column_keeps_no_samples(root: Path, clock: FakeClock) -> None:
@@ -229,13 +220,11 @@ def test_a_dropped_column_keeps_no_samples(root: Path, clock: FakeClock) -> None
     telemetry.sample()
 
     assert codes(telemetry) == set()
-    telemetry.close()
 
 
-def test_waiting_for_memory_is_noticed(root: Path, clock: FakeClock) -> None:
+def test_waiting_for_memory_is_a_warning(root: Path, clock: FakeClock) -> None:
     plant(root, pressure(memory=20))
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
     telemetry.sample()
 
     assert codes(telemetry) == {"memory-pressure"}
-    telemetry.close()

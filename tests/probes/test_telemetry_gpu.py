@@ -4,6 +4,7 @@ import pytest
 
 from sdbench.probes.telemetry import Telemetry, open_telemetry
 from sdbench.schema.base import Known, Unknown
+from sdbench.schema.warning_codes import WarningCode
 from tests.probes.replay import GPU_DEVICE, FakeClock, enter_host_pid_namespace, plant, replay_nvml
 
 PID = 4242
@@ -19,18 +20,17 @@ def columns(telemetry: Telemetry) -> dict[str, tuple[float, ...]]:
 
 
 def codes(telemetry: Telemetry) -> set[str]:
-    return {notice.code for notice in telemetry.notices()}
+    return {warning.code for warning in telemetry.warnings()}
 
 
 def watch_gpu(root: Path, snapshot: str, sample_count: int = 4) -> Telemetry:
     telemetry = open_telemetry(GPU_DEVICE, PID, FakeClock(), nvml=replay_nvml(snapshot), root=root)
     for _ in range(sample_count):
         telemetry.sample()
-    telemetry.close()
     return telemetry
 
 
-def test_a_healthy_gpu_is_read_beside_the_host(root: Path) -> None:
+def test_a_healthy_gpu_is_read_next_to_the_host(root: Path) -> None:
     telemetry = watch_gpu(root, "healthy", sample_count=2)
 
     read = columns(telemetry)
@@ -45,14 +45,17 @@ def test_a_healthy_gpu_is_read_beside_the_host(root: Path) -> None:
     assert codes(telemetry) == set()
 
 
-def test_heat_and_power_that_held_a_gpu_down_are_told_apart(root: Path) -> None:
+def test_heat_and_power_that_slowed_a_gpu_are_distinguished(root: Path) -> None:
     throttled, limited = watch_gpu(root, "throttling"), watch_gpu(root, "power-limit-only")
 
     assert throttled.throttled() == Known(value=True)
     assert codes(throttled) == {"gpu-throttled", "gpu-power-limit"}
-    messages = {notice.code: notice.message for notice in throttled.notices()}
-    assert "hardware slowdown in 25% of the samples, hardware thermal slowdown in 25%" in messages["gpu-throttled"]
-    assert "in 75% of the samples" in messages["gpu-power-limit"]
+    messages = {warning.code: warning.message for warning in throttled.warnings()}
+    assert (
+        "hardware slowdown in 25% of the samples, hardware thermal slowdown in 25%"
+        in messages[WarningCode.GPU_THROTTLED]
+    )
+    assert "in 75% of the samples" in messages[WarningCode.GPU_POWER_LIMIT]
     assert limited.throttled() == Known(value=False)
     assert codes(limited) == {"gpu-power-limit"}
 
@@ -64,38 +67,38 @@ def test_processes_of_others_on_the_gpu_are_counted_without_the_worker(root: Pat
     assert codes(telemetry) == {"foreign-gpu-process"}
 
 
-def test_in_a_containers_namespace_the_worker_is_not_taken_for_a_stranger(root: Path) -> None:
+def test_in_a_containers_namespace_the_worker_is_not_counted_as_foreign(root: Path) -> None:
     (root / "proc/self/ns/pid").unlink()
     telemetry = watch_gpu(root, "healthy")
 
-    assert "container's process namespace" in dict(telemetry.unknown())["gpu_foreign_process_count"].reason
+    assert "container's process namespace" in telemetry.unknown()["gpu_foreign_process_count"]
     assert codes(telemetry) == set()
 
 
 def test_a_gpu_that_answers_nothing_is_unknown_column_by_column(root: Path) -> None:
     telemetry = watch_gpu(root, "not-supported")
 
-    unknown = dict(telemetry.unknown())
+    unknown = telemetry.unknown()
     assert len([name for name in unknown if name.startswith("gpu_")]) == 7
-    assert unknown["gpu_power_w"] == Unknown(reason="nvmlDeviceGetPowerUsage: Not Supported")
+    assert unknown["gpu_power_w"] == "nvmlDeviceGetPowerUsage: Not Supported"
     assert isinstance(telemetry.throttled(), Unknown)
 
 
 def test_a_sensor_lost_midway_drops_its_column_alone(root: Path) -> None:
     telemetry = watch_gpu(root, "lost-midway")
 
-    gpu = {name: reason for name, reason in telemetry.unknown() if name.startswith("gpu")}
-    assert gpu == {"gpu_power_w": Unknown(reason="nvmlDeviceGetPowerUsage: GPU is lost (after 2 samples)")}
+    gpu = {name: reason for name, reason in telemetry.unknown().items() if name.startswith("gpu")}
+    assert gpu == {"gpu_power_w": "nvmlDeviceGetPowerUsage: GPU is lost (after 2 samples)"}
     assert {len(samples) for samples in columns(telemetry).values()} == {4}
 
 
 def test_without_a_driver_the_whole_gpu_is_unknown(root: Path) -> None:
     telemetry = watch_gpu(root, "driver-absent")
 
-    assert dict(telemetry.unknown())["gpu"] == Unknown(reason="NVML Shared Library Not Found")
+    assert telemetry.unknown()["gpu_power_w"] == "NVML Shared Library Not Found"
     assert telemetry.throttled() == Unknown(reason="NVML Shared Library Not Found")
     assert len(columns(telemetry)["time_s"]) == 4
 
 
-def test_no_sample_says_nothing_about_throttling(root: Path) -> None:
+def test_throttling_is_unknown_without_a_sample(root: Path) -> None:
     assert watch_gpu(root, "healthy", sample_count=0).throttled() == Unknown(reason="no sample was taken")

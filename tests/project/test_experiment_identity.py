@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import Experiment, VirtualOptions
 
 REQUIRED = {"architecture"}
 # A new option adds a line; a changed or removed line breaks every stored record.
@@ -38,16 +38,7 @@ RELEASED_DEFAULTS: dict[str, object] = {
     "sweep_min": 10,
     "sweep_max": 100,
     "sweep_every": 5,
-    "virtual_latency_s": 1.0,
-    "virtual_call_noise": 0.005,
-    "virtual_launch_noise": 0.01,
-    "virtual_correlation": 0.0,
-    "virtual_drift": 0.0,
-    "virtual_mode_gap": 0.0,
-    "virtual_throttle": 0.0,
-    "virtual_stall": 0.0,
-    "virtual_fault": "none",
-    "virtual_fault_launch": 0,
+    "virtual": VirtualOptions(),
 }
 RELEASED_IDENTITIES = [
     ("f2516e89c16cb8cf", Experiment(architecture="tiny")),

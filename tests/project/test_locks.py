@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
-NAMES = ("build", "cpu", "cuda", "report", "launch", "container", "publish", "query", "fleet", "dev")
+NAMES = ("build", "cpu", "cuda", "report", "containers", "container", "publish", "query", "fleet", "dev")
 
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z0-9]+\])?===?(?P<version>[A-Za-z0-9.+!]+)")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z0-9]+\])?(?:===?|>=)(?P<version>[A-Za-z0-9.+!]+)")
 
 
 def normalized(name: str) -> str:
@@ -73,7 +73,14 @@ def test_there_is_no_lock_that_these_tests_overlook() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "lock"),
-    [(None, "cpu"), (None, "cuda"), ("model", "cpu"), ("model", "cuda"), *((name, name) for name in NAMES[1:])],
+    [
+        (None, "cpu"),
+        (None, "cuda"),
+        ("model", "cpu"),
+        ("model", "cuda"),
+        ("test", "dev"),
+        *((name, name) for name in NAMES[1:]),
+    ],
 )
 def test_lock_holds_the_versions_of_the_project(extra: str | None, lock: str) -> None:
     wanted = project_pins(extra)
@@ -81,9 +88,9 @@ def test_lock_holds_the_versions_of_the_project(extra: str | None, lock: str) ->
     assert {name: pins.get(name) for name in wanted} == wanted
 
 
-def test_every_extra_has_a_lock_but_the_one_that_two_share() -> None:
+def test_every_extra_has_a_lock_but_those_that_are_part_of_others() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) - set(NAMES) == {"model"}
+    assert set(project["optional-dependencies"]) - set(NAMES) == {"model", "test"}
 
 
 def test_each_lock_holds_the_one_build_of_onnxruntime_that_fits() -> None:

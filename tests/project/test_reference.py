@@ -1,15 +1,16 @@
-"""The committed records of the 2022 study's figures: sound, and made from the CSV beside them."""
+"""The committed records of the 2022 study's results: valid, and made from the CSV next to them."""
 
 from pathlib import Path
 
 import pytest
 
+from sdbench.lambda2022.csv_file import parse_lambda_csv
+from sdbench.lambda2022.imports import ImportSource, import_rows
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import OutOfMemory, Published
+from sdbench.schema.outcome import OutOfMemory, ReferenceResult
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record, verify_files
-from sdbench.store.imports import ImportSource, import_rows
-from sdbench.store.lambda_csv import parse_lambda_csv, write_lambda_csv
+from tests.lambda2022.lambda_rows import write_lambda_csv
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reports" / "reference"
 CSV = REFERENCE / "lambda-2022.csv"
@@ -17,18 +18,18 @@ FOLDERS = sorted(path.parent for path in REFERENCE.glob("*/record.json"))
 ROW_COUNT, OUT_OF_MEMORY_COUNT = 58, 11
 
 
-def outcomes_of(device: str) -> dict[tuple[str, str, int], Published | OutOfMemory]:
+def outcomes_of(device: str) -> dict[tuple[str, str, int], ReferenceResult | OutOfMemory]:
     (record,) = [load_record(folder) for folder in FOLDERS if device in folder.name]
-    found: dict[tuple[str, str, int], Published | OutOfMemory] = {}
+    outcomes: dict[tuple[str, str, int], ReferenceResult | OutOfMemory] = {}
     for result in record.results:
         e = result.planned.experiment
-        assert isinstance(result.outcome, Published | OutOfMemory)
-        found[e.precision, e.backend, e.batch] = result.outcome
-    return found
+        assert isinstance(result.outcome, ReferenceResult | OutOfMemory)
+        outcomes[e.precision, e.backend, e.batch] = result.outcome
+    return outcomes
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_reference_record_is_sound(folder: Path) -> None:
+def test_reference_record_is_valid(folder: Path) -> None:
     record = load_record(folder)
     verify_files(folder, record)
     assert record.origin == "imported"
@@ -36,7 +37,7 @@ def test_reference_record_is_sound(folder: Path) -> None:
     assert (record.manifest.source.authors, record.manifest.source.year) == ("Lambda", 2022)
 
 
-def test_reference_records_come_from_the_csv_beside_them(tmp_path: Path) -> None:
+def test_reference_records_come_from_the_csv_next_to_them(tmp_path: Path) -> None:
     content = CSV.read_bytes()
     rows = parse_lambda_csv(content, CSV.name).rows
     kept: dict[str, Record] = {folder.name: load_record(folder) for folder in FOLDERS}
@@ -47,7 +48,7 @@ def test_reference_records_come_from_the_csv_beside_them(tmp_path: Path) -> None
         content=content,
         title=first.manifest.title,
         created_utc=first.created_utc,
-        study=first.manifest.source,
+        cites=first.manifest.source,
         claims=first.manifest.claims,
     )
     made = {folder.name: load_record(folder) for folder in import_rows(rows, source, tmp_path)}
@@ -66,13 +67,13 @@ def test_csv_is_in_normal_form_and_complete() -> None:
     assert sum(row.latency_s is None for row in table.rows) == OUT_OF_MEMORY_COUNT
 
 
-def test_figures_are_those_that_the_study_published() -> None:
+def test_results_are_those_that_the_study_published() -> None:
     a100, rtx3080, epyc = outcomes_of("a100"), outcomes_of("3080"), outcomes_of("epyc")
     largest = a100["fp16", "pytorch", 28]
-    assert isinstance(largest, Published)
+    assert isinstance(largest, ReferenceResult)
     assert (largest.latency_s, largest.memory_bytes) == (63.88, Known(value=78_780_000_000))
     assert isinstance(rtx3080["fp16", "pytorch", 2], OutOfMemory)
-    assert isinstance(rtx3080["fp16", "pytorch", 1], Published)
+    assert isinstance(rtx3080["fp16", "pytorch", 1], ReferenceResult)
     onnx = epyc["fp32", "onnxruntime", 1]
-    assert isinstance(onnx, Published)
+    assert isinstance(onnx, ReferenceResult)
     assert (onnx.latency_s, onnx.memory_bytes) == (223.19, Unknown(reason="not measured on a CPU"))

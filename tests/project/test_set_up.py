@@ -1,6 +1,8 @@
 """requirements/set_up.sh against an interpreter that only notes what it is asked to do."""
 
+import contextlib
 import os
+import pty
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,18 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Answers as Python 3.11 would; `-m venv DIR` puts a copy of itself there. Fails where its arguments contain $FAIL_ON.
+# Answers as Python 3.11 would; `-m venv DIR` puts a copy of itself there. Fails where its arguments
+# contain $FAIL_ON, and waits for the file $WAIT_FOR where they contain $WAIT_ON.
 INTERPRETER = """#!/bin/sh
 echo "$*" >>"$NOTES"
 case "$*" in
 *"${FAIL_ON:-no such argument}"*) echo "the network is down"; exit 1 ;;
+*"${WAIT_ON:-no such argument}"*) while [ ! -e "$WAIT_FOR" ]; do sleep 0.1; done ;;
 "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
 esac
 """
 
 
 class Checkout:
-    """A copy of what the set-up reads, with a noting interpreter as the only Python."""
+    """A copy of what the configuration reads, with a noting interpreter as the only Python."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "checkout"
@@ -34,24 +38,29 @@ class Checkout:
         shutil.copy(ROOT / "sdbench/__init__.py", self.root / "sdbench")
 
     def set_up(self, level: str = "run", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the set-up with CPU torch, without anything it could install from."""
+        """Run the configuration with CPU torch, without anything it could install from."""
         self.notes.write_text("")
-        variables = {
+        command = ["sh", str(self.root / "requirements/set_up.sh"), level]
+        return subprocess.run(
+            command, env=self.environment() | environment, capture_output=True, text=True, check=False
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a setup on the CPU."""
+        return {
             "PATH": os.environ["PATH"],
             "NOTES": str(self.notes),
             "PYTHON": str(self.python),
             "TORCH_BUILD": "cpu",
         }
-        command = ["sh", str(self.root / "requirements/set_up.sh"), level]
-        return subprocess.run(command, env=variables | environment, capture_output=True, text=True, check=False)
 
     def installs(self) -> list[str]:
-        """The arguments of every pip install of the last set-up, from the first option that tells them apart."""
+        """The arguments of every pip install of the last setup, from the first option in which they differ."""
         lines = [line for line in self.notes.read_text().splitlines() if " pip install " in line]
         return [line.rpartition("--no-compile ")[2] for line in lines]
 
 
-EXTRAS = " ".join(f"-r requirements/{name}.txt" for name in ("report", "launch", "publish", "query"))
+EXTRAS = " ".join(f"-r requirements/{name}.txt" for name in ("report", "containers", "publish", "query"))
 
 
 @pytest.fixture
@@ -78,6 +87,34 @@ def test_torch_step_asks_for_torch_alone(checkout: Checkout) -> None:
     assert lines[0].startswith("torch==")
     assert all(line.startswith("    --hash=sha256:") for line in lines[1:])
     assert len(lines) > 1
+
+
+def test_set_up_names_each_step(checkout: Checkout) -> None:
+    lines = checkout.set_up().stderr.splitlines()
+    assert [line.removeprefix("setup:   ") for line in lines[1:]] == [
+        "an empty environment",
+        "torch",
+        "the other packages",
+        "compiling them",
+    ]
+
+
+def test_set_up_shows_progress_on_a_terminal_and_leaves_no_process(checkout: Checkout, tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    environment = checkout.environment() | {"WAIT_ON": "cpu.txt", "WAIT_FOR": str(tmp_path / "seen")}
+    command = ["sh", str(checkout.root / "requirements/set_up.sh"), "run"]
+    with subprocess.Popen(command, env=environment, stderr=terminal, start_new_session=True) as process:
+        os.close(terminal)
+        shown = b""
+        # Reading fails when the last process that has the terminal open is gone.
+        with contextlib.suppress(OSError):
+            while part := os.read(controller, 4096):
+                shown += part
+                if b" s, 0 packages read" in shown:
+                    (tmp_path / "seen").touch()
+    os.close(controller)
+    assert process.returncode == 0
+    assert b"setup:   1 s, 0 packages read" in shown
 
 
 def test_second_set_up_starts_no_interpreter(checkout: Checkout) -> None:
@@ -162,12 +199,10 @@ def test_cuda_build_is_taken_where_asked_for(checkout: Checkout) -> None:
     [
         ({"PYTHON": "no-such-python"}, "no Python 3.11 found as no-such-python"),
         ({"FAIL_ON": "ensurepip"}, "apt-get install python3.11-venv"),
-        ({"TORCH_BUILD": "gpu"}, "TORCH_BUILD is 'gpu'; write cpu, cuda or auto"),
+        ({"TORCH_BUILD": "gpu"}, "invalid TORCH_BUILD 'gpu': expected cpu, cuda or auto"),
     ],
 )
-def test_what_the_machine_lacks_is_one_line_with_the_remedy(
-    checkout: Checkout, environment: dict[str, str], message: str
-) -> None:
+def test_what_is_missing_is_one_line_with_a_hint(checkout: Checkout, environment: dict[str, str], message: str) -> None:
     done = checkout.set_up(**environment)
     assert done.returncode == 1
     assert message in done.stderr
@@ -190,4 +225,4 @@ def test_failed_install_shows_why(checkout: Checkout) -> None:
     done = checkout.set_up(FAIL_ON="cpu.txt")
     assert done.returncode == 1
     assert "the network is down" in done.stderr
-    assert "set-up.log" in done.stderr
+    assert "setup.log" in done.stderr

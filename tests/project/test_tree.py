@@ -62,15 +62,15 @@ def test_licence_is_the_full_apache_licence() -> None:
 
 
 def test_no_file_names_a_package_registry_or_a_place_on_one_machine() -> None:
-    found = {}
+    matches = {}
     for file in tracked_files():
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # a picture
         if places := foreign_places_in(text):
-            found[str(file.relative_to(ROOT))] = places
-    assert found == {}
+            matches[str(file.relative_to(ROOT))] = places
+    assert matches == {}
 
 
 def test_foreign_place_is_seen() -> None:

@@ -5,11 +5,12 @@ import io
 from typing import Any
 
 from sdbench.report.model import ReportView, Section, Table
-from sdbench.report.points import Images, Telemetry
 from sdbench.schema.base import Known, sha256_of
-from sdbench.schema.outcome import ImageResult, Launch, Notice, Series, Succeeded
+from sdbench.schema.outcome import ImageResult, Launch, RecordWarning, Series, Succeeded
 from sdbench.schema.record import BundledFile, Record
+from sdbench.schema.warning_codes import WarningCode
 from tests.records import make_failed, make_launch, make_record, make_result, make_results, make_skipped
+from tests.views import Images, Telemetry
 
 IMAGE_PATH = "images/fp32.png"
 
@@ -31,7 +32,7 @@ def make_image_file(content: bytes) -> BundledFile:
 
 
 def make_throttled_launch(index: int, latency_s: float) -> Launch:
-    warning = Notice(code="throttled", message="the power cap was active", remedy="cool the machine")
+    warning = RecordWarning(code=WarningCode.GPU_THROTTLED, message="the power cap was active", hint="cool the machine")
     return make_launch(index, latency_s, throttled=Known(value=True), warnings=(warning,))
 
 
@@ -43,7 +44,7 @@ def make_full_record() -> Record:
     )
     throttled = Succeeded(
         launches=(make_launch(0, 0.5), make_throttled_launch(1, 0.9), make_launch(2, 0.51)),
-        stop_reason="precise enough",
+        stop_reason="converged",
     )
     extra = (make_result(pictured, seed=7), make_result(throttled, batch=8))
     return make_record(results=(*make_results(), *extra), files=(make_image_file(make_png()),))

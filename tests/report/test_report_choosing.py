@@ -9,13 +9,15 @@ from sdbench.report.charts import draw_chart
 from sdbench.report.model import ReportView, Section, SummarySection
 from sdbench.report.prices import Price, Prices
 from sdbench.report.sections.reproduce import make_command
-from sdbench.report.view import build_view
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Series, Succeeded
 from sdbench.schema.record import Record, Session
 from tests.fingerprints import make_fingerprint, make_hardware
 from tests.records import make_launch, make_record, make_request, make_result, make_succeeded
 from tests.report.inputs import find_section
+from tests.views import build_view
+
+FULL_SIZE: dict[str, Any] = {"architecture": "sd-v1-4", "height": 512, "width": 512}
 
 
 def chart_of(section: Section) -> IntervalChart:
@@ -27,10 +29,10 @@ def chart_of(section: Section) -> IntervalChart:
 def machine(name: str, latency_s: float, **changes: Any) -> Record:
     hardware = make_hardware(cpu_model=Known(value=name))
     results = (
-        make_result(make_succeeded(latency_s)),
-        make_result(make_succeeded(latency_s / 2), precision="fp16"),
-        make_result(make_succeeded(latency_s / 3), precision="fp16", attention="sdpa-flash"),
-        make_result(make_succeeded(latency_s / 4), batch=8),
+        make_result(make_succeeded(latency_s), **FULL_SIZE),
+        make_result(make_succeeded(latency_s / 2), precision="fp16", **FULL_SIZE),
+        make_result(make_succeeded(latency_s / 3), precision="fp16", attention="sdpa-flash", **FULL_SIZE),
+        make_result(make_succeeded(latency_s / 4), batch=8, **FULL_SIZE),
     )
     return make_record(results=results, fingerprint=make_fingerprint(hardware=hardware), **changes)
 
@@ -62,9 +64,9 @@ def test_energy_and_cost_are_drawn_where_they_are_known() -> None:
     assert isinstance(cost, IntervalChart)
     assert cost.axis == "EUR per 1,000 images"
     # 3.60 EUR an hour are 0.001 EUR a second.
-    latency = chart_of(find_section(view, "latency"))
-    assert cost.marks[0].value == pytest.approx(latency.marks[0].value)
-    assert energy.marks[0].value == pytest.approx(300 * latency.marks[0].value, rel=0.05)
+    assert cost.title.endswith(": sd-v1-4 fp32 batch 1 512x512 1 step")
+    assert cost.marks[0].value == pytest.approx(2.5, rel=0.01)
+    assert energy.marks[0].value == pytest.approx(300 * 2.5, rel=0.05)
 
 
 def test_without_price_and_energy_the_section_says_why() -> None:
@@ -137,20 +139,20 @@ def test_telemetry_of_launches_without_a_usable_time_is_only_summed_up(started: 
     assert section.tables
 
 
-def side(name: Literal["a", "b"]) -> Record:
-    settings = Known[tuple[str, ...]](value=(f"threads={1 if name == 'a' else 2}", "env.LABEL=two words"))
+def arm(name: Literal["a", "b"]) -> Record:
+    settings = Known(value=(f"threads={1 if name == 'a' else 2}", "env.LABEL=two words"))
     return make_record(
         run_id=f"run-{name}",
-        session=Session(session_id="s", side=name, seed=7, settings=settings),
+        session=Session(session_id="s", arm=name, seed=7, settings=settings),
         request=make_request(settings=("steps=4", settings.value[0])),
     )
 
 
 def test_a_side_of_a_session_is_repeated_with_the_other_one() -> None:
-    both = make_command(side("b"), [side("a"), side("b")])
+    both = make_command(arm("b"), [arm("a"), arm("b")])
     assert both == (
         "sdbench ab manifests/quick.yaml --device auto --budget 255s --set steps=4 "
         "--a threads=1 --a 'env.LABEL=two words' --b threads=2 --b 'env.LABEL=two words' --seed 7"
     )
-    assert make_command(side("a"), [side("b"), side("a")]) == both
-    assert "--b ... --seed 7" in make_command(side("a"))
+    assert make_command(arm("a"), [arm("b"), arm("a")]) == both
+    assert "--b ... --seed 7" in make_command(arm("a"))

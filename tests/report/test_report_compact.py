@@ -1,4 +1,4 @@
-"""Fewer bytes, the same picture: places may be rounded, figures never."""
+"""Fewer bytes, the same picture: coordinates may be rounded, texts never."""
 
 from sdbench.report.charts.compact import compact_svg
 
@@ -13,13 +13,13 @@ def test_figures_in_texts_stay_as_they_are() -> None:
 
 
 def test_circles_of_one_look_become_one_path_of_dots() -> None:
-    found = compact_svg(CIRCLE.format(x="10.04") + CIRCLE.format(x="20"))
-    assert found == '<path stroke="red" stroke-width="4" stroke-linecap="round" d="M10,5.1h0M20,5.1h0"/>'
+    svg = compact_svg(CIRCLE.format(x="10.04") + CIRCLE.format(x="20"))
+    assert svg == '<path stroke="red" stroke-width="4" stroke-linecap="round" d="M10,5.1h0M20,5.1h0"/>'
 
 
 def test_polygons_of_one_look_become_one_path() -> None:
-    found = compact_svg(TRIANGLE.format(x="10") + TRIANGLE.format(x="20"))
-    assert found == '<path d="M10,5m0,-2l-2,4l4,0zM20,5m0,-2l-2,4l4,0z" stroke="red"/>'
+    svg = compact_svg(TRIANGLE.format(x="10") + TRIANGLE.format(x="20"))
+    assert svg == '<path d="M10,5m0,-2l-2,4l4,0zM20,5m0,-2l-2,4l4,0z" stroke="red"/>'
 
 
 def test_a_mark_alone_stays_one() -> None:

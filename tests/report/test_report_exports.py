@@ -1,22 +1,22 @@
-"""What leaves the page: figures as files, and the answers as Markdown."""
+"""What can be saved of a page: charts as files, and the answers as Markdown."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from sdbench.cli.answers import print_answers
 from sdbench.errors import EnvironmentProblem
-from sdbench.report.figures import write_figures
 from sdbench.report.markdown import format_markdown
-from sdbench.report.view import build_view
+from sdbench.report.save_charts import save_charts
+from sdbench.report.text_report import print_report
 from tests.compare.test_comparison import session_of
 from tests.records import make_manifest, make_record
+from tests.views import build_view
 
 
 def test_every_chart_becomes_a_file_with_colours_of_its_own(tmp_path: Path) -> None:
-    sides = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
-    paths = write_figures(build_view(sides), tmp_path / "figures")
+    arms = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
+    paths = save_charts(build_view(arms), tmp_path / "charts")
     names = {path.name for path in paths}
     assert {"compare-1.svg", "compare-1.png", "latency-1.svg"} <= names
     for path in paths:
@@ -25,16 +25,17 @@ def test_every_chart_becomes_a_file_with_colours_of_its_own(tmp_path: Path) -> N
         assert content.startswith(b"<svg" if path.suffix == ".svg" else b"\x89PNG")
 
 
-def test_figures_that_cannot_be_written_are_a_problem_of_the_environment(tmp_path: Path) -> None:
+def test_charts_that_cannot_be_written_are_a_problem_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(EnvironmentProblem, match="cannot write"):
-        write_figures(build_view((make_record(),)), tmp_path / "file" / "figures")
+        save_charts(build_view((make_record(),)), tmp_path / "file" / "charts")
 
 
 def test_markdown_has_the_four_answers_and_the_verdicts() -> None:
-    sides = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
-    text = format_markdown(build_view(sides))
-    for question in ("Which machine?", "Did the change matter?", "Can I trust this?", "Can I repeat it?"):
+    arms = session_of(1.0, 0), session_of(1.1, 1).model_copy(update={"seal": "1" * 64})
+    text = format_markdown(build_view(arms))
+    assert "**threads=b is slower than threads=a: +10" in text
+    for question in ("What does it take?", "Can I trust this?", "Can I repeat it?"):
         assert f"**{question}**" in text
     assert "| Experiment | What | Verdict |" in text
     assert "slower" in text
@@ -44,9 +45,9 @@ def test_the_terminal_has_the_four_answers_and_the_verdicts(capsys: pytest.Captu
     title = "[bold]A title[/bold] \x1b[31m"
     before = make_record(manifest=make_manifest(title=title))
     after = make_record(run_id="after", created_utc="2026-02-01T00:00:00Z")
-    print_answers(build_view((before, after)))
+    print_report(build_view((before, after)))
     text = capsys.readouterr().out
-    for question in ("Which machine?", "Did the change matter?", "Can I trust this?", "Can I repeat it?"):
+    for question in ("Which machine?", "Can I trust this?", "Can I repeat it?"):
         assert question in text
     assert "compared with" in text
     assert "[bold]A title[/bold] [31m" in text

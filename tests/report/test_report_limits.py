@@ -2,12 +2,11 @@
 
 import pytest
 
-from sdbench.report.limits import DETAILS, DETAILS_CHARACTERS, limit_details
+from sdbench.report.caps import DETAILS, DETAILS_CHARACTERS, limit_details
 from sdbench.report.model import Detail
-from sdbench.report.render import render_report
-from sdbench.report.view import build_view
 from tests.benchmarks.report import make_large_record
 from tests.records import make_failed, make_record, make_result
+from tests.views import build_view, render_report
 
 KIB = 1024
 
@@ -17,7 +16,7 @@ def test_page_without_pictures_stays_small(rows: int, most_bytes: int) -> None:
     assert len(render_report(build_view((make_large_record(rows),))).encode()) <= most_bytes
 
 
-def test_folded_texts_of_a_stranger_are_bounded() -> None:
+def test_folded_texts_of_an_untrusted_record_are_bounded() -> None:
     results = tuple(make_result(make_failed(stderr_tail="x" * 20_000), seed=seed) for seed in range(300))
     text = render_report(build_view((make_record(results=results),)))
     assert len(text) < 600 * KIB

@@ -12,10 +12,9 @@ import pytest
 from sdbench.errors import EnvironmentProblem
 from sdbench.report import charts
 from sdbench.report.charts import draw_chart
-from sdbench.report.render import render_report, write_report
 from sdbench.report.sections import CHAPTERS
-from sdbench.report.view import build_view
-from sdbench.schema.outcome import Notice
+from sdbench.schema.outcome import RecordWarning
+from sdbench.schema.warning_codes import WarningCode
 from tests.records import (
     make_environment,
     make_failed,
@@ -27,6 +26,7 @@ from tests.records import (
     make_succeeded,
 )
 from tests.report.inputs import make_full_record, make_images, make_record_without_successes, make_telemetry
+from tests.views import build_view, render_report, write_report
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = f"{SCRIPT}<a href=https://evil.example>x</a>\"'><img src=x onerror=alert(1)>"
@@ -72,18 +72,18 @@ def full_page(full_text: str) -> Page:
 
 
 SECTIONS = {name for _, names in CHAPTERS.values() for name in names}
-# All chapters but the study's, which has no claims here.
-SHOWN = set(CHAPTERS) - {"study"}
+# All chapters but the study's, which has no claims here, and that of pictures, which compares nothing here.
+SHOWN = set(CHAPTERS) - {"study", "pictures"}
 
 
 def places_of(page: Page) -> set[str]:
-    """The names of the sections that are on a page, those that only say why they are empty among them."""
+    """The names of the sections that are on a page, those that only give the reason why they are empty among them."""
     named = [*page.all("section"), *page.all("dt")]
     return {element["id"] for element in named} - {"absent"}
 
 
 def test_the_answers_stand_on_the_page(full_text: str) -> None:
-    for question in ("Which machine?", "Did the change matter?", "Can I trust this?", "Can I repeat it?"):
+    for question in ("Which machine?", "Can I trust this?", "Can I repeat it?"):
         assert f"<h3>{question}</h3>" in full_text
 
 
@@ -133,8 +133,8 @@ def test_page_is_announced_to_screen_readers_and_phones(full_page: Page) -> None
     assert all(element["scope"] in {"col", "row"} for element in full_page.all("th"))
     assert len(full_page.all("caption")) == len(full_page.all("table"))
     assert all(image["alt"] for image in full_page.all("img"))
-    charts = [element for element in full_page.all("div") if element.get("class") == "chart"]
-    assert len(charts) == len(full_page.all("svg")) == 9
+    charts = [element for element in full_page.all("div") if "chart" in element.get("class", "").split()]
+    assert len(charts) == len(full_page.all("svg")) == 12
     assert all(chart["role"] == "img" and len(chart["aria-label"]) > 30 for chart in charts)
 
 
@@ -168,9 +168,9 @@ def test_hostile_texts_come_out_inert() -> None:
             make_result(make_succeeded(**launches), backend=HOSTILE, prompt=HOSTILE),
             make_result(make_succeeded(**launches), backend=HOSTILE, prompt=HOSTILE, batch=2),
             make_result(make_failed(message=HOSTILE, stderr_tail=HOSTILE, partial=(make_launch(),)), batch=4),
-            make_result(make_skipped(reason=HOSTILE, remedy=HOSTILE), batch=8),
+            make_result(make_skipped(reason=HOSTILE, hint=HOSTILE), batch=8),
         ),
-        warnings=(Notice(code="x", message=HOSTILE, remedy=HOSTILE),),
+        warnings=(RecordWarning(code=WarningCode.STEAL, message=HOSTILE, hint=HOSTILE),),
     )
     text = render_report(build_view((record, make_record(device="cuda:0"))))
     page = Page(text)
@@ -206,7 +206,8 @@ def test_missing_library_names_the_extra(missing: str, monkeypatch: pytest.Monke
 
 def test_building_the_view_imports_no_chart_library_and_no_torch() -> None:
     code = (
-        "import sys; from tests.records import make_record; from sdbench.report.render import build_view;"
+        "import sys; from tests.records import make_record; from sdbench.report import render;"
+        "from tests.views import build_view;"
         "build_view((make_record(),));"
         "print(sorted({'torch', 'altair', 'jinja2', 'vl_convert', 'diffusers'} & set(sys.modules)))"
     )

@@ -3,17 +3,16 @@ from pathlib import Path
 import pytest
 
 from sdbench.errors import UserError
-from sdbench.report.costs import cost_of_images, format_cost
 from sdbench.report.model import SummarySection
-from sdbench.report.points import make_source
 from sdbench.report.prices import Price, Prices, load_prices, make_prices, parse_price
-from sdbench.report.resources import energy_per_image
-from sdbench.report.view import build_view
+from sdbench.report.sections.energy import cost_of_images, format_cost
 from sdbench.schema.base import Known
+from sdbench.schema.metrics import result_energy_j
 from sdbench.schema.outcome import Succeeded
-from sdbench.schema.study import BatchProbe, BatchSearch
+from sdbench.schema.workload_results import BatchProbe, BatchSearch
 from tests.records import make_launch, make_record, make_result, make_succeeded
 from tests.report.inputs import column, find_section, find_table
+from tests.views import build_view, make_source
 
 EUR = Prices(own=Price(1.10, "EUR"))
 
@@ -35,7 +34,7 @@ def test_price_is_read_with_or_without_a_currency(text: str, price: Price) -> No
 
 @pytest.mark.parametrize("text", ["", "1.10", "/h", "EUR/h", "1,10/h", "1.10/day", "USD 1 EUR/h", "nan/h", "1e3/h"])
 def test_what_is_no_price_per_hour_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no price per hour; write for example"):
+    with pytest.raises(UserError, match="invalid price"):
         parse_price(text)
 
 
@@ -46,10 +45,10 @@ def test_negative_price_is_refused() -> None:
 
 def test_longest_fitting_name_wins_and_published_machines_have_no_price_of_ones_own() -> None:
     prices = Prices(Price(9.0, ""), {"rtx": Price(1.0, ""), "RTX 3090": Price(2.0, "")})
-    assert prices.find("NVIDIA GeForce RTX 3090", published=True) == Price(2.0, "")
-    assert prices.find("NVIDIA RTX A6000", published=False) == Price(1.0, "")
-    assert prices.find("Example CPU", published=False) == Price(9.0, "")
-    assert prices.find("Example CPU", published=True) is None
+    assert prices.find("NVIDIA GeForce RTX 3090", is_reference=True) == Price(2.0, "")
+    assert prices.find("NVIDIA RTX A6000", is_reference=False) == Price(1.0, "")
+    assert prices.find("Example CPU", is_reference=False) == Price(9.0, "")
+    assert prices.find("Example CPU", is_reference=True) is None
 
 
 def test_prices_file_maps_names_to_prices(tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_prices_file_maps_names_to_prices(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("- 1\n", "no mapping of names to prices"),
         ("RTX 3090: 0.5\n", "prices.yaml:1:1: 'RTX 3090' has 0.5, no price per hour"),
-        ("A: 1/h\nB: cheap\n", "prices.yaml:2:1: 'cheap' is no price per hour"),
+        ("A: 1/h\nB: cheap\n", "prices.yaml:2:1: invalid price 'cheap'"),
         ("A: -1/h\n", "'-1/h' is a negative price"),
         ("A: 1/h\nA: 2/h\n", "duplicate key 'A'"),
         ("A: {per: 1/h}\n", "no price per hour"),
@@ -99,12 +98,13 @@ def test_cost_is_price_per_hour_over_images_per_hour_with_the_latencys_interval(
     (measured,) = source.measured
     cost = cost_of_images(source, measured)
     assert cost is not None
-    assert cost.value == pytest.approx(1.10 * measured.estimate.value / 3600 / 4 * 1000)
-    assert cost.low is not None
-    assert cost.high is not None
+    value, low, high = cost.amount
+    assert value == pytest.approx(1.10 * measured.estimate.value / 3600 / 4 * 1000)
+    assert low is not None
+    assert high is not None
     assert measured.estimate.high is not None
-    assert cost.high / cost.value == pytest.approx(measured.estimate.high / measured.estimate.value)
-    assert cost.low < cost.value < cost.high
+    assert high / value == pytest.approx(measured.estimate.high / measured.estimate.value)
+    assert low < value < high
     assert format_cost(cost).endswith("] EUR")
 
 
@@ -115,7 +115,7 @@ def test_cost_has_a_column_and_a_line_only_when_there_is_a_price() -> None:
     assert column(find_table(priced, "results"), "cost of 1,000 images") == ["1.10 EUR"]
     summary = find_section(priced, "summary")
     assert isinstance(summary, SummarySection)
-    (needs,) = [card for card in summary.cards if card.question == "Which machine?"]
+    (needs,) = [card for card in summary.cards if card.question == "What does it take?"]
     assert "1,000 images cost 1.10 EUR" in needs.lines
 
 
@@ -129,10 +129,8 @@ def test_energy_per_image_divides_by_the_batch_that_a_search_found() -> None:
         largest_batch=8,
         batch_max=256,
     )
-    launches = (make_launch(0, study=search, series=()), make_launch(1, 0.1, "cuda:0", call_count=5, batch=8))
-    outcome = Succeeded(launches=launches, stop_reason="precise enough")
-    record = make_record(device="cuda:0", results=(make_result(outcome, workload="largest-batch"),))
-    (point,) = make_source((record,), None, None).points
-    energy = energy_per_image(point)
+    launches = (make_launch(0, workload_result=search, series=()), make_launch(1, 0.1, "cuda:0", call_count=5, batch=8))
+    outcome = Succeeded(launches=launches, stop_reason="converged")
+    energy = result_energy_j(outcome)
     assert isinstance(energy, Known)
     assert energy.value == pytest.approx(300.0 * 0.1 / 8)

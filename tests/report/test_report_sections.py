@@ -1,28 +1,28 @@
 import base64
 import math
+from statistics import median
 
 import pytest
 
+from sdbench.compare.projection import project
 from sdbench.plan.manifest_file import check_manifest
-from sdbench.report.model import FoldedSection, ImageSection
-from sdbench.report.phases import project
-from sdbench.report.points import make_source
-from sdbench.report.resources import energy_per_image
+from sdbench.report.format import fold_unknown, format_number, make_table, texts
+from sdbench.report.model import SummarySection
 from sdbench.report.sections.reproduce import make_command, manifest_text
-from sdbench.report.text import fold_unknown, format_number, make_table
-from sdbench.report.view import build_view
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.document import parse_yaml
-from sdbench.schema.outcome import Notice, Succeeded
+from sdbench.schema.metrics import result_energy_j
+from sdbench.schema.outcome import RecordWarning, Succeeded
+from sdbench.schema.warning_codes import WarningCode
 from tests.records import (
     make_environment,
     make_failed,
     make_launch,
     make_out_of_memory,
-    make_planned,
     make_record,
     make_request,
     make_result,
+    make_series,
     make_succeeded,
 )
 from tests.report.inputs import (
@@ -34,12 +34,13 @@ from tests.report.inputs import (
     make_images,
     make_telemetry,
 )
+from tests.views import build_view, make_source
 
 
 @pytest.mark.parametrize(("slowest_s", "log_scale"), [(1.9, False), (2.3, True)])
 def test_latency_scale_is_logarithmic_beyond_a_range_of_twenty(slowest_s: float, log_scale: bool) -> None:
     results = (make_result(make_succeeded(0.1)), make_result(make_succeeded(slowest_s), batch=2))
-    (chart,) = find_section(build_view((make_record(results=results),)), "latency").charts
+    (chart,) = find_section(build_view((make_record(results=results),)), "summary").charts
     assert chart.kind == "points"
     assert chart.log_scale is log_scale
 
@@ -47,14 +48,44 @@ def test_latency_scale_is_logarithmic_beyond_a_range_of_twenty(slowest_s: float,
 def test_projection_follows_its_formula() -> None:
     record = make_record(results=(make_result(make_succeeded(0.25, 1)),))
     (measured,) = make_source((record,), None, None).measured
-    (launch,) = measured.point.launches
+    (launch,) = measured.launches
     samples = {series.name: series.samples for series in launch.series}
     step_s = sorted(samples["phase.denoise_step"])[2]
-    expected_s = 51 * step_s + sum(samples[f"phase.{name}"][0] for name in ("text_encode", "vae_decode", "rest"))
-    projection = project(measured)
+    observed_s = 51 * step_s + sum(samples[f"phase.{name}"][0] for name in ("text_encode", "vae_decode", "rest"))
+    # Scaled to the timed calls: the observed one may be slower.
+    expected_s = observed_s * median(samples["latency"][2:]) / samples["phase.total"][0]
+    projection = project(measured.planned, measured.counted)
     assert projection is not None
     assert projection.estimate.value == pytest.approx(expected_s)
     assert projection.unet_calls == 51
+
+
+@pytest.mark.parametrize(
+    ("pace", "warmup_count", "caveat"),
+    [
+        (1.02, 2, None),
+        (1.6, 2, "scaled from the phases of a call, which took 1.6"),
+        (1.02, 1, "scaled from the phases of the first call, which took 1.02 times a timed one"),
+    ],
+)
+def test_projection_is_that_of_the_timed_calls_and_says_what_the_phases_are_of(
+    pace: float, warmup_count: int, caveat: str | None
+) -> None:
+    series = {each.name: each for each in make_series(0, 0.25, warmup_count=warmup_count)}
+    timed_s = median(series["latency"].steady)
+    whole_s = series["phase.total"].samples[0]
+    for name, each in series.items():
+        if name != "latency":
+            scaled = tuple(pace * timed_s / whole_s * sample for sample in each.samples)
+            series[name] = each.model_copy(update={"samples": scaled})
+    outcome = make_succeeded(0.25, 1, series=tuple(series.values()))
+    (measured,) = make_source((make_record(results=(make_result(outcome),)),), None, None).measured
+    projection = project(measured.planned, measured.counted)
+    assert projection is not None
+    assert projection.observed_ratio == pytest.approx(pace)
+    # 51 UNet calls of 0.036 s, the rest 0.07 s, whatever the pace of the observed call.
+    assert projection.estimate.value == pytest.approx(1.9, rel=0.01)
+    assert caveat in (projection.caveat or "") if caveat else projection.caveat is None
 
 
 def test_experiment_of_fifty_steps_is_not_projected() -> None:
@@ -70,23 +101,19 @@ def test_projection_stands_in_a_column_of_its_own_labelled_not_measured() -> Non
 
 
 def test_energy_per_image_divides_by_calls_and_batch() -> None:
-    outcome = make_succeeded(0.1, 2, "cuda:0", call_count=5)
-    record = make_record(device="cuda:0", results=(make_result(outcome, batch=4),))
-    (point,) = make_source((record,), None, None).points
-    energy = energy_per_image(point)
+    energy = result_energy_j(make_succeeded(0.1, 2, "cuda:0", call_count=5, batch=4))
     assert isinstance(energy, Known)
     assert energy.value == pytest.approx(300.0 * 0.1 / 4)
 
 
 def test_unknown_energy_says_why() -> None:
-    (point,) = make_source((make_record(results=(make_result(),)),), None, None).points
-    assert energy_per_image(point) == Unknown(reason="RAPL is not readable here")
+    assert result_energy_j(make_result().outcome) == Unknown(reason="RAPL is not readable here")
     results = find_table(build_view((make_record(),)), "results")
     assert results.notes == ("energy per image: unknown: RAPL is not readable here.",)
 
 
 def test_unknown_cells_among_known_ones_point_to_a_note() -> None:
-    table = fold_unknown(make_table("caption", "a|b", [("x", "unknown: no sensor"), ("y", "3")]))
+    table = fold_unknown(make_table("caption", texts("a", "b"), [("x", "unknown: no sensor"), ("y", "3")]))
     assert column(table, "b") == ["unknown [1]", "3"]
     assert table.notes == ("[1] unknown: no sensor.",)
 
@@ -95,6 +122,16 @@ def test_memory_names_the_figure_of_each_device() -> None:
     cpu, cuda = make_record(), make_record(device="cuda:0")
     assert find_section(build_view((cpu,)), "memory").charts[0].caption.startswith("Shown: host RSS peak.")
     assert find_section(build_view((cuda,)), "memory").charts[0].caption.startswith("Shown: torch reserved peak.")
+
+
+def test_memory_of_mapped_weights_is_explained() -> None:
+    drawn = make_record()
+    environment = make_environment(weights_source="mapped", weights_mapped_bytes=2**30)
+    outcome = Succeeded(launches=(make_launch(environment=environment),), stop_reason="max_launches")
+    mapped = make_record(results=(make_result(outcome),))
+    words = [find_section(build_view((record,)), "memory").paragraphs for record in (drawn, mapped)]
+    assert [len(paragraphs) for paragraphs in words] == [1, 2]
+    assert words[1][1].startswith("Weights of up to 1.00 GiB were mapped")
 
 
 def test_phase_table_compares_the_phase_call_with_the_timed_one() -> None:
@@ -120,7 +157,6 @@ def test_sample_ratios_are_taken_to_the_median_of_the_counted_samples() -> None:
 
 def test_failure_shows_stage_message_and_its_error_output() -> None:
     section = find_section(build_view((make_record(results=(make_result(make_failed()),)),)), "unmeasured")
-    assert isinstance(section, FoldedSection)
     assert column(section.tables[0], "Stage") == ["load"]
     assert column(section.tables[0], "What happened") == ["RuntimeError: the weights are broken"]
     assert "Traceback" in section.details[0].text
@@ -158,7 +194,6 @@ def test_embedded_manifest_reads_as_the_manifest_of_the_record() -> None:
 def test_image_is_embedded_only_if_its_hash_is_the_records() -> None:
     record = make_full_record()
     good = find_section(build_view((record,), None, make_images(record)), "images")
-    assert isinstance(good, ImageSection)
     (picture,) = good.pictures
     assert base64.b64decode(picture.webp_base64)[8:12] == b"WEBP"
     swapped = {record.run_id: {IMAGE_PATH: b"\x89PNG\r\n\x1a\nanother"}}
@@ -167,10 +202,10 @@ def test_image_is_embedded_only_if_its_hash_is_the_records() -> None:
     assert "1 more image left out" in bad.paragraphs[0]
 
 
-def test_images_of_synthetic_weights_are_called_no_pictures() -> None:
+def test_images_of_synthetic_weights_are_called_noise() -> None:
     record = make_full_record()
     section = find_section(build_view((record,), None, make_images(record)), "images")
-    assert "not pictures of anything" in section.paragraphs[0]
+    assert "images are noise" in section.paragraphs[0]
 
 
 def test_machine_shows_unknown_with_its_reason_and_every_hash() -> None:
@@ -197,12 +232,13 @@ def test_telemetry_is_summed_up_per_series() -> None:
 
 
 def test_interrupted_run_is_announced() -> None:
-    assert "Not finished" in (build_view((make_record(ended="interrupted"),)).notice or "")
-    assert build_view((make_record(),)).notice is None
+    assert "Incomplete" in (build_view((make_record(ended="interrupted"),)).warning or "")
+    assert build_view((make_record(),)).warning is None
 
 
 def test_throughput_interval_turns_the_latency_interval_round() -> None:
-    (chart,) = find_section(build_view((make_record(),)), "throughput").charts
+    results = tuple(make_result(make_succeeded(2.0 * batch), architecture="sd-v1-4", batch=batch) for batch in (1, 2))
+    (chart,) = find_section(build_view((make_record(results=results),)), "throughput").charts
     assert chart.kind == "lines"
     for point in chart.points:
         assert point.low is not None
@@ -212,24 +248,42 @@ def test_throughput_interval_turns_the_latency_interval_round() -> None:
 
 
 def test_warnings_of_one_kind_share_a_row() -> None:
-    def warn(share: float) -> Notice:
-        return Notice(code="steal", message=f"{share} % of the CPU went to others", remedy="use a dedicated host")
+    def warn(share: float) -> RecordWarning:
+        return RecordWarning(
+            code=WarningCode.GPU_POWER_LIMIT,
+            message=f"the GPU ran at {share} of the limit",
+            hint="compare with care",
+        )
 
     launches = tuple(make_launch(index, warnings=(warn(index + 0.5),)) for index in range(3))
     results = tuple(make_result(Succeeded(launches=launches, stop_reason="budget"), batch=batch) for batch in (1, 2))
-    table = find_table(build_view((make_record(results=results, warnings=()),)), "summary")
-    assert column(table, "What was seen") == ["0.5 % of the CPU went to others (and 2 more)"]
-    assert column(table, "Where") == [f"{make_planned().label} (and 1 more)"]
-    assert column(table, "times") == ["6"]
+    summary = find_section(build_view((make_record(results=results, warnings=()),)), "summary")
+    assert isinstance(summary, SummarySection)
+    (warning,) = [warning for warning in summary.warnings if "the GPU" in warning.what]
+    assert warning.what == "the GPU ran at 0.5 to 2.5 of the limit"
+    assert (warning.where, warning.hint) == ("both experiments", "compare with care")
 
 
-def test_very_wide_interval_shows_its_ends_on_a_log_scale() -> None:
-    launches = tuple(make_launch(index, latency_s) for index, latency_s in enumerate((0.5, 5.0)))
+@pytest.mark.parametrize(
+    ("latencies_s", "words"),
+    [((0.5, 0.51), "(2 launches: too few)"), ((0.5, 5.0, 1.0), "(3 launches: too far apart)")],
+)
+def test_interval_that_says_nothing_is_drawn_as_open_ends(latencies_s: tuple[float, ...], words: str) -> None:
+    launches = tuple(make_launch(index, latency_s) for index, latency_s in enumerate(latencies_s))
     record = make_record(results=(make_result(Succeeded(launches=launches, stop_reason="budget")),))
-    (chart,) = find_section(build_view((record,)), "latency").charts
+    (chart,) = find_section(build_view((record,)), "summary").charts
     assert chart.kind == "points"
-    assert chart.log_scale
-    assert "±" not in chart.marks[0].text
+    (mark,) = chart.marks
+    assert (mark.low, mark.high, mark.is_open) == (None, None, True)
+    assert not chart.log_scale
+    assert mark.text.endswith(words)
+
+
+def test_wide_interval_that_is_shown_has_its_two_ends() -> None:
+    launches = tuple(make_launch(index, latency_s) for index, latency_s in enumerate((0.5, 0.6, 0.7)))
+    record = make_record(results=(make_result(Succeeded(launches=launches, stop_reason="budget")),))
+    (chart,) = find_section(build_view((record,)), "summary").charts
+    assert chart.kind == "points"
     assert "[" in chart.marks[0].text
 
 

@@ -4,8 +4,11 @@ import pytest
 
 from sdbench.report.charts.encode import log_ticks
 from sdbench.report.render import make_stylesheet
-from sdbench.report.theme import BACKGROUNDS, DARK, LIGHT, MARK_COLOURS, TEXT_COLOURS
+from sdbench.report.theme import DARK, LIGHT, MACHINE_MARKS
 
+TEXT_COLOURS = ("text", "muted", "link", "good", "warn", "bad")
+MARK_COLOURS = (*MACHINE_MARKS, "mark-muted")
+BACKGROUNDS = ("page", "panel")
 TEXT_CONTRAST = 4.5
 MARK_CONTRAST = 3.0
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
@@ -43,8 +46,8 @@ def test_marks_stand_out(theme: dict[str, str], colour: str) -> None:
 
 def test_both_themes_have_the_same_colours_and_each_is_judged() -> None:
     assert LIGHT.keys() == DARK.keys()
-    # A rule only divides: nothing is read from it.
-    assert set(LIGHT) == {*TEXT_COLOURS, *MARK_COLOURS, *BACKGROUNDS, "rule"}
+    # A rule only divides, and a grey bar has an outline that stands out: nothing is read from these.
+    assert set(LIGHT) == {*TEXT_COLOURS, *MARK_COLOURS, *BACKGROUNDS, "rule", "bar-muted"}
 
 
 def test_stylesheet_uses_no_variable_that_the_themes_lack() -> None:

@@ -7,19 +7,10 @@ import pytest
 
 from sdbench.errors import UserError
 from sdbench.report.model import SummarySection
-from sdbench.report.points import make_source
 from sdbench.report.sections import CHAPTERS
-from sdbench.report.view import build_view
 from sdbench.schema.outcome import Succeeded
-from tests.compare.test_comparison import session_side
-from tests.records import (
-    make_launch,
-    make_planned,
-    make_record,
-    make_result,
-    make_results,
-    make_succeeded,
-)
+from tests.compare.test_comparison import arm_of_session
+from tests.records import make_launch, make_planned, make_record, make_result, make_results, make_succeeded
 from tests.report.inputs import (
     column,
     find_section,
@@ -30,6 +21,7 @@ from tests.report.inputs import (
     make_telemetry,
     make_throttled_launch,
 )
+from tests.views import build_view, make_source
 
 GOLDEN = Path(__file__).parent / "golden" / "view.json"
 # To accept a wanted change of the view: SDBENCH_UPDATE_GOLDEN=1 python -m pytest tests/report, then read the diff.
@@ -47,11 +39,13 @@ def round_floats(value: Any) -> Any:
 
 def test_view_is_the_golden_one() -> None:
     cpu, cuda = make_full_record(), make_record(device="cuda:0", results=make_results("cuda:0")[5:8])
-    view = build_view((cpu, cuda), make_telemetry(cpu), make_images(cpu))
-    found = round_floats(view.to_json_dict())
+    # A seal changes with every change of the record's schema.
+    sealed = [record.model_copy(update={"seal": digit * 64}) for record, digit in ((cpu, "1"), (cuda, "2"))]
+    view = build_view(sealed, make_telemetry(cpu), make_images(cpu))
+    shown = round_floats(view.to_json_dict())
     if os.environ.get(UPDATE_VARIABLE):
-        GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))
+        GOLDEN.write_text(json.dumps(shown, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert shown == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
 def test_every_section_carries_the_name_of_its_line_in_the_table() -> None:
@@ -96,14 +90,15 @@ def test_two_runs_of_one_machine_get_different_names() -> None:
 
 
 def test_experiments_that_no_label_tells_apart_get_the_start_of_their_id() -> None:
-    record = make_record(results=(make_result(seed=1), make_result(seed=2)))
+    record = make_record(results=(make_result(prompt="a"), make_result(prompt="b")))
     labels = {point.label for point in make_source((record,), None, None).points}
-    assert labels == {f"{make_planned().label} ({make_planned(seed=seed).experiment_id[:6]})" for seed in (1, 2)}
+    ids = [make_planned(prompt=prompt).experiment_id for prompt in ("a", "b")]
+    assert labels == {f"{make_planned().label} ({key[:6]})" for key in ids}
 
 
 def test_throttled_launch_is_kept_but_not_counted() -> None:
     launches = (make_launch(0, 0.2), make_throttled_launch(1, 0.9), make_launch(2, 0.2))
-    record = make_record(results=(make_result(Succeeded(launches=launches, stop_reason="precise enough")),))
+    record = make_record(results=(make_result(Succeeded(launches=launches, stop_reason="converged")),))
     (point,) = make_source((record,), None, None).points
     assert [launch.index for launch in point.counted] == [0, 2]
     assert point.estimate is not None
@@ -119,26 +114,25 @@ def test_throttled_launches_count_when_there_are_no_others() -> None:
 
 
 def test_one_launch_has_a_point_without_an_interval_and_the_page_says_so() -> None:
-    section = find_section(build_view((make_record(results=(make_result(make_succeeded(0.2, 1)),)),)), "latency")
+    section = find_section(build_view((make_record(results=(make_result(make_succeeded(0.2, 1)),)),)), "summary")
     (chart,) = section.charts
     assert chart.kind == "points"
     (mark,) = chart.marks
-    assert (mark.low, mark.high) == (None, None)
-    assert mark.text == "200 ms (one launch)"
-    assert "one launch only" in section.paragraphs[0]
+    assert (mark.low, mark.high, mark.is_open) == (None, None, True)
+    assert mark.text == "200 ms (1 launch: too few)"
+    assert "too few" in chart.caption
 
 
 def test_sides_of_a_session_and_virtual_machines_are_named_as_such() -> None:
-    sides = [
+    arms = [
         make_record(
-            run_id=f"run-{side}",
+            run_id=f"run-{arm}",
             seal=number * 64,
-            session=session_side(side),
+            session=arm_of_session(arm),
         ).model_copy(update={"origin": "virtual"})
-        for number, side in (("1", "a"), ("2", "b"))
+        for number, arm in (("1", "a"), ("2", "b"))
     ]
-    view = build_view(sides)
-    names = view.subtitle.split(" · ")[0].split(", ")
-    assert [name for name in names if name.startswith("side")] == ["side a", "side b"]
-    assert view.notice is not None
-    assert view.notice.startswith("Virtual: ")
+    view = build_view(arms)
+    assert view.subtitle.split(" · ")[:2] == ["Example CPU 8480 (virtual)", "threads=a → threads=b"]
+    assert view.warning is not None
+    assert view.warning.startswith("Simulated results: ")

@@ -10,7 +10,7 @@ from sdbench.runner.run import run
 from tests.runner.setups import make_spec
 
 
-def say(event: RunEvent) -> None:
+def print_event(event: RunEvent) -> None:
     print(event.kind, event.launch_index, flush=True)
 
 
@@ -19,5 +19,5 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out, fifo = Path(sys.argv[1]), sys.argv[2]
     with terminate_as_interrupt():
-        result = run(make_spec(out, "good", f"hang:{fifo}"), say)
+        result = run(make_spec(out, "good", f"hang:{fifo}"), print_event)
     print("ended", result.record.ended)

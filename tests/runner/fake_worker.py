@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sdbench.backends.orphans import die_with
+from sdbench.processes import die_with
 from sdbench.schema.base import Unknown
-from sdbench.schema.study import BatchProbe, BatchSearch
 from sdbench.schema.wire import (
     FailureEvent,
     Measurement,
@@ -21,6 +20,7 @@ from sdbench.schema.wire import (
     WorkerEvent,
     WorkerRequest,
 )
+from sdbench.schema.workload_results import BatchProbe, BatchSearch
 from tests.records import make_launch
 
 SHARED = (
@@ -32,30 +32,30 @@ SHARED = (
     "stop_reason",
     "memory",
     "energy",
+    "reference_operation",
     "checks",
     "images",
     "exports",
-    "study",
+    "workload_result",
     "batch",
     "environment",
 )
 
 
-def main() -> None:
-    fd, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with(parent)
+def act_as_requested(fd: int) -> None:
     request = WorkerRequest.model_validate_json(sys.stdin.read())
     behaviour, _, argument = request.experiment.prompt.partition(":")
     stream = os.fdopen(fd, "wb", buffering=0)
 
-    def say(event: WorkerEvent) -> None:
+    def emit(event: WorkerEvent) -> None:
         stream.write(event.model_dump_json().encode() + b"\n")
 
-    say(StageEvent(stage="load"))
-    say(SampleEvent(latency_s=0.1, warmup=True))
+    emit(StageEvent(stage="load"))
+    emit(SampleEvent(latency_s=0.1, warmup=True))
+    emit(SampleEvent(latency_s=request.protocol.launch_budget_s, warmup=False))
     act(behaviour, argument, stream.fileno())
     if behaviour == "oom":
-        say(
+        emit(
             FailureEvent(
                 stage="first call", error_type="OutOfMemoryError", message="CUDA out of memory", out_of_memory="device"
             )
@@ -63,7 +63,7 @@ def main() -> None:
         return
     if behaviour == "raise":
         print("a line before the end", file=sys.stderr)
-        say(
+        emit(
             FailureEvent(
                 stage="load",
                 error_type="ValueError",
@@ -74,29 +74,29 @@ def main() -> None:
         return
     launch = make_launch(batch=request.experiment.batch)
     if request.experiment.workload == "largest-batch":
-        study = search(request, int(argument), say, dies=behaviour == "search-and-die")
-        launch = make_launch(study=study, series=(), batch=max(1, study.largest_batch))
+        workload_result = search(request, int(argument), emit, dies=behaviour == "search-and-die")
+        launch = make_launch(workload_result=workload_result, series=(), batch=max(1, workload_result.largest_batch))
     elif behaviour == "search-too-far" and request.experiment.batch >= int(argument):
-        say(FailureEvent(stage="first call", error_type="MemoryError", message="no room", out_of_memory="host"))
+        emit(FailureEvent(stage="first call", error_type="MemoryError", message="no room", out_of_memory="host"))
         return
     fields = {name: getattr(launch, name) for name in SHARED}
-    say(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
+    emit(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
     if behaviour == "linger":
         signal.pause()
 
 
-def search(request: WorkerRequest, capacity: int, say: Callable[[WorkerEvent], None], *, dies: bool) -> BatchSearch:
+def search(request: WorkerRequest, capacity: int, emit: Callable[[WorkerEvent], None], *, dies: bool) -> BatchSearch:
     """Try 1, 2, ...; a batch beyond the capacity does not fit, or kills the process."""
     probes = list(request.known_probes)
     smallest_too_large = min((probe.batch for probe in probes if not probe.fits), default=99)
     for batch in range(1 + sum(probe.fits for probe in probes), smallest_too_large):
-        say(ProbingEvent(batch=batch))
+        emit(ProbingEvent(batch=batch))
         if batch > capacity and dies:
             print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
             os.abort()
         fits = batch <= capacity
         probe = BatchProbe(batch=batch, fits=fits, peak_bytes=Unknown(reason="fake"), wall_s=0.1, message="")
-        say(ProbeEvent(probe=probe))
+        emit(ProbeEvent(probe=probe))
         probes.append(probe)
         if not fits:
             break
@@ -124,14 +124,14 @@ def act(behaviour: str, argument: str, fd: int) -> None:
             import faulthandler
 
             faulthandler.register(signal.SIGUSR1)
-            if argument:  # a FIFO: say who hangs, once; where it is gone, all is well
+            if argument:  # a FIFO: write who hangs, once; where it is gone, all is well
                 if not Path(argument).exists():
                     return
                 Path(argument).write_text(str(os.getpid()))
             while True:
                 signal.pause()
         case "garbage":
-            os.write(fd, b"\xff\xfe this is no event\n")
+            os.write(fd, b"\xff\xfe this is not an event\n")
         case "noise":
             print("x" * 100_000)
             print("y" * 100_000, file=sys.stderr, flush=True)
@@ -142,4 +142,5 @@ def act(behaviour: str, argument: str, fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    die_with(int(sys.argv[2]))
+    act_as_requested(int(sys.argv[1]))

@@ -1,29 +1,35 @@
 """Runs with fake workers, for tests of the supervisor."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from sdbench.plan.estimate import CostEstimate
 from sdbench.plan.expand import expand, parse_settings
+from sdbench.plan.make_plan import Plan
 from sdbench.plan.manifest_file import LoadedManifest, check_manifest
 from sdbench.probes.devices import Device
-from sdbench.runner.active import RunSpec
+from sdbench.runner.spec import RunSpec
 from sdbench.schema.base import Known
 from sdbench.schema.document import parse_yaml
+from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import Request
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+FAKE_TEMPLATE = (sys.executable, str(Path(__file__).with_name("fake_template.py")))
 REPOSITORY = Path(__file__).parents[2]
 
 
 def manifest_text(*prompts: str, timeout_s: float = 60, workload: str = "latency") -> str:
     """Return a manifest with one tiny experiment per prompt; the fake worker behaves as its prompt says."""
     listed = ", ".join(f'"{prompt}"' for prompt in prompts)
+    isolation = os.environ.get("FAKE_ISOLATION", "fork")
     return f"""\
 schema: sdbench/manifest/v1
 title: Fake
 model: {{architecture: tiny}}
-protocol: {{launches_min: 2, launches_max: 2, launch_timeout_s: {timeout_s}}}
+protocol: {{launches_min: 2, launches_max: 2, launch_timeout_s: {timeout_s}, isolation: {isolation}}}
 defaults: {{height: 64, width: 64, steps: 4, workload: {workload}}}
 experiments:
   - id: fake
@@ -32,7 +38,15 @@ experiments:
 """
 
 
-def make_spec(out: Path, *prompts: str, timeout_s: float = 60, workload: str = "latency", **changes: Any) -> RunSpec:
+def make_spec(
+    out: Path,
+    *prompts: str,
+    timeout_s: float = 60,
+    workload: str = "latency",
+    budget_s: float | None = None,
+    skipped: dict[str, Skipped] | None = None,
+    **changes: Any,
+) -> RunSpec:
     text = manifest_text(*prompts, timeout_s=timeout_s, workload=workload)
     parsed = parse_yaml(text, "fake.yaml")
     loaded = LoadedManifest(check_manifest(parsed), parsed, text, "0" * 64)
@@ -46,26 +60,18 @@ def make_spec(out: Path, *prompts: str, timeout_s: float = 60, workload: str = "
         budget_s=None,
         settings=(),
     )
-    values: dict[str, Any] = {
-        "manifest": loaded.manifest,
-        "manifest_text": text,
-        "request": request,
-        "planned": planned,
-        "skipped": {},
-        "estimated_launch_s": {item.experiment_id: 1.0 for item in planned},
-        "device": Device(
-            kind="cpu",
-            index=None,
-            name="test",
-            memory_total_bytes=Known(value=2**34),
-            lock_key=f"test-{out}",
-            torch_name="cpu",
-        ),
-        "out": out,
-        "cache_folder": out / "cache",
-        "budget_s": None,
-        "fresh": False,
-        "worker_command": FAKE_WORKER,
-        **changes,
+    estimates = {
+        item.experiment_id: CostEstimate(call_s=0.0, fixed_s=1.0, launch_s=1.0, memory_bytes=0) for item in planned
     }
-    return RunSpec(**values)
+    device = Device(
+        kind="cpu",
+        index=None,
+        name="test",
+        memory_total_bytes=Known(value=2**34),
+        lock_key=f"test-{out}",
+        torch_name="cpu",
+    )
+    plan = Plan(loaded, request, device, planned, estimates, skipped or {}, budget_s)
+    return RunSpec(
+        plan, out, cache_folder=out / "cache", worker_command=FAKE_WORKER, template_command=FAKE_TEMPLATE, **changes
+    )

@@ -14,6 +14,8 @@ from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.journal import read_journal
 from tests.runner.setups import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("_both_isolations")
+
 DEATH_S = 20
 DRIVER = Path(__file__).with_name("drive.py")
 

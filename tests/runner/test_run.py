@@ -1,5 +1,8 @@
 import json
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ from sdbench.runner.events import RunEvent
 from sdbench.runner.run import run
 from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut, launches_of
 from sdbench.schema.record import Result
-from sdbench.store.bundle import load_record, load_telemetry, verify_files
+from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.journal import read_journal
 from sdbench.store.lock import hold_device
+from sdbench.store.run import load_run
 from tests.runner.setups import make_spec
+
+pytestmark = pytest.mark.usefixtures("_both_isolations")
 
 
 def ignore(_event: RunEvent) -> None:
@@ -33,7 +39,7 @@ def test_good_workers_yield_a_sealed_record_with_every_sample(tmp_path: Path) ->
     assert result.record.ended == "complete"
     assert load_record(result.folder) == result.record
     verify_files(result.folder, result.record)
-    assert {index for _, index, _ in load_telemetry(result.folder)} == {0, 1}
+    assert {launch.index for launch in load_run(result.folder).telemetry} == {0, 1}
 
 
 def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
@@ -42,7 +48,7 @@ def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
     assert [event.launch_index for event in events if event.kind == "launch"] == [0, 0, 1, 1]
 
 
-def test_worker_that_crashes_yields_a_failed_outcome_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_worker_that_crashes_yields_a_failed_outcome_and_the_run_continues(tmp_path: Path) -> None:
     record = run(make_spec(tmp_path, "crash", "good"), ignore).record
     first, second = (result.outcome for result in record.results)
     assert isinstance(first, Failed)
@@ -51,14 +57,14 @@ def test_worker_that_crashes_yields_a_failed_outcome_and_the_run_goes_on(tmp_pat
     assert isinstance(second, Succeeded)
 
 
-def test_worker_that_exits_without_a_result_yields_its_last_words(tmp_path: Path) -> None:
+def test_worker_that_exits_without_a_result_yields_its_last_line_of_output(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "exit")
     assert isinstance(outcome, Failed)
     assert "status 7" in outcome.message
     assert "giving up" in outcome.stderr_tail
 
 
-def test_worker_that_hangs_is_killed_and_says_where_it_hung(tmp_path: Path) -> None:
+def test_worker_that_hangs_is_killed_and_reports_where_it_hung(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "hang", timeout_s=2)
     assert isinstance(outcome, TimedOut)
     assert outcome.stage == "load"
@@ -117,15 +123,30 @@ def test_home_in_an_error_message_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_skipped_experiments_are_recorded_with_the_reason(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, "good")
-    skip = Skipped(reason="no such device", remedy="get one")
-    spec = make_spec(tmp_path, "good", skipped={spec.planned[0].experiment_id: skip})
+    skip = Skipped(reason="no such device", hint="get one")
+    spec = make_spec(tmp_path, "good", skipped={spec.plan.planned[0].experiment_id: skip})
     assert run(spec, ignore).record.results[0].outcome == skip
 
 
-def test_budget_ends_the_run_and_says_so(tmp_path: Path) -> None:
+def test_budget_ends_the_run_and_is_named_in_the_record(tmp_path: Path) -> None:
     record = run(make_spec(tmp_path, "good", "good:2", budget_s=1e-9), ignore).record
-    assert [type(result.outcome) for result in record.results] == [Skipped, Skipped]
+    assert [type(result.outcome) for result in record.results] == [Succeeded, Skipped]
     assert "budget" in json.dumps(record.to_json_dict()["results"])
+
+
+def test_budget_limits_the_timed_calls_of_a_launch_and_its_record_says_so(tmp_path: Path) -> None:
+    def measure(budget_s: float | None) -> tuple[list[float | None], list[float | None]]:
+        events: list[RunEvent] = []
+        record = run(make_spec(tmp_path / str(budget_s), "good", "good:2", budget_s=budget_s), events.append).record
+        sent = [event.latency_s for event in events if event.kind == "sample" and event.text == "sample"]
+        launches = [launch for result in record.results for launch in launches_of(result.outcome)]
+        assert all(result.planned.protocol.launch_budget_s == 600 for result in record.results)
+        return sent, [launch.calls_limit_s for launch in launches]
+
+    assert measure(None) == ([600.0] * 4, [None] * 4)
+    sent, recorded = measure(100.0)
+    assert set(sent) == set(recorded)
+    assert all(limit_s is not None and 1 < limit_s < 100 for limit_s in recorded)
 
 
 def interrupt_on(kind: str, launch_index: int) -> Any:
@@ -154,12 +175,12 @@ def test_interrupt_seals_what_is_there_and_the_same_run_continues(tmp_path: Path
     assert last.launches[: len(first.launches)] == first.launches
 
 
-def test_complete_run_is_not_continued_but_run_anew(tmp_path: Path) -> None:
+def test_complete_run_is_not_resumed_but_started_again(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, "good")
     assert run(spec, ignore).folder != run(spec, ignore).folder
 
 
-def test_fresh_starts_anew_beside_an_unfinished_run(tmp_path: Path) -> None:
+def test_fresh_starts_over_next_to_an_unfinished_run(tmp_path: Path) -> None:
     first = run(make_spec(tmp_path, "good"), interrupt_on("sample", 1))
     again = run(make_spec(tmp_path, "good", fresh=True), ignore)
     assert again.folder != first.folder
@@ -199,7 +220,7 @@ def test_damaged_journal_leaves_the_sealed_record_alone(tmp_path: Path) -> None:
     assert (folder / "record.json").is_file()
 
 
-def test_second_run_on_a_device_says_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_run_on_a_device_reports_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec(tmp_path, "good")
     events: list[RunEvent] = []
 
@@ -210,10 +231,60 @@ def test_second_run_on_a_device_says_that_it_waits(tmp_path: Path, monkeypatch: 
         events.append(event)
         raise Waited
 
-    with hold_device(spec.device.lock_key, lambda _who: None), pytest.raises(Waited):
+    with hold_device(spec.plan.device.lock_key, lambda _who: None), pytest.raises(Waited):
         run(spec, listener)
     assert events[0].kind == "waiting"
     assert "held by process" in events[0].text
+
+
+def test_who_waits_reads_what_the_other_run_measures_and_until_when(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    holders: list[str] = []
+
+    def look(event: RunEvent) -> None:
+        if event.kind == "launch" and not holders:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(wait_for_device, spec.plan.device.lock_key, holders).result()
+
+    run(spec, look)
+    assert re.fullmatch(rf"process {os.getpid()} \(fake.yaml, at most until about \d\d:\d\d\)", holders[0])
+
+
+def wait_for_device(lock_key: str, holders: list[str]) -> None:
+    class Waited(Exception):
+        pass
+
+    def on_wait(holder: str) -> None:
+        holders.append(holder)
+        raise Waited
+
+    with pytest.raises(Waited), hold_device(lock_key, on_wait):
+        pytest.fail("the device is held")
+
+
+def test_simulated_run_does_not_wait_for_the_device(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "good")
+    planned = tuple(
+        item.model_copy(update={"experiment": item.experiment.model_copy(update={"backend": "virtual"})})
+        for item in spec.plan.planned
+    )
+    events: list[RunEvent] = []
+    with hold_device(spec.plan.device.lock_key, lambda _who: None):
+        run(replace(spec, plan=replace(spec.plan, planned=planned)), events.append)
+    assert not [event for event in events if event.kind == "waiting"]
+
+
+def test_finished_launch_carries_the_estimate_and_the_place_of_its_experiment(tmp_path: Path) -> None:
+    events: list[RunEvent] = []
+    run(make_spec(tmp_path, "good", "good:2"), events.append)
+    launched = [event for event in events if event.kind == "launched"]
+    assert [(event.number, event.launch_index, event.launch_count) for event in launched] == [
+        (1, 0, 2),
+        (2, 0, 2),
+        (1, 1, 2),
+        (2, 1, 2),
+    ]
+    assert all(event.estimate_s is not None and event.elapsed_s is not None for event in launched)
 
 
 def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(
@@ -234,9 +305,9 @@ def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(
         patch.setattr("sdbench.store.journal.os.write", failing_write)
         with pytest.raises(EnvironmentProblem, match=r"No space left on device.*run the same command again"):
             run(spec, ignore)
-    entries, sound_bytes = read_journal(next(tmp_path.glob("*/journal.jsonl")))
+    entries, valid_bytes = read_journal(next(tmp_path.glob("*/journal.jsonl")))
     assert [entry["kind"] for entry in entries] == ["start", "launch"]
-    assert sound_bytes == next(tmp_path.glob("*/journal.jsonl")).stat().st_size
+    assert valid_bytes == next(tmp_path.glob("*/journal.jsonl")).stat().st_size
     assert run(spec, ignore).record.ended == "complete"
 
 

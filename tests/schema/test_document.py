@@ -41,9 +41,9 @@ BOMB = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     ],
 )
 def test_scalars_are_read_as_yaml_1_2_says(text: str, value: object) -> None:
-    found = parse_yaml(f"key: {text}\n", "m.yaml").value["key"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = parse_yaml(f"key: {text}\n", "m.yaml").value["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_scalars_are_read_as_yaml_1_2_says(text: str, value: object) -> None:
         ("? [1, 2]\n: 3\n", "1:3", "a key must be a word"),
         ("a: 1\n---\nb: 2\n", "2:1", "another document"),
         ("a:\n\tb: 1\n", "2:1", "cannot start any token"),
-        ("a: [1, 2\n", "2:1", "no valid YAML"),
+        ("a: [1, 2\n", "2:1", "invalid YAML"),
         ("a: \x00\n", "1:1", "special characters are not allowed"),
         ("a: " + "9" * 50, "1:4", "a number of 50 digits is too long"),
         ("a: 1e999\n", "1:4", "1e999 is too large"),
@@ -100,7 +100,7 @@ def test_bottomless_nesting_is_refused_before_the_stack_ends(text: str) -> None:
     started_s = time.process_time()
     with pytest.raises(ManifestError, match="nested deeper than 32 levels; flatten it"):
         parse_yaml(text, "m.yaml")
-    # Measured: 0.8 s, and 5.4 s when the depth was noticed only where Python's stack ended.
+    # Measured: 0.8 s, and 5.4 s when the depth was checked only where Python's stack ended.
     assert time.process_time() - started_s < 4
 
 

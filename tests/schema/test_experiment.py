@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import Experiment, at_batch
 
 OPTIONS = st.fixed_dictionaries(
     {"architecture": st.sampled_from(["tiny", "sd-v1-4"])},
@@ -81,7 +81,7 @@ def test_options_of_the_wrong_type_out_of_range_or_unpinned_are_refused(options:
 def test_experiment_is_frozen() -> None:
     experiment = Experiment(architecture="tiny")
     with pytest.raises(ValidationError, match="frozen"):
-        experiment.batch = 2  # type: ignore[misc]
+        experiment.batch = 2
 
 
 def test_label_names_what_differs_from_the_plain_case() -> None:
@@ -98,3 +98,9 @@ def test_label_names_what_differs_from_the_plain_case() -> None:
         threads=4,
     )
     assert rich.label == "sd-v1-4 fp16 autocast fp16 TF32 batch 2 512x512 50 steps ddim cuda 4 threads"
+
+
+@pytest.mark.parametrize("options", [{"workload": "precision", "sweep_min": 2}, {"workload": "largest-batch"}], ids=str)
+def test_latency_experiment_at_a_batch_has_no_options_of_other_workloads(options: dict[str, Any]) -> None:
+    experiment = Experiment.model_validate({"architecture": "tiny", **options})
+    assert at_batch(experiment, 4) == Experiment(architecture="tiny", batch=4)

@@ -21,7 +21,7 @@ def search(
 ) -> tuple[int, list[Tried]]:
     """Search on a machine whose memory is a function of the batch.
 
-    ``stated_limit_bytes`` is what it says it has, and ``noise`` what a measured peak is off by.
+    ``stated_limit_bytes`` is the limit it reports, and ``noise`` the error of a measured peak.
     """
     tried: list[Tried] = []
     stated = limit_bytes if stated_limit_bytes is None else stated_limit_bytes
@@ -50,8 +50,8 @@ def count_doubling_probes(answer: int, batch_max: int = BATCH_MAX) -> int:
 
 @pytest.mark.parametrize("answer", range(1, BATCH_MAX + 1))
 def test_straight_line_of_memory_is_answered_within_the_aim(answer: int) -> None:
-    found, tried = search(lambda batch: LOADED_BYTES + 0.7e9 + 0.9e9 * batch, LOADED_BYTES + 0.7e9 + 0.9e9 * answer)
-    assert found == answer
+    largest, tried = search(lambda batch: LOADED_BYTES + 0.7e9 + 0.9e9 * batch, LOADED_BYTES + 0.7e9 + 0.9e9 * answer)
+    assert largest == answer
     assert len(tried) <= PROBES_AIM
 
 
@@ -65,13 +65,13 @@ def test_noise_of_a_percent_and_a_limit_off_by_two_rarely_exceed_the_aim() -> No
     for answer in [*range(1, BATCH_MAX + 1)] * 8:
         per_image, workspace = rng.uniform(0.1e9, 4e9), rng.uniform(0, 1.5e9)
         limit = LOADED_BYTES + workspace + per_image * (answer + rng.random())
-        found, tried = search(
+        largest, tried = search(
             partial(straight_line, base_bytes=LOADED_BYTES + workspace, per_image_bytes=per_image),
             limit,
             limit * rng.uniform(0.98, 1.02),
             noise=partial(rng.uniform, 0.99, 1.01),
         )
-        assert found == answer
+        assert largest == answer
         counts.append(len(tried))
     assert sum(count <= PROBES_AIM for count in counts) > 0.99 * len(counts)
     assert max(counts) <= 2 * PROBES_AIM
@@ -80,8 +80,8 @@ def test_noise_of_a_percent_and_a_limit_off_by_two_rarely_exceed_the_aim() -> No
 @settings(max_examples=200, deadline=None)
 @given(answer=st.integers(0, BATCH_MAX), lie=st.floats(0.01, 100))
 def test_answer_is_right_however_wrong_the_prediction(answer: int, lie: float) -> None:
-    found, tried = search(lambda batch: LOADED_BYTES + 1e9 * batch, LOADED_BYTES + 1e9 * answer + 1, lie * 1e10)
-    assert found == answer
+    largest, tried = search(lambda batch: LOADED_BYTES + 1e9 * batch, LOADED_BYTES + 1e9 * answer + 1, lie * 1e10)
+    assert largest == answer
     assert len({item.batch for item in tried}) == len(tried)
 
 

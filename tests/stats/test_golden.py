@@ -1,4 +1,4 @@
-"""Known inputs with known outputs; the source of each stands in its test."""
+"""Known inputs with known outputs; the source of each is in its test."""
 
 import math
 
@@ -18,17 +18,17 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
 def test_three_level_variance_is_that_of_libkalibera() -> None:
-    found = decompose(THREE_LEVELS)
-    assert found.mean == pytest.approx(6.5, rel=1e-9)
-    assert found.s2 == pytest.approx((16.5, 31 / 12, 3.5625), rel=1e-9)
-    assert found.t2 == pytest.approx((16.5, -17 / 3, 3.5625 - 31 / 24), rel=1e-9)
-    assert found.half_width(0.95) == pytest.approx(4.68871, abs=1e-5)
+    hierarchy = decompose(THREE_LEVELS)
+    assert hierarchy.mean == pytest.approx(6.5, rel=1e-9)
+    assert hierarchy.s2 == pytest.approx((16.5, 31 / 12, 3.5625), rel=1e-9)
+    assert hierarchy.t2 == pytest.approx((16.5, -17 / 3, 3.5625 - 31 / 24), rel=1e-9)
+    assert hierarchy.half_width(0.95) == pytest.approx(4.68871, abs=1e-5)
 
 
 def test_two_level_variance_is_that_of_libkalibera() -> None:
-    found = decompose([[value for pair in group for value in pair] for group in THREE_LEVELS])
-    assert found.s2 == pytest.approx((12.7222, 3.5625), abs=1e-4)
-    assert found.t2[1] == pytest.approx(0.38194, abs=1e-4)
+    hierarchy = decompose([[value for pair in group for value in pair] for group in THREE_LEVELS])
+    assert hierarchy.s2 == pytest.approx((12.7222, 3.5625), abs=1e-4)
+    assert hierarchy.t2[1] == pytest.approx(0.38194, abs=1e-4)
 
 
 @pytest.mark.parametrize("data", [[[1, 2], [3]], [[1], [2]], [], [[1, 2]]])
@@ -42,8 +42,8 @@ def test_unbalanced_data_are_refused(data: list[list[float]]) -> None:
     [(5, None), (6, (1, 6, 0.96875)), (10, (2, 9, 0.97852)), (20, (6, 15, 0.95861))],
 )
 def test_median_interval_is_the_binomial_one(count: int, expected: tuple[int, int, float] | None) -> None:
-    found = median_interval(count, 0.95)
-    assert found == (None if expected is None else pytest.approx(expected, abs=1e-5))
+    interval = median_interval(count, 0.95)
+    assert interval == (None if expected is None else pytest.approx(expected, abs=1e-5))
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, 0.1), (4, 0.028571428571), (5, 0.007936507937)])
@@ -94,7 +94,7 @@ def test_equivalence_of_paired_ratios_is_scipys() -> None:
     st.floats(0.5, 0.999),
     st.floats(0.001, 0.5),
 )
-def test_p_values_and_intervals_say_the_same(
+def test_p_values_and_intervals_agree(
     candidate: list[float], baseline: list[float], confidence: float, margin: float
 ) -> None:
     ratio = welch_ratio(candidate, baseline)
@@ -114,7 +114,7 @@ def test_welch_interval_is_scipys() -> None:
     candidate, baseline = (1.02, 1.05, 1.01, 1.04), (1.0, 0.99, 1.01)
     ratio = welch_ratio(candidate, baseline)
     assert ratio is not None
-    logs = [[math.log(value) for value in side] for side in (candidate, baseline)]
+    logs = [[math.log(value) for value in values] for values in (candidate, baseline)]
     low, high = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.99)
     assert ratio.interval(0.99) == pytest.approx((math.exp(low), math.exp(high)), rel=1e-9)
 

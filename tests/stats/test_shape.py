@@ -20,11 +20,11 @@ def normal_values(count: int, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("count", [8, 12, 20, 40])
 def test_one_mode_is_rarely_taken_for_two(count: int) -> None:
-    found = [find_modes(normal_values(count, seed)) for seed in range(1000)]
-    assert sum(modes is not None and modes.are_two for modes in found) <= 25
+    splits = [find_modes(normal_values(count, seed)) for seed in range(1000)]
+    assert sum(modes is not None and modes.are_two for modes in splits) <= 25
 
 
-def test_two_modes_are_found_with_their_distance() -> None:
+def test_two_modes_are_split_with_their_distance() -> None:
     source = random.Random(3)
     modes = find_modes([source.choice((0.0, 8.0)) + source.gauss(0, 1) for _ in range(40)])
     assert modes is not None
@@ -62,10 +62,10 @@ def squared_error(values: Sequence[float]) -> float:
 
 @given(VALUES)
 def test_change_points_are_the_cheapest_division(values: list[float]) -> None:
-    """Every division is tried; the found one costs no more, with the same penalty a level."""
+    """Every division is tried; the one returned costs no more, with the same penalty a level."""
     from sdbench.stats import change_points
 
-    found = find_change_points(values)
+    changes = find_change_points(values)
     steps = sorted(abs(b - a) for a, b in itertools.pairwise(values))
     middle = (steps[(len(steps) - 1) // 2] + steps[len(steps) // 2]) / 2
     deviation = middle / change_points._MEDIAN_OF_NORMAL / 2**0.5
@@ -78,10 +78,10 @@ def test_change_points_are_the_cheapest_division(values: list[float]) -> None:
     every = itertools.chain.from_iterable(
         itertools.combinations(range(1, len(values)), count) for count in range(len(values))
     )
-    assert cost(found) <= min(map(cost, every)) + 1e-6
+    assert cost(changes) <= min(map(cost, every)) + 1e-6
 
 
-def test_planted_changes_are_found_where_they_are() -> None:
+def test_planted_changes_are_detected_where_they_are() -> None:
     levels = [0.0] * 12 + [5.0] * 8 + [-3.0] * 10
     values = [level + 0.5 * noise for level, noise in zip(levels, normal_values(30, 2), strict=True)]
     assert find_change_points(values) == (12, 20)
@@ -99,5 +99,5 @@ def test_series_without_change_have_no_change_points(values: list[float]) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "limit"), [(10, 0.08), (40, 0.02)])
 def test_noise_alone_rarely_has_change_points(count: int, limit: float) -> None:
-    found = sum(bool(find_change_points(normal_values(count, seed))) for seed in range(5000))
-    assert found / 5000 <= limit
+    count_with_changes = sum(bool(find_change_points(normal_values(count, seed))) for seed in range(5000))
+    assert count_with_changes / 5000 <= limit

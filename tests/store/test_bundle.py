@@ -1,4 +1,6 @@
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,10 @@ from hypothesis import strategies as st
 
 from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.schema.migrations import CURRENT_VERSION
-from sdbench.schema.record import compute_seal
-from sdbench.store.bundle import encode_json, load_record, load_telemetry, seal_record, verify_files
+from sdbench.store.bundle import encode_record, load_record, seal_record, verify_files
 from sdbench.store.files import write_whole
-from sdbench.store.names import JOURNAL_NAME
+from sdbench.store.layout import JOURNAL_NAME
+from sdbench.store.run import Run
 from tests.records import make_record
 
 
@@ -44,8 +46,8 @@ def test_changed_record_is_refused(folder: Path) -> None:
 
 
 def test_future_version_is_refused(folder: Path) -> None:
-    change(folder, schema=f"sdbench/record/v{CURRENT_VERSION + 1}")
-    with pytest.raises(RecordError, match="newer than this sdbench reads"):
+    change(folder, schema=f"sdbench/record/v{CURRENT_VERSION + 6}")
+    with pytest.raises(RecordError, match="newer than the supported"):
         load_record(folder)
 
 
@@ -59,10 +61,42 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, content: str) 
 
 def test_resealed_record_with_a_wrong_field_is_refused_by_name(folder: Path) -> None:
     stored = json.loads((folder / "record.json").read_text()) | {"wall_s": "long"}
-    stored["seal"] = compute_seal(stored)
-    (folder / "record.json").write_text(json.dumps(stored))
+    (folder / "record.json").write_bytes(encode_record(stored))
     with pytest.raises(RecordError, match="wall_s"):
         load_record(folder)
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ({}, r"results: Field required; restore it from a copy"),
+        ({"results": None}, r"results: not a list; restore it from a copy"),
+        ({"results": {}}, r"results: not a list; restore it from a copy"),
+        ({"results": "many"}, r"results: not a list; restore it from a copy"),
+        ({"results": [1]}, r"results\.0: .*; restore it from a copy"),
+    ],
+)
+def test_resealed_record_without_a_list_of_results_is_refused(
+    folder: Path, results: dict[str, Any], message: str
+) -> None:
+    stored = json.loads((folder / "record.json").read_text())
+    del stored["results"]
+    (folder / "record.json").write_bytes(encode_record(stored | results))
+    with pytest.raises(RecordError, match=message):
+        load_record(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "not a record (Expected `object`, got `array`); name a run folder or a record"),
+        ("{", "not valid JSON (Input data was truncated); restore it from a copy, or name a record"),
+    ],
+)
+def test_type_and_damage_of_what_is_no_record_are_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(RecordError, match=re.escape(message)):
+        load_record(tmp_path)
 
 
 def test_changed_file_of_the_bundle_is_refused(folder: Path) -> None:
@@ -80,13 +114,12 @@ def test_missing_file_of_the_bundle_is_refused(folder: Path) -> None:
 def test_file_outside_the_bundle_is_refused(folder: Path) -> None:
     stored = json.loads((folder / "record.json").read_text())
     stored["files"][0]["path"] = "../../etc/passwd"
-    stored["seal"] = compute_seal(stored)
-    (folder / "record.json").write_text(json.dumps(stored))
+    (folder / "record.json").write_bytes(encode_record(stored))
     with pytest.raises(RecordError, match="outside its folder"):
         verify_files(folder, load_record(folder))
 
 
-def test_unfinished_run_is_told_apart_from_no_run(tmp_path: Path) -> None:
+def test_unfinished_run_is_distinguished_from_no_run(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"no record\.json"):
         load_record(tmp_path)
     (tmp_path / JOURNAL_NAME).write_text("")
@@ -95,10 +128,10 @@ def test_unfinished_run_is_told_apart_from_no_run(tmp_path: Path) -> None:
 
 
 def test_bundle_without_telemetry_has_none(tmp_path: Path) -> None:
-    assert load_telemetry(tmp_path) == ()
+    assert Run(tmp_path, make_record()).telemetry == ()
 
 
-def test_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_whole(path, b"first")
 
@@ -120,5 +153,8 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_record_is_written_as_json_with_an_indent_of_one(content: dict[str, Any]) -> None:
-    expected = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    assert encode_json(content) == expected.encode()
+    text = encode_record(content)
+    seal = text[-68:-4].decode()
+    expected = json.dumps(content | {"seal": seal}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    assert text == expected.encode()
+    assert hashlib.sha256(text.replace(seal.encode(), b"0" * 64)).hexdigest() == seal

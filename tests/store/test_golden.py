@@ -1,4 +1,4 @@
-"""Every released version of the record stays readable; SDBENCH_UPDATE_GOLDEN=1 writes the current one anew."""
+"""Every released version of the record stays readable; SDBENCH_UPDATE_GOLDEN=1 writes the current one again."""
 
 import json
 import os

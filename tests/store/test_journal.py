@@ -44,10 +44,10 @@ def test_flipped_bit_before_the_last_line_is_damage_and_names_it(
     path.write_bytes(content)
     with contextlib.suppress(RecordError):
         entries, _ = read_journal(path)
-        assert entries == ENTRIES, "a changed entry was taken as sound"
+        assert entries == ENTRIES, "a changed entry was accepted"
 
 
-def test_journal_of_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
+def test_journal_of_a_full_disk_keeps_its_entries(tmp_path: Path) -> None:
     content = write(tmp_path / "j")
     with Journal(Path("/dev/full")) as journal, pytest.raises(EnvironmentProblem, match="No space left"):
         journal.append({"kind": "launch"})

@@ -10,16 +10,14 @@ from typing import Any
 import pytest
 
 from sdbench.errors import RecordError
+from sdbench.publish.signature import sign
+from sdbench.publish.transfer import open_destination, publish_runs, pull_runs
 from sdbench.schema.base import sha256_of
-from sdbench.schema.record import Record, compute_seal
-from sdbench.store.bundle import encode_json, load_record
-from sdbench.store.destination import open_destination
+from sdbench.schema.record import Record
+from sdbench.store.bundle import encode_record, load_record
 from sdbench.store.journal import encode_line
-from sdbench.store.publishing import publish_runs, pull_runs
-from sdbench.store.signature import sign
-from sdbench.verification.findings import Verification
 from sdbench.verification.statement import make_statement
-from sdbench.verification.verify import Policy, verify
+from sdbench.verification.verify import Verification, verify
 from tests.records import make_failed, make_record, make_result
 from tests.runs import make_run, make_webp
 
@@ -34,41 +32,53 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def published(run: Path) -> Path:
-    (sent,) = publish_runs([run], open_destination(str(run.parent / "published")), {})
+    (sent,) = publish_runs([run], open_destination(str(run.parent / "reference")), {})
     return Path(sent.place)
 
 
 def verdicts(verification: Verification) -> dict[str, str]:
-    return {finding.name: finding.verdict for finding in verification.findings}
+    return {name: check.verdict for name, check in verification.checks.items()}
 
 
 def text_of(verification: Verification, name: str) -> str:
-    return next(finding.text for finding in verification.findings if finding.name == name)
+    return verification.checks[name].text
 
 
-def seal_anew(run: Path, change: Change) -> None:
+def reseal(run: Path, change: Change) -> None:
     """Do what a forger does: change the record, and seal it again."""
     path = run / "record.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_bytes(encode_json(content | {"seal": compute_seal(content)}))
+    path.write_bytes(encode_record(content))
 
 
-def test_sound_run_is_proven_but_for_what_nobody_can_prove(run: Path) -> None:
-    found = verify(str(run))
-    assert found.is_sound
-    assert {name for name, verdict in verdicts(found).items() if verdict != "proven"} == {
+def test_valid_run_is_proven_except_for_what_cannot_be(run: Path) -> None:
+    verification = verify(str(run))
+    assert verification.is_valid
+    assert {name for name, verdict in verdicts(verification).items() if verdict != "proven"} == {
         "image",
         "signature",
         "measurement",
     }
 
 
+def test_samples_that_are_not_positive_contradict_a_converged_result(run: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for result in content["results"]:
+            outcome = result["outcome"]
+            outcome["stop_reason"] = "converged"
+            for launch in outcome["launches"]:
+                launch["series"][0]["samples"][-1] = -1.0
+
+    reseal(run, change)
+    assert "half-width is none" in text_of(verify(str(run)), "stop reasons")
+
+
 def test_published_run_is_proven_from_its_archive_alone(published: Path, run: Path) -> None:
-    found = verify(str(published))
-    assert found.is_sound
-    assert found.sha256 == published.stem
-    assert verdicts(found)["images"] == "proven"
+    verification = verify(str(published))
+    assert verification.is_valid
+    assert verification.sha256 == published.stem
+    assert verdicts(verification)["images"] == "proven"
     list(pull_runs(open_destination(str(published.parents[1])), run.parent / "out", lambda _: True))
     assert verify(str(run.parent / "out" / "run-1")).sha256 == published.stem
 
@@ -76,7 +86,7 @@ def test_published_run_is_proven_from_its_archive_alone(published: Path, run: Pa
 def test_pulled_run_that_was_changed_is_another_bundle(published: Path, run: Path) -> None:
     list(pull_runs(open_destination(str(published.parents[1])), run.parent / "out", lambda _: True))
     pulled = run.parent / "out" / "run-1"
-    seal_anew(pulled, lambda content: content.update(ended="paused"))
+    reseal(pulled, lambda content: content.update(ended="paused"))
     with pytest.raises(RecordError, match="was pulled as another bundle"):
         verify(str(pulled))
 
@@ -99,7 +109,7 @@ def faster(content: dict[str, Any]) -> None:
 
 
 def precise(content: dict[str, Any]) -> None:
-    content["results"][0]["outcome"]["stop_reason"] = "precise enough"
+    content["results"][0]["outcome"]["stop_reason"] = "converged"
 
 
 def longer_than_it_took(content: dict[str, Any]) -> None:
@@ -127,8 +137,8 @@ def lost_launch(content: dict[str, Any]) -> None:
 
 
 def better_trust(content: dict[str, Any]) -> None:
-    for check in content["results"][0]["trust"]:
-        check["verdict"] = "good"
+    for check in content["results"][0]["quality_checks"]:
+        check["verdict"] = "passed"
 
 
 def other_day(content: dict[str, Any]) -> None:
@@ -148,7 +158,7 @@ def last_launch_left_out(content: dict[str, Any]) -> None:
 
 
 def fewer_than_said(content: dict[str, Any]) -> None:
-    content["results"][0]["outcome"]["stop_reason"] = "most allowed"
+    content["results"][0]["outcome"]["stop_reason"] = "max_launches"
     content["results"][0]["outcome"]["launches"].pop()
 
 
@@ -181,66 +191,65 @@ def failed_check(content: dict[str, Any]) -> None:
     ],
 )
 def test_forged_record_contradicts_itself_though_its_seal_fits(run: Path, change: Change, name: str) -> None:
-    seal_anew(run, change)
+    reseal(run, change)
     load_record(run)
-    found = verify(str(run))
-    assert not found.is_sound
-    assert verdicts(found)[name] == "contradicted", found.findings
+    verification = verify(str(run))
+    assert not verification.is_valid
+    assert verdicts(verification)[name] == "contradicted", verification.checks
 
 
 def test_what_was_not_looked_at_is_not_called_proven(run: Path) -> None:
     def untrusted(content: dict[str, Any]) -> None:
-        content["results"][0]["trust"] = []
+        content["results"][0]["quality_checks"] = []
 
-    seal_anew(run, untrusted)
-    assert text_of(verify(str(run)), "verdicts") == "the record holds no trust checks"
+    reseal(run, untrusted)
+    assert text_of(verify(str(run)), "verdicts") == "the record holds no quality checks"
 
     def virtual(content: dict[str, Any]) -> None:
         content["origin"] = "virtual"
 
-    seal_anew(run, virtual)
+    reseal(run, virtual)
     assert verdicts(verify(str(run)))["times"] == "not proven"
 
     def without_launches(content: dict[str, Any]) -> None:
-        content["results"][0]["outcome"] = {"kind": "skipped", "reason": "a", "remedy": "b"}
+        content["results"][0]["outcome"] = {"kind": "skipped", "reason": "a", "hint": "b"}
 
-    seal_anew(run, without_launches)
-    found = verdicts(verify(str(run)))
-    assert {found[name] for name in ("samples", "times", "environment", "stop reasons")} == {"not proven"}
+    reseal(run, without_launches)
+    judged = verdicts(verify(str(run)))
+    assert {judged[name] for name in ("samples", "times", "environment", "stop reasons")} == {"not proven"}
 
 
-def test_check_that_was_left_out_is_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_that_was_left_out_is_detected(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_the_first(content: dict[str, Any]) -> None:
-        del content["results"][0]["trust"][0]
+        del content["results"][0]["quality_checks"][0]
 
-    seal_anew(run, without_the_first)
+    reseal(run, without_the_first)
     commit = load_record(run).fingerprint.software.sdbench_commit
     monkeypatch.setattr("sdbench.verification.verify.read_own_commit", lambda _: (commit, commit))
     assert verdicts(verify(str(run)))["verdicts"] == "contradicted"
 
 
-def test_record_that_was_written_again_is_found_though_it_says_the_same(run: Path) -> None:
+def test_rewritten_record_is_refused_although_its_content_is_the_same(run: Path) -> None:
     path = run / "record.json"
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 1))
-    load_record(run)
-    with pytest.raises(RecordError, match="was written again"):
-        verify(str(run))
+    with pytest.raises(RecordError, match="the seal does not match"):
+        load_record(run)
 
 
-def test_trust_that_the_samples_do_not_give_is_found_of_this_version_and_doubted_of_another(
+def test_false_verdict_is_contradicted_for_this_version_and_unproven_for_another(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seal_anew(run, better_trust)
+    reseal(run, better_trust)
     commit = load_record(run).fingerprint.software.sdbench_commit
     monkeypatch.setattr("sdbench.verification.verify.read_own_commit", lambda _: (commit, commit))
     assert verdicts(verify(str(run)))["verdicts"] == "contradicted"
     monkeypatch.undo()
-    found = verify(str(run))
-    assert verdicts(found)["verdicts"] == "not proven"
-    assert "another made the record" in text_of(found, "verdicts")
+    verification = verify(str(run))
+    assert verdicts(verification)["verdicts"] == "not proven"
+    assert "another made the record" in text_of(verification, "verdicts")
 
 
-def test_picture_that_is_another_is_found(run: Path) -> None:
+def test_exchanged_picture_is_detected(run: Path) -> None:
     import hashlib
 
     other = make_webp(7)
@@ -250,41 +259,41 @@ def test_picture_that_is_another_is_found(run: Path) -> None:
         named = next(item for item in content["files"] if item["path"].startswith("images/"))
         named |= {"sha256": hashlib.sha256(other).hexdigest(), "size_bytes": len(other)}
 
-    seal_anew(run, rename)
+    reseal(run, rename)
     assert "another image than the one that was made" in text_of(verify(str(run)), "images")
 
 
 def test_image_that_was_asked_for_must_be_the_one(run: Path) -> None:
     digest = "sha256:" + "a" * 64
-    assert verdicts(verify(str(run), Policy(image_digest=digest)))["image"] == "contradicted"
+    assert verdicts(verify(str(run), image_digest=digest))["image"] == "contradicted"
 
     def ran_in(content: dict[str, Any]) -> None:
         software = content["fingerprint"]["software"]
         software["image_digest"] = {"status": "known", "value": digest}
         content["fingerprint"]["software_sha256"] = sha256_of(software)
 
-    seal_anew(run, ran_in)
-    assert verdicts(verify(str(run), Policy(image_digest=digest)))["image"] == "proven"
+    reseal(run, ran_in)
+    assert verdicts(verify(str(run), image_digest=digest))["image"] == "proven"
 
 
-def test_signature_is_asked_for_and_told(run: Path, tmp_path: Path) -> None:
+def test_signature_is_required_and_its_signer_named(run: Path, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     signers = tmp_path / "signers"
     signers.write_text(f'ann@example.org namespaces="sdbench" {(tmp_path / "key.pub").read_text()}')
-    destination = open_destination(str(tmp_path / "published"))
+    destination = open_destination(str(tmp_path / "reference"))
     (sent,) = publish_runs([run], destination, {})
-    assert verdicts(verify(sent.place, Policy(signers, signed_only=True)))["signature"] == "contradicted"
+    assert verdicts(verify(sent.place, signers, signed_only=True))["signature"] == "contradicted"
     publish_runs([run], destination, {}, tmp_path / "key")
-    found = verify(sent.place, Policy(signers, signed_only=True))
-    assert verdicts(found)["signature"] == "proven"
-    assert "ann@example.org" in text_of(found, "signature")
+    verification = verify(sent.place, signers, signed_only=True)
+    assert verdicts(verification)["signature"] == "proven"
+    assert "ann@example.org" in text_of(verification, "signature")
     assert verdicts(verify(sent.place))["signature"] == "not proven"
     signers.write_text("")
-    assert verdicts(verify(sent.place, Policy(signers)))["signature"] == "not proven"
-    assert verdicts(verify(sent.place, Policy(signers, signed_only=True)))["signature"] == "contradicted"
+    assert verdicts(verify(sent.place, signers))["signature"] == "not proven"
+    assert verdicts(verify(sent.place, signers, signed_only=True))["signature"] == "contradicted"
     signature = Path(f"{sent.place}.sig")
     signature.write_bytes(sign(b"other bytes", tmp_path / "key"))
-    assert verdicts(verify(sent.place, Policy(signers)))["signature"] == "contradicted"
+    assert verdicts(verify(sent.place, signers))["signature"] == "contradicted"
 
 
 def test_journal_of_an_earlier_version_is_no_contradiction(run: Path) -> None:
@@ -300,8 +309,8 @@ def test_journal_of_an_earlier_version_is_no_contradiction(run: Path) -> None:
         named = next(item for item in content["files"] if item["path"] == "journal.jsonl")
         named |= describe_file(run, run / "journal.jsonl").to_json_dict()
 
-    seal_anew(run, rename)
-    assert verify(str(run)).is_sound
+    reseal(run, rename)
+    assert verify(str(run)).is_valid
 
 
 def statement_of(record: Record, run: Path) -> dict[str, Any]:
@@ -309,8 +318,8 @@ def statement_of(record: Record, run: Path) -> dict[str, Any]:
 
 
 def test_statement_is_in_toto_and_names_the_bundle(published: Path) -> None:
-    found = verify(str(published))
-    statement = make_statement(load_record(published.parents[2] / "run-1"), found)
+    verification = verify(str(published))
+    statement = make_statement(load_record(published.parents[2] / "run-1"), verification)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
     assert statement["subject"] == [{"name": "run-1", "digest": {"sha256": published.stem}}]

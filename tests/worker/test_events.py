@@ -3,7 +3,7 @@ import io
 import pytest
 
 from sdbench.backends.base import where_memory_ran_out
-from sdbench.schema.wire import WORKER_EVENT, FailureEvent
+from sdbench.schema.wire import WORKER_EVENT, FailureEvent, StageEvent
 from sdbench.worker.events import EventWriter
 
 
@@ -31,8 +31,8 @@ def test_memory_running_out_is_told_from_other_errors(error: Exception, where: s
 def test_failure_names_the_stage_it_happened_in() -> None:
     stream = io.BytesIO()
     events = EventWriter(stream)
-    events.say_stage("load")
-    events.say_failure(KeyError("x"))
+    events.emit(StageEvent(stage="load"))
+    events.emit_failure(KeyError("x"))
     event = WORKER_EVENT.validate_json(stream.getvalue().splitlines()[1])
     assert isinstance(event, FailureEvent)
     assert (event.stage, event.error_type, event.out_of_memory) == ("load", "KeyError", None)

@@ -4,11 +4,11 @@ from typing import Any, Self
 
 import pytest
 
-from sdbench.probes.memory_limit import MemoryLimit, choose_host_limit
+from sdbench.probes.memory import MemoryLimit, choose_host_limit
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import MemoryFigures
-from sdbench.schema.study import BatchProbe, BatchSearch
+from sdbench.schema.outcome import MemoryUse
+from sdbench.schema.workload_results import BatchProbe, BatchSearch
 from sdbench.workloads import largest_batch
 from tests.records import make_experiment, make_memory
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
@@ -41,8 +41,8 @@ class Machine(VirtualBackend):
 
 @dataclasses.dataclass
 class MachineSession(VirtualSession):
-    def read_memory(self) -> MemoryFigures:
-        machine = self.backend
+    def read_memory(self) -> MemoryUse:
+        machine = self.machine
         assert isinstance(machine, Machine)
         return make_memory("cuda:0", LOADED_BYTES + BYTES_PER_IMAGE * min(machine.batch, machine.capacity))
 
@@ -50,10 +50,10 @@ class MachineSession(VirtualSession):
 def search(capacity: int = 20, known: tuple[BatchProbe, ...] = (), **options: Any) -> tuple[BatchSearch, Machine]:
     machine = Machine(FakeClock(), [1.0], capacity=capacity)
     experiment = make_experiment(workload="largest-batch", **options)
-    found = largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment, known_probes=known))
-    assert isinstance(found.study, BatchSearch)
-    assert found.series == ()
-    return found.study, machine
+    output = largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment, known_probes=known))
+    assert isinstance(output.workload_result, BatchSearch)
+    assert output.series == ()
+    return output.workload_result, machine
 
 
 def make_probe(batch: int, *, fits: bool) -> BatchProbe:
@@ -61,38 +61,38 @@ def make_probe(batch: int, *, fits: bool) -> BatchProbe:
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 7, 20, 28, 255, 256, 1000])
-def test_largest_batch_is_found_up_to_the_most_allowed(capacity: int) -> None:
-    study, _ = search(capacity)
-    assert study.largest_batch == min(capacity, 256)
-    assert len(study.probes) <= 8
+def test_largest_batch_is_reached_up_to_batch_max(capacity: int) -> None:
+    workload_result, _ = search(capacity)
+    assert workload_result.largest_batch == min(capacity, 256)
+    assert len(workload_result.probes) <= 8
 
 
 def test_batch_that_does_not_fit_is_recovered_from_in_the_same_process() -> None:
-    study, machine = search(20)
-    failed = [probe for probe in study.probes if not probe.fits]
+    workload_result, machine = search(20)
+    failed = [probe for probe in workload_result.probes if not probe.fits]
     assert failed
     assert failed[0].message == "no room"
     assert machine.log.count("open") == 1
-    assert machine.log.count("recover") == len(study.probes)
+    assert machine.log.count("recover") == len(workload_result.probes)
 
 
-def test_supervisor_is_told_before_each_try_and_after_it() -> None:
+def test_supervisor_gets_an_event_before_and_after_each_try() -> None:
     _, machine = search(2)
-    told = [entry for entry in machine.log if entry.startswith("prob")]
-    assert told[:3] == ["probe", "probing 1", "probe 1 fits"]
+    events = [entry for entry in machine.log if entry.startswith("prob")]
+    assert events[:3] == ["probe", "probing 1", "probe 1 fits"]
 
 
 def test_what_an_earlier_worker_died_of_is_not_tried_again() -> None:
     known = (make_probe(1, fits=True), make_probe(9, fits=False))
-    study, machine = search(20, known)
-    assert study.largest_batch == 8
-    assert study.probes[:2] == known
+    workload_result, machine = search(20, known)
+    assert workload_result.largest_batch == 8
+    assert workload_result.probes[:2] == known
     assert "probing 9" not in machine.log
 
 
-def test_no_image_at_all_is_an_answer_too() -> None:
-    study, _ = search(20, (make_probe(1, fits=False),))
-    assert study.largest_batch == 0
+def test_no_image_at_all_is_a_result_too() -> None:
+    workload_result, _ = search(20, (make_probe(1, fits=False),))
+    assert workload_result.largest_batch == 0
 
 
 @pytest.mark.parametrize("message", ["a broken kernel", "could not create a primitive"])
@@ -105,9 +105,11 @@ def test_another_error_than_memory_ends_the_search(message: str) -> None:
 
 def test_kernel_that_fails_after_a_smaller_batch_ran_has_no_memory() -> None:
     machine = Machine(FakeClock(), [1.0], capacity=20, error=RuntimeError("could not create a primitive"))
-    found = largest_batch.run(MachineSession(machine, Protocol(), experiment=make_experiment(workload="largest-batch")))
-    assert isinstance(found.study, BatchSearch)
-    assert found.study.largest_batch == 20
+    output = largest_batch.run(
+        MachineSession(machine, Protocol(), experiment=make_experiment(workload="largest-batch"))
+    )
+    assert isinstance(output.workload_result, BatchSearch)
+    assert output.workload_result.largest_batch == 20
 
 
 def test_probes_take_no_more_steps_than_hold_the_most_memory() -> None:
@@ -116,24 +118,24 @@ def test_probes_take_no_more_steps_than_hold_the_most_memory() -> None:
     assert "50 steps" not in machine.log
 
 
-def test_host_limit_is_the_smaller_of_what_is_asked_and_what_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_limit_is_the_smaller_of_what_is_requested_and_what_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int | None] = []
 
-    def choose(asked_bytes: int | None) -> MemoryLimit:
-        chosen.append(asked_bytes)
+    def choose(requested_bytes: int | None) -> MemoryLimit:
+        chosen.append(requested_bytes)
         return MemoryLimit(10**9, "a test")
 
     monkeypatch.setattr(largest_batch, "choose_host_limit", choose)
     backend = VirtualBackend(FakeClock(), [1.0], peak_bytes=2 * 10**9)
     experiment = make_experiment(workload="largest-batch", memory_limit_bytes=3 * 10**9)
-    found = largest_batch.run(VirtualSession(backend, Protocol(), experiment=experiment))
+    output = largest_batch.run(VirtualSession(backend, Protocol(), experiment=experiment))
     assert chosen == [3 * 10**9]
-    assert isinstance(found.study, BatchSearch)
-    assert found.study.largest_batch == 0  # the first image's peak is above the limit
-    assert found.study.probes[0].message == "its peak of 2000000000 bytes is above the limit"
-    assert isinstance(found.study.probes[0].peak_bytes, Known)
+    assert isinstance(output.workload_result, BatchSearch)
+    assert output.workload_result.largest_batch == 0  # the first image's peak is above the limit
+    assert output.workload_result.probes[0].message == "its peak of 2000000000 bytes is above the limit"
+    assert isinstance(output.workload_result.probes[0].peak_bytes, Known)
 
 
 def test_own_process_is_where_the_limit_is_read(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="does not say how much memory"):
+    with pytest.raises(OSError, match="free memory cannot be read"):
         choose_host_limit(None, tmp_path)

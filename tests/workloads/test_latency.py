@@ -2,15 +2,16 @@ from typing import Any
 
 import pytest
 
+from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.workloads.base import Findings
+from sdbench.workloads.base import WorkloadOutput
 from sdbench.workloads.latency import reason_to_stop, run
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
 
 
 def measure(
     latencies_s: list[float], protocol: Protocol | None = None, **changes: Any
-) -> tuple[Findings, VirtualBackend]:
+) -> tuple[WorkloadOutput, VirtualBackend]:
     clock = FakeClock()
     backend = VirtualBackend(clock, latencies_s, **changes)
     chosen = protocol or Protocol(warmup_calls=2, calls_min=3, calls_max=5)
@@ -18,16 +19,16 @@ def measure(
 
 
 def test_time_of_a_call_holds_what_the_device_does_after_it_returned() -> None:
-    findings, _ = measure([5.0, 2.0, 1.0])
-    assert findings.series[0].samples[:3] == (5.0, 2.0, 1.0)
+    output, _ = measure([5.0, 2.0, 1.0])
+    assert output.series[0].samples[:3] == (5.0, 2.0, 1.0)
 
 
 def test_warmups_are_kept_and_marked_and_the_first_call_stands_apart() -> None:
-    findings, _ = measure([5.0, 2.0, 1.0])
-    latency = findings.series[0]
+    output, _ = measure([5.0, 2.0, 1.0])
+    latency = output.series[0]
     assert latency.warmup_count == 2
     assert set(latency.steady) == {1.0}
-    assert findings.first_call_s == 5.0
+    assert output.first_call_s == 5.0
 
 
 def test_device_is_idle_before_each_clock_reading() -> None:
@@ -36,27 +37,58 @@ def test_device_is_idle_before_each_clock_reading() -> None:
     assert calls[:3] == ["synchronize", "generate", "synchronize"]
 
 
-def test_nothing_is_observed_before_the_last_timed_call_and_the_memory_reading() -> None:
-    _, backend = measure([1.0])
-    assert backend.log.index("read memory") < backend.log.index("observe")
-    assert "generate" not in backend.log[backend.log.index("read memory") :]
+def test_last_warm_up_is_the_observed_call_and_no_further_call_is_made_for_it() -> None:
+    output, backend = measure([5.0, 2.0, 1.0], Protocol(warmup_calls=3, calls_min=3, calls_max=5))
+    calls = [entry for entry in backend.log if entry in ("generate", "observe")]
+    assert calls == ["generate", "generate", "observe", "generate", "generate", "generate"]
+    assert output.series[0].samples[:3] == (5.0, 2.0, 1.0)
+    assert {series.name: series.samples for series in output.series}["phase.total"] == (1.0,)
+    assert output.warnings == ()
+
+
+def test_phases_of_the_only_warm_up_are_marked_as_those_of_the_first_call() -> None:
+    output, backend = measure([5.0, 1.0], Protocol(warmup_calls=1, calls_min=3, calls_max=5))
+    assert backend.log.index("observe") < backend.log.index("generate")
+    assert output.first_call_s == 5.0
+    (warning,) = output.warnings
+    assert warning.code == "phases-of-first-call"
+    assert "5.000 times the timed calls" in warning.message
 
 
 def test_energy_covers_the_steady_calls_alone() -> None:
-    findings, backend = measure([5.0, 2.0, 1.0])
+    output, backend = measure([5.0, 2.0, 1.0])
     between = backend.log[backend.log.index("start energy") : backend.log.index("stop energy")]
     assert not [entry for entry in between if "warm-up" in entry]
-    assert findings.energy.call_count == len(findings.series[0].steady)
-    assert findings.energy.duration_s == pytest.approx(sum(findings.series[0].steady))
+    assert output.energy.call_count == len(output.series[0].steady)
+    assert output.energy.duration_s == pytest.approx(sum(output.series[0].steady))
+
+
+def test_reference_operation_runs_before_and_after_the_timed_calls_outside_energy_and_memory() -> None:
+    output, backend = measure([5.0, 2.0, 1.0])
+    first, last = (index for index, entry in enumerate(backend.log) if entry == "reference operation")
+    assert first < backend.log.index("start energy")
+    ended = backend.log.index("stop energy")
+    assert backend.log[ended + 1] == "read memory"
+    assert ended < last
+    assert backend.log[first - 1 : first + 2] == ["read memory", "reference operation", "reset memory"]
+    assert isinstance(output.reference_operation, Known)
+    operation = output.reference_operation.value
+    assert operation.before_s[0] < operation.after_s[0]
+    assert operation.name == "fixed"
+
+
+def test_reference_operation_that_did_not_run_is_unknown_with_its_reason() -> None:
+    output, _ = measure([1.0], reference=Unknown(reason="no memory was left"))
+    assert output.reference_operation == Unknown(reason="no memory was left")
 
 
 @pytest.mark.parametrize(
     ("steady_s", "elapsed_s", "reason"),
     [
         ([1.0, 1.0], 2.0, None),
-        ([1.0, 1.0, 1.0], 3.0, "precise enough"),
+        ([1.0, 1.0, 1.0], 3.0, "converged"),
         ([1.0, 2.0, 3.0], 6.0, None),
-        ([1.0, 2.0, 3.0, 4.0, 5.0], 15.0, "most allowed"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 15.0, "max_calls"),
         ([1.0, 2.0, 3.0], 99.0, "budget"),
     ],
 )
@@ -68,23 +100,23 @@ def test_calls_stop_when_precise_when_enough_or_when_the_next_would_exceed_the_b
 
 
 def test_phases_are_series_of_their_own() -> None:
-    findings, _ = measure([1.0])
-    by_name = {series.name: series.samples for series in findings.series}
+    output, _ = measure([1.0])
+    by_name = {series.name: series.samples for series in output.series}
     assert by_name["phase.denoise_step"] == (0.25, 0.25)
     assert by_name["phase.vae_decode"] == (0.3,)
 
 
-def test_phase_calls_unlike_the_timed_calls_are_told() -> None:
-    findings, _ = measure([1.0], observed_s=1.2)
-    assert [notice.code for notice in findings.notices] == ["phases-differ"]
+def test_observed_call_unlike_the_timed_calls_is_warned_of() -> None:
+    output, _ = measure([5.0, 1.2, 1.0])
+    assert [warning.code for warning in output.warnings] == ["phases-differ"]
 
 
-def test_images_that_differ_between_calls_are_told() -> None:
-    findings, _ = measure([1.0], pixel=lambda call: call)
-    assert "images-differ" in [notice.code for notice in findings.notices]
+def test_images_that_differ_between_calls_are_warned_of() -> None:
+    output, _ = measure([1.0], pixel=lambda call: call)
+    assert "images-differ" in [warning.code for warning in output.warnings]
 
 
-def test_output_that_is_not_finite_is_told_and_marked() -> None:
-    findings, _ = measure([1.0], finite=False)
-    assert "not-finite" in [notice.code for notice in findings.notices]
-    assert [image.finite for image in findings.images] == [False]
+def test_output_that_is_not_finite_is_warned_of_and_marked() -> None:
+    output, _ = measure([1.0], finite=False)
+    assert "not-finite" in [warning.code for warning in output.warnings]
+    assert [image.finite for image in output.images] == [False]

@@ -10,9 +10,9 @@ from sdbench.backends.base import Clock, Observation
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.study import PrecisionStudy
+from sdbench.schema.workload_results import PrecisionResult
 from sdbench.workloads import precision
-from sdbench.workloads.base import Findings
+from sdbench.workloads.base import WorkloadOutput
 from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, to_picture
 from tests.records import make_experiment
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
@@ -54,12 +54,12 @@ class PainterSession(VirtualSession):
 
     def open_backend(self, experiment: Experiment) -> VirtualBackend:
         self.opened.append(experiment)
-        return self.candidate if experiment.workload == "precision" else self.backend
+        return self.candidate if experiment.workload == "precision" else self.machine
 
 
-def study(
+def workload_result(
     shift: float = 0.01, broken_pixel: float | None = None, **changes: Any
-) -> tuple[PrecisionStudy, Findings, PainterSession]:
+) -> tuple[PrecisionResult, WorkloadOutput, PainterSession]:
     experiment = make_experiment(
         workload="precision", precision="fp16", sweep_min=2, sweep_max=6, sweep_every=2, height=SIDE, width=SIDE
     )
@@ -71,13 +71,13 @@ def study(
         candidate=Painter(clock, [1.0], shift=shift, broken_pixel=broken_pixel),
         **changes,
     )
-    found = precision.run(session)
-    assert isinstance(found.study, PrecisionStudy)
-    return found.study, found, session
+    result = precision.run(session)
+    assert isinstance(result.workload_result, PrecisionResult)
+    return result.workload_result, result, session
 
 
 def test_reference_is_the_plain_fp32_experiment_and_is_run_first() -> None:
-    _, _, session = study()
+    _, _, session = workload_result()
     reference, candidate = session.opened
     assert (reference.precision, reference.workload) == ("fp32", "latency")
     assert candidate == session.experiment
@@ -85,9 +85,9 @@ def test_reference_is_the_plain_fp32_experiment_and_is_run_first() -> None:
 
 
 def test_every_call_of_one_run_and_every_length_of_separate_runs_is_compared() -> None:
-    found, _, session = study()
-    assert [item.call for item in found.trajectory] == [1, 2, 3, 4, 5]
-    assert [item.steps for item in found.sweep] == [2, 4, 6]
+    result, _, session = workload_result()
+    assert [item.call for item in result.trajectory] == [1, 2, 3, 4, 5]
+    assert [item.steps for item in result.sweep] == [2, 4, 6]
     assert [entry for entry in session.candidate.log if entry.startswith("run")] == [
         "run 4 every call",
         "run 2",
@@ -97,13 +97,13 @@ def test_every_call_of_one_run_and_every_length_of_separate_runs_is_compared() -
 
 
 def test_candidate_is_verified_in_a_run_of_its_own() -> None:
-    _, _, session = study()
+    _, _, session = workload_result()
     assert "observe" in session.candidate.log
 
 
 def test_metrics_are_those_of_a_known_shift() -> None:
-    found, _, _ = study(shift=0.01)
-    item = found.sweep[0]
+    result, _, _ = workload_result(shift=0.01)
+    item = result.sweep[0]
     assert isinstance(item.psnr_db, Known)
     assert item.psnr_db.value == pytest.approx(40.0, abs=1e-3)  # 10 log10(1 / 0.01^2)
     assert isinstance(item.largest_difference, Known)
@@ -116,7 +116,7 @@ def test_metrics_are_those_of_a_known_shift() -> None:
 
 
 def test_identical_images_are_said_to_be_so_and_have_no_noise_ratio() -> None:
-    item = study(shift=0.0)[0].sweep[0]
+    item = workload_result(shift=0.0)[0].sweep[0]
     assert item.identical
     assert item.ssim == Known(value=1.0)
     assert isinstance(item.psnr_db, Unknown)
@@ -124,25 +124,25 @@ def test_identical_images_are_said_to_be_so_and_have_no_noise_ratio() -> None:
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_counted_and_have_no_metric(broken: float) -> None:
-    item = study(broken_pixel=broken)[0].sweep[0]
+    item = workload_result(broken_pixel=broken)[0].sweep[0]
     assert (item.non_finite_count, item.reference_non_finite_count) == (1, 0)
     assert isinstance(item.ssim, Unknown)
     assert isinstance(item.largest_difference, Unknown)
 
 
 def test_pictures_and_one_animation_a_pair_are_kept_where_asked() -> None:
-    found, findings, _ = study(keeps_images=True)
-    assert found.sweep[0].difference_path == "images/0123456789abcdef-0-sweep-002-difference.webp"
-    assert len(findings.pictures) == 3 * (5 + 3) + 2
-    assert found.trajectory_animation_path is not None
-    animation = Image.open(io.BytesIO(findings.pictures[found.trajectory_animation_path]))
+    result, output, _ = workload_result(keeps_images=True)
+    assert result.sweep[0].difference_path == "images/0123456789abcdef-0-sweep-002-difference.webp"
+    assert len(output.pictures) == 3 * (5 + 3) + 2
+    assert result.trajectory_animation_path is not None
+    animation = Image.open(io.BytesIO(output.pictures[result.trajectory_animation_path]))
     assert (animation.size, getattr(animation, "n_frames", 1)) == ((3 * SIDE, SIDE), 5)
 
 
 def test_nothing_is_kept_where_not_asked() -> None:
-    found, findings, _ = study()
-    assert findings.pictures == {}
-    assert found.sweep[0].candidate_path is None
+    result, output, _ = workload_result()
+    assert output.pictures == {}
+    assert result.sweep[0].candidate_path is None
 
 
 def test_differences_are_amplified_as_stated_and_cut_off_at_white() -> None:

@@ -6,12 +6,15 @@ from typing import Any, Self
 
 from PIL import Image
 
-from sdbench.backends.base import Clock, DeviceMemory, Observation
-from sdbench.schema.base import Unknown
+from sdbench.backends.base import Clock, DeviceMemory, Observation, ReferenceSamples
+from sdbench.probes.energy import EnergyMeter
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Energy, MemoryFigures, Notice, Stage, WorkerEnvironment
-from sdbench.schema.study import BatchProbe, Export
+from sdbench.schema.outcome import Energy, MemoryUse, RecordWarning, WorkerEnvironment
+from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
+from sdbench.schema.workload_results import BatchProbe, Export
+from sdbench.workloads.base import Session
 from tests.records import make_environment, make_experiment, make_memory
 
 
@@ -25,14 +28,14 @@ class FakeClock:
 
 @dataclass
 class VirtualBackend:
-    """Each call takes the next of ``latencies_s``; the clock is told so while the device works."""
+    """Each call takes the next of ``latencies_s``; the clock advances by it while the device works."""
 
     clock: FakeClock
     latencies_s: list[float]
     pixel: Callable[[int], int] = lambda _call: 7
     finite: bool = True
-    observed_s: float = 1.0
     peak_bytes: int = 900 * 2**20
+    reference: Unknown | None = None
     calls: int = 0
     pending_s: float = 0.0
     log: list[str] = field(default_factory=list)
@@ -40,18 +43,28 @@ class VirtualBackend:
     def generate(self) -> tuple[Image.Image, ...]:
         self.log.append("generate")
         # The device works on after the call returned, as CUDA does.
-        self.pending_s = self.latencies_s[min(self.calls, len(self.latencies_s) - 1)]
-        self.calls += 1
+        self.pending_s = self._next_s()
         return (Image.new("RGB", (8, 8), (self.pixel(self.calls), 0, 0)),)
+
+    def _next_s(self) -> float:
+        self.calls += 1
+        return self.latencies_s[min(self.calls, len(self.latencies_s)) - 1]
 
     def synchronize(self) -> None:
         self.log.append("synchronize")
         self.clock.now += self.pending_s
         self.pending_s = 0.0
 
+    def time_reference_operation(self, clock: Clock) -> Reading[ReferenceSamples]:
+        self.log.append("reference operation")
+        self.clock.now += 0.1
+        return self.reference or Known(value=ReferenceSamples("fixed", "fp32", "cpu", 1, (self.clock.now,)))
+
     def observe(self, clock: Clock) -> Observation:
         self.log.append("observe")
-        phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": self.observed_s}
+        total_s = self._next_s()
+        self.clock.now += total_s
+        phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": total_s}
         images = (Image.new("RGB", (8, 8), (7, 0, 0)),)
         return Observation(
             images=images, phases_s=phases, denoise_steps_s=(0.25, 0.25), finite=(self.finite,), checks=()
@@ -70,7 +83,7 @@ class VirtualBackend:
     def exports(self) -> tuple[Export, ...]:
         return ()
 
-    def notices(self) -> tuple[Notice, ...]:
+    def warnings(self) -> tuple[RecordWarning, ...]:
         return ()
 
     def with_batch(self, batch: int, steps: int) -> Self:
@@ -86,49 +99,60 @@ class VirtualBackend:
         raise NotImplementedError
 
 
-@dataclass
-class VirtualSession:
-    """A session around a virtual backend; what it is told goes into the backend's log."""
+class LoggedEnergy(EnergyMeter):
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
 
-    backend: VirtualBackend
+    def start(self) -> None:
+        self._log.append("start energy")
+
+    def stop(self, call_count: int, duration_s: float) -> Energy:
+        self._log.append("stop energy")
+        return Energy(source="none", energy_j=Unknown(reason="virtual"), call_count=call_count, duration_s=duration_s)
+
+
+@dataclass
+class VirtualSession(Session):
+    """A session around a virtual backend; its events and readings go into the backend's log."""
+
+    machine: VirtualBackend
     protocol: Protocol
     experiment: Experiment = field(default_factory=make_experiment)
     known_probes: tuple[BatchProbe, ...] = ()
     keeps_images: bool = False
 
-    @property
-    def clock(self) -> FakeClock:
-        return self.backend.clock
+    def __post_init__(self) -> None:
+        self._backend = self.machine
+        self.energy = LoggedEnergy(self.machine.log)
+        self.clock = self.machine.clock
+        self.emit = self.log_event
+        self.request = WorkerRequest(
+            experiment=self.experiment,
+            protocol=self.protocol,
+            device="cpu",
+            cache_folder="unused",
+            image_prefix="images/0123456789abcdef-0-" if self.keeps_images else None,
+            known_probes=self.known_probes,
+        )
 
     def open_backend(self, experiment: Experiment) -> VirtualBackend:
-        self.backend.log.append("open")
-        return self.backend
-
-    def start_energy(self) -> None:
-        self.backend.log.append("start energy")
-
-    def stop_energy(self, call_count: int, duration_s: float) -> Energy:
-        self.backend.log.append("stop energy")
-        return Energy(source="none", energy_j=Unknown(reason="virtual"), call_count=call_count, duration_s=duration_s)
+        self.machine.log.append("open")
+        return self.machine
 
     def reset_memory(self) -> None:
-        self.backend.log.append("reset memory")
+        self.machine.log.append("reset memory")
 
-    def read_memory(self) -> MemoryFigures:
-        self.backend.log.append("read memory")
-        return make_memory(peak_bytes=self.backend.peak_bytes)
+    def read_memory(self) -> MemoryUse:
+        self.machine.log.append("read memory")
+        return make_memory(peak_bytes=self.machine.peak_bytes)
 
-    def say_stage(self, stage: Stage) -> None:
-        self.backend.log.append(stage)
-
-    def say_sample(self, latency_s: float, warmup: bool) -> None:
-        self.backend.log.append(f"sample {latency_s:g}{' warm-up' * warmup}")
-
-    def say_probing(self, batch: int) -> None:
-        self.backend.log.append(f"probing {batch}")
-
-    def say_probe(self, probe: BatchProbe) -> None:
-        self.backend.log.append(f"probe {probe.batch} {'fits' if probe.fits else 'does not fit'}")
-
-    def image_path(self, name: str) -> str | None:
-        return f"images/0123456789abcdef-0-{name}.webp" if self.keeps_images else None
+    def log_event(self, event: WorkerEvent) -> None:
+        match event:
+            case StageEvent():
+                self.machine.log.append(event.stage)
+            case SampleEvent():
+                self.machine.log.append(f"sample {event.latency_s:g}{' warm-up' * event.warmup}")
+            case ProbingEvent():
+                self.machine.log.append(f"probing {event.batch}")
+            case ProbeEvent():
+                self.machine.log.append(f"probe {event.probe.batch} {'fits' if event.probe.fits else 'does not fit'}")

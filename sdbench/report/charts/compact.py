@@ -1,13 +1,13 @@
-"""The same picture in fewer bytes: rounded coordinates, no words that the page says anyway, dots as one path."""
+"""The same picture in fewer bytes: rounded coordinates, no words that the page has anyway, dots as one path."""
 
 import re
 from itertools import pairwise
 
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
-# Where numbers are places: never in a text, whose digits are figures.
+# Where numbers are coordinates: never in a text.
 _PLACES = re.compile(r' (?:transform|d|x1?|x2|y1?|y2|width|height)="[^"]*"')
 # The page's stylesheet gives the font; 1 is the default; roles of parts are hidden, the chart has one label as a whole.
-_SAID_ELSEWHERE = re.compile(
+_REDUNDANT = re.compile(
     r' (?:font-family="[^"]*"|font-size="12px"|opacity="1"|role="graphics-[a-z]+"|aria-roledescription="[^"]*"'
     r'|pointer-events="none"|aria-hidden="true"|xmlns:xlink="[^"]*"|class="(?:background|foreground)")'
 )
@@ -21,9 +21,9 @@ _FILL = re.compile(r' fill="([^"]+)" stroke-width="2"')
 
 def compact_svg(svg: str) -> str:
     """Return an SVG of vl-convert's for this page: a twentieth of a pixel and a default attribute more or less."""
-    svg = _SAID_ELSEWHERE.sub("", svg)
-    svg = _PLACES.sub(lambda found: _NUMBER.sub(_round, found[0]), svg)
-    return _MARKS.sub(lambda found: _join_marks(found[0]), _INVISIBLE.sub("", svg))
+    svg = _REDUNDANT.sub("", svg)
+    svg = _PLACES.sub(lambda match: _NUMBER.sub(_round, match[0]), svg)
+    return _MARKS.sub(lambda match: _join_marks(match[0]), _INVISIBLE.sub("", svg))
 
 
 def _round(number: re.Match[str]) -> str:

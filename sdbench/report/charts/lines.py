@@ -3,16 +3,7 @@
 from typing import Any
 
 from sdbench.report.chart_model import LineChart
-from sdbench.report.charts.encode import (
-    PLOT_WIDTH_PX,
-    POINT_SIZE_PX2,
-    Altair,
-    Drawing,
-    line_colour,
-    line_shape,
-    number_axis,
-    number_scale,
-)
+from sdbench.report.charts.encode import PLOT_WIDTH_PX, POINT_SIZE_PX2, Altair, Drawing, name_looks, number_looks, plot
 
 HEIGHT_PX = 240
 _BAND_OPACITY = 0.25
@@ -24,33 +15,25 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     rows = [point.to_json_dict() for point in chart.points]
     if chart.x_names:
         rows = [row | {"name": chart.x_names[row["x"] - 1]} for row in rows]
-    with_interval = [row for row in rows if row["low"] is not None]
-    names = tuple(dict.fromkeys(row["line"] for row in rows))
     ends = [row[key] for row in rows for key in ("value", "low", "high") if row[key] is not None]
-    x = _x_axis(alt, chart)
-    y = alt.Y(
-        "value:Q",
-        title=chart.axis,
-        scale=number_scale(alt, ends, log_scale=chart.log_scale)
-        if chart.from_zero
-        else alt.Scale(zero=False, nice=True),
-        axis=number_axis(alt, ends, log_scale=chart.log_scale),
-    )
-    colour = line_colour(alt, names)
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=colour)
-    layers = []
-    if with_interval:
-        bands = alt.Chart(alt.Data(values=with_interval))
-        low = alt.Y("low:Q", title=chart.axis)
-        layers.append(bands.mark_area(opacity=_BAND_OPACITY).encode(x=x, y=low, y2="high:Q", color=colour))
-        # A band as thin as its line, or of one point only, is still to be seen.
-        layers.append(bands.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=colour))
-    layers.append(base.mark_line(strokeWidth=1.5))
-    layers.append(base.mark_point(filled=True, size=POINT_SIZE_PX2).encode(shape=line_shape(alt, names)))
+    y_looks = number_looks(alt, ends, log_scale=chart.log_scale)
+    if not chart.from_zero:
+        y_looks["scale"] = alt.Scale(zero=False, nice=True)
+    x, y = _x_axis(alt, chart), alt.Y("value:Q", title=chart.axis_title, **y_looks)
+    looks = name_looks(alt, "line", tuple(dict.fromkeys(row["line"] for row in rows)))
+    base = plot(alt, rows).encode(x=x, y=y, color=looks["color"])
+    layers = [
+        base.mark_line(strokeWidth=1.5),
+        base.mark_point(filled=True, size=POINT_SIZE_PX2).encode(shape=looks["shape"]),
+    ]
+    if with_interval := [row for row in rows if row["low"] is not None]:
+        low = alt.Y("low:Q", title=chart.axis_title)
+        bands = plot(alt, with_interval).encode(x=x, y=low, y2="high:Q", color=looks["color"])
+        # A band as thin as its line, or of one point only, is still visible.
+        layers = [bands.mark_area(opacity=_BAND_OPACITY), bands.mark_rule(strokeWidth=1.5), *layers]
     if chart.stops:
-        ends_early = [stop.to_json_dict() for stop in chart.stops]
-        crosses = alt.Chart(alt.Data(values=ends_early)).mark_point(**_STOP_LOOK)
-        layers.append(crosses.encode(x=x, y=y, color=colour))
+        crosses = plot(alt, [stop.to_json_dict() for stop in chart.stops]).mark_point(**_STOP_LOOK)
+        layers.append(crosses.encode(x=x, y=y, color=looks["color"]))
     return alt.layer(*layers).properties(width=PLOT_WIDTH_PX + 100, height=HEIGHT_PX)
 
 

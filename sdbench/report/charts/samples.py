@@ -3,7 +3,8 @@
 from typing import Any
 
 from sdbench.report.chart_model import SampleChart, SampleMark
-from sdbench.report.charts.encode import PLOT_WIDTH_PX, Altair, Drawing, log_ticks, machine_colour
+from sdbench.report.charts.encode import PLOT_WIDTH_PX, Altair, Drawing, log_ticks, machine_looks, plot
+from sdbench.report.grouping import group_by
 from sdbench.report.theme import css_variable
 
 ROW_STEP_PX = 24
@@ -15,44 +16,35 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 _ROOM = 0.02
 
-LaunchKey = tuple[str, str, int]
+_Launch = tuple[str, str, int]
 
 
 def draw(alt: Altair, chart: SampleChart) -> Drawing:
     """Return the drawing, a layer for each kind of sample."""
-    lanes = find_lanes(chart.marks)
-    rows = [mark.to_json_dict() | {"lane": lanes[_key(mark)]} for mark in chart.marks]
+    lanes = _find_lanes(chart.marks)
+    rows = [mark.to_json_dict() | {"lane": lanes[_launch_of(mark)]} for mark in chart.marks]
     labels = list(dict.fromkeys(mark.label for mark in chart.marks))
-    x = _ratio_axis(alt, chart)
     grid = alt.Axis(grid=True, bandPosition=0)
     y = alt.Y("label:N", title=None, sort=None, scale=alt.Scale(domain=labels), axis=grid)
     offset = alt.YOffset("lane:Q", scale=alt.Scale(domain=[0, 1]))
-    layers = [
-        alt.Chart(alt.Data(values=members))
-        .mark_point(**look)
-        .encode(x=x, y=y, yOffset=offset, color=_colour(alt, chart, kind))
-        for kind, look in _LOOKS.items()
-        if (members := [row for row in rows if row["kind"] == kind])
-    ]
+    machine_colour = machine_looks(alt, chart.machines)["color"]
+    layers = []
+    for kind, look in _LOOKS.items():
+        colour = alt.value(css_variable("mark-4")) if kind == "throttled" else machine_colour
+        if of_kind := [row for row in rows if row["kind"] == kind]:
+            points = plot(alt, of_kind).mark_point(**look)
+            layers.append(points.encode(x=_ratio_axis(alt, chart), y=y, yOffset=offset, color=colour))
     height = alt.Step(ROW_STEP_PX, **{"for": "position"})
     return alt.layer(*layers).properties(width=PLOT_WIDTH_PX, height=height)
 
 
-def find_lanes(marks: tuple[SampleMark, ...]) -> dict[LaunchKey, float]:
-    """Return for each launch the height (ratio of its row, 0 to 1) at which its samples lie."""
-    launches: dict[str, list[LaunchKey]] = {}
-    for key in dict.fromkeys(map(_key, marks)):
-        launches.setdefault(key[0], []).append(key)
-    return {key: (place + 1) / (len(keys) + 1) for keys in launches.values() for place, key in enumerate(keys)}
+def _find_lanes(marks: tuple[SampleMark, ...]) -> dict[_Launch, float]:
+    """The height (ratio of its row, 0 to 1) at which the samples of each launch lie."""
+    launches = group_by(dict.fromkeys(map(_launch_of, marks)), lambda launch: launch[0])
+    return {key: place / (len(keys) + 1) for keys in launches.values() for place, key in enumerate(keys, start=1)}
 
 
-def _colour(alt: Altair, chart: SampleChart, kind: str) -> Drawing:
-    if kind == "throttled":
-        return alt.value(css_variable("mark-4"))
-    return machine_colour(alt, chart.machines)
-
-
-def _key(mark: SampleMark) -> LaunchKey:
+def _launch_of(mark: SampleMark) -> _Launch:
     return (mark.label, mark.machine, mark.launch)
 
 
@@ -64,4 +56,4 @@ def _ratio_axis(alt: Altair, chart: SampleChart) -> Drawing:
     low, high = max(low - room, low / 2), high + room
     scale = alt.Scale(type="log" if chart.log_scale else "linear", zero=False, nice=False, domain=[low, high])
     ticks = {"values": log_ticks(low, high)} if chart.log_scale else {"tickCount": 6}
-    return alt.X("ratio:Q", title=chart.axis, scale=scale, axis=alt.Axis(format="~r", **ticks))
+    return alt.X("ratio:Q", title=chart.axis_title, scale=scale, axis=alt.Axis(format="~r", **ticks))

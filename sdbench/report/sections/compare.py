@@ -1,154 +1,194 @@
 """Did the change matter? Every pair of runs with ratios, verdicts, and what differs between the two."""
 
+from collections.abc import Iterator
+from itertools import permutations
 from math import log
 
-from sdbench.compare.comparison import Comparison, ExperimentComparison
-from sdbench.compare.verdicts import BY_WEIGHT
+from sdbench.compare.comparison import Comparison, ExperimentComparison, compare_records
+from sdbench.compare.policy import BY_WEIGHT, MARGIN, Judgement
 from sdbench.compare.wording import (
-    METRIC_NAMES,
+    describe_useless_interval,
     explain,
     format_change,
-    format_interval,
     format_units,
+    has_useful_interval,
     headline,
-    name_verdict,
 )
 from sdbench.report.chart_model import RatioChart, RatioMark
-from sdbench.report.model import Cell, CompareSection, PairView, RunName, Section, Table
-from sdbench.report.pairs import PAIRS, RUNS_IN_ALL_PAIRS, comparable_runs
-from sdbench.report.points import Compared, Source
-from sdbench.report.text import NONE, TONES, UNKNOWN, cell, format_count, list_some, make_table, shorten_hashes
+from sdbench.report.escape import clean
+from sdbench.report.format import (
+    TONES,
+    UNKNOWN,
+    Row,
+    format_count,
+    limit_rows,
+    list_some,
+    make_table,
+    numbers,
+    shorten_hashes,
+    texts,
+    verdict_cells,
+)
+from sdbench.report.labels import split_labels
+from sdbench.report.model import CompareSection, PairView, Section, Table
+from sdbench.report.series import OPEN_ENDS, Compared, Machine, Source
+from sdbench.schema.metrics import METRIC_TITLES
 
 TITLE = "Run against run"
-# More rows than these say nothing on a page: the most telling ones are shown, `sdbench compare` has all.
-_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS = 30, 20, 30
-_NOTHING = "There is one run with samples on this page. Name two to compare them: sdbench report BASELINE CANDIDATE"
-_MARKS = {"slower": "▲", "more": "▲", "faster": "▼", "less": "▼", "same": "●", "inconclusive": "◆"}
+# More rows than these cannot be read on a page: the largest changes are shown, `sdbench compare` prints all.
+_CHART_ROWS, _TABLE_ROWS, _DIFFERENCE_ROWS, _FIRST_SCREEN_ROWS = 30, 20, 30, 8
+_NOTHING = "There is one run with samples on this page. Compare two with: sdbench report BASELINE CANDIDATE"
+_VERDICT_COLUMNS = (
+    *texts("Experiment", "What", "Verdict"),
+    *numbers("Change", "Interval"),
+    *texts("From", "Why, and what would decide"),
+)
+# All pairs of so many runs are shown; of more, each against the first, up to as many pairs.
+_RUNS_IN_ALL_PAIRS = 6
+_PAIRS = _RUNS_IN_ALL_PAIRS * (_RUNS_IN_ALL_PAIRS - 1)
 
 
-def build(source: Source) -> Section:
+def _runs_with_samples(source: Source) -> list[Machine]:
+    return [machine for machine in source.machines if machine.record.origin != "imported"]
+
+
+def compare_runs(source: Source) -> tuple[Compared, ...]:
+    """Return the comparisons of a page: first the last run of a machine against its first, then every other pair."""
+    runs = _runs_with_samples(source)
+    pairs = list(permutations(runs, 2))
+    if len(runs) > _RUNS_IN_ALL_PAIRS:
+        pairs = [(runs[0], run) for run in runs[1 : _PAIRS + 1]]
+    pairs.sort(
+        key=lambda pair: (pair[0].record.machine_key != pair[1].record.machine_key, pair[0].number - pair[1].number)
+    )
+    known = [run.record for run in runs]
+    return tuple(Compared(a, b, compare_records([a.record], [b.record], MARGIN, known=known)) for a, b in pairs)
+
+
+def build(source: Source) -> Section | str:
     """Return a view per pair of runs."""
-    runs = comparable_runs(source)
+    runs = _runs_with_samples(source)
     if not source.compared:
-        return Section(name="compare", title=TITLE, paragraphs=(_NOTHING,))
-    names = {number: machine.name for number, machine in runs}
-    labels = {point.planned.experiment_id: point.label for point in source.points}
+        return _NOTHING
     paragraphs: tuple[str, ...] = ()
-    if len(runs) > RUNS_IN_ALL_PAIRS:
-        which = "each" if len(runs) <= PAIRS + 1 else f"each of the next {PAIRS}"
-        paragraphs = (f"{len(runs)} runs: {which} is held against the first. Name fewer to see all pairs.",)
+    if len(runs) > _RUNS_IN_ALL_PAIRS:
+        which = "each" if len(runs) <= _PAIRS + 1 else f"each of the next {_PAIRS}"
+        paragraphs = (f"{len(runs)} runs: {which} is compared with the first. Name fewer to see all pairs.",)
     return CompareSection(
-        name="compare",
-        title=TITLE,
         paragraphs=paragraphs,
-        runs=tuple(RunName(number=number, name=f"{number}: {name}") for number, name in names.items()),
-        pairs=tuple(_pair(found, names, labels) for found in source.compared),
+        runs=tuple((run.number, run.name) for run in runs),
+        pairs=tuple(_pair(source, compared) for compared in source.compared),
     )
 
 
-def _pair(found: Compared, names: dict[int, str], labels: dict[str, str]) -> PairView:
-    comparison = found.comparison
-    # The page's labels tell apart what the plan's do not; two sides of a session have a label of their own.
-    named = [item.model_copy(update={"label": labels[item.experiment_id]}) for item in comparison.experiments]
+def first_pair_chart(source: Source) -> RatioChart | None:
+    """Return the ratios of the first pair, the largest changes first; the section below has all of them."""
+    if not source.compared:
+        return None
+    first = source.compared[0]
+    comparison = _with_page_labels(source, first.comparison)
+    return _chart(comparison, sorted(comparison.experiments, key=_rank)[:_FIRST_SCREEN_ROWS])
+
+
+def _with_page_labels(source: Source, comparison: Comparison) -> Comparison:
+    """The comparison with the labels of this page; a row of two arms is named by what these share."""
     if not comparison.treatments:
-        comparison = comparison.model_copy(update={"experiments": tuple(named)})
-    ranked = sorted(comparison.experiments, key=_weight)
-    drawn = [item for item in ranked if item.judgements[0].ratio is not None]
+        return source.relabel(comparison)
+    # What a run varies and the plan does not name.
+    more = {
+        point.planned.experiment_id: point.label.removeprefix(clean(point.planned.label)) for point in source.points
+    }
+    named = [
+        item.model_copy(update={"label": _shared_words(item.label) + more.get(item.experiment_id, "")})
+        for item in comparison.experiments
+    ]
+    return comparison.model_copy(update={"experiments": tuple(named)})
+
+
+def _shared_words(label: str) -> str:
+    """What the two names of an experiment in ``A / B`` share: the arms' names say how they differ."""
+    names = label.split(" / ")
+    shared, _ = split_labels(names)
+    return shared or names[0]
+
+
+def _pair(source: Source, compared: Compared) -> PairView:
+    baseline, candidate = compared.baseline, compared.candidate
+    comparison = _with_page_labels(source, compared.comparison)
+    ranked = sorted(comparison.experiments, key=_rank)
+    rows = (row for item in ranked[:_TABLE_ROWS] for row in _rows(item))
+    note = f"The first {_TABLE_ROWS} of {len(ranked):,} experiments; sdbench compare shows the others."
     return PairView(
-        baseline=found.baseline,
-        candidate=found.candidate,
-        title=f"{names[found.candidate]} compared with {names[found.baseline]}",
+        baseline=baseline.number,
+        candidate=candidate.number,
+        title=f"{candidate.name} compared with {baseline.name}",
         tone=TONES.get(comparison.verdict, "plain"),
         answer=headline(comparison),
-        paragraphs=_remarks(comparison),
-        chart=_chart(comparison, drawn) if drawn else None,
-        verdicts=_verdicts(ranked),
+        paragraphs=tuple(_remarks(comparison)),
+        chart=_chart(comparison, ranked),
+        verdicts=make_table("Verdicts", _VERDICT_COLUMNS, rows, [note] if len(ranked) > _TABLE_ROWS else []),
         differences=_differences(comparison),
     )
 
 
-def _weight(item: ExperimentComparison) -> tuple[int, float]:
-    """The order of telling: by verdict, and the largest change first."""
+def _rank(item: ExperimentComparison) -> tuple[int, float]:
     judgement = item.judgements[0]
     return BY_WEIGHT.index(judgement.verdict), -abs(log(judgement.ratio)) if judgement.ratio else 0.0
 
 
-def _remarks(comparison: Comparison) -> tuple[str, ...]:
-    found = [f"What differs: {shorten_hashes(comparison.attribution)}."]
-    found += [f"Set by the {treatment}." for treatment in comparison.treatments]
-    lone = [f"{item.label} (only in the {item.side})" for item in comparison.unmatched]
-    lone += [f"{label} (skipped on both sides)" for label in comparison.on_neither]
+def _remarks(comparison: Comparison) -> Iterator[str]:
+    yield f"What differs: {shorten_hashes(comparison.attribution)}."
+    yield from (f"Set by the {treatment}." for treatment in comparison.treatments)
+    lone = [f"{item.label} (only in the {item.role})" for item in comparison.unmatched]
+    lone += [f"{label} (skipped in both)" for label in comparison.on_neither]
     if lone:
-        found.append(f"Not compared: {list_some(lone)}.")
-    return tuple(found)
+        yield f"Not compared: {list_some(lone)}."
 
 
-def _chart(comparison: Comparison, drawn: list[ExperimentComparison]) -> RatioChart:
-    shown = drawn[:_CHART_ROWS]
-    rest = f" {format_count(len(drawn) - len(shown), 'smaller change')} not drawn." if len(drawn) > len(shown) else ""
+def _chart(comparison: Comparison, ranked: list[ExperimentComparison]) -> RatioChart | None:
+    judged = [(item.label, judgement) for item in ranked if (judgement := item.judgements[0]).ratio is not None]
+    shared, own = split_labels([label for label, _ in judged])
+    if not judged:
+        return None
+    more = len(judged) - _CHART_ROWS
+    rest = f" {format_count(more, 'smaller change')} not drawn." if more > 0 else ""
+    marks = tuple(_mark(own[label], judgement) for label, judgement in judged[:_CHART_ROWS])
+    open_words = f" {OPEN_ENDS}" if any(mark.is_open for mark in marks) else ""
     return RatioChart(
-        alt="Latency ratios of candidate to baseline with their intervals; the table below has the same figures",
+        title=f"Latency: {shared}" if shared else "Latency",
+        alt="Latency ratios of candidate to baseline with their intervals; the table below has the same values",
         caption=f"Latency, candidate / baseline, with {1 - comparison.alpha:.0%} intervals. Grey band: the margin of "
         f"{comparison.margin:.0%}, too small to matter. Right of 1 is slower. A triangle at the frame: the interval "
-        f"goes on beyond it.{rest}",
+        f"extends beyond it.{open_words}{rest}",
         axis="candidate / baseline",
         margin=comparison.margin,
-        marks=tuple(
-            RatioMark.model_validate(
-                {
-                    "label": item.label,
-                    "ratio": judgement.ratio,
-                    "low": judgement.low,
-                    "high": judgement.high,
-                    "verdict": judgement.verdict,
-                    "text": f"{judgement.verdict} {format_change(judgement.ratio)}",
-                }
-            )
-            for item in shown
-            if (judgement := item.judgements[0]).ratio is not None
-        ),
+        marks=marks,
     )
 
 
-def _verdicts(ranked: list[ExperimentComparison]) -> Table:
-    rows = [row for item in ranked[:_TABLE_ROWS] for row in _rows(item)]
-    table = make_table("Verdicts", "Experiment|What|Verdict|#Change|#Interval|From|Why, and what would tell", rows)
-    if len(ranked) <= _TABLE_ROWS:
-        return table
-    note = f"{format_count(len(ranked) - _TABLE_ROWS, 'experiment')} more: sdbench compare shows all of them."
-    return Table(caption=table.caption, columns=table.columns, rows=table.rows, notes=(note,))
+def _mark(label: str, judgement: Judgement) -> RatioMark:
+    ends = judgement.model_dump(include={"ratio", "low", "high", "verdict"})
+    words = f"{judgement.verdict} {format_change(ends['ratio'])}"
+    if has_useful_interval(judgement):
+        return RatioMark(label=label, text=words, **ends)
+    ends |= {"low": None, "high": None}
+    return RatioMark(label=label, text=f"{words} ({describe_useless_interval(judgement)})", is_open=True, **ends)
 
 
-def _rows(item: ExperimentComparison) -> list[tuple[Cell | str, ...]]:
+def _rows(item: ExperimentComparison) -> Iterator[Row]:
     shown = [judgement for judgement in item.judgements if judgement.verdict != "incomparable"] or item.judgements[:1]
-    return [
-        (
-            item.label,
-            METRIC_NAMES[judgement.metric],
-            _verdict_cell(name_verdict(judgement)),
-            NONE if judgement.ratio is None else format_change(judgement.ratio),
-            NONE if judgement.low is None else format_interval(judgement),
-            format_units(judgement) or NONE,
-            explain(judgement) or NONE,
-        )
-        for judgement in shown
-    ]
-
-
-def _verdict_cell(word: str) -> Cell:
-    return cell(f"{_MARKS.get(word, '✗')} {word}", TONES.get(word, "plain"))
+    for judgement in shown:
+        title, units = METRIC_TITLES[judgement.metric], format_units(judgement)
+        yield (item.label, title, *verdict_cells(judgement), units or None, explain(judgement) or None)
 
 
 def _differences(comparison: Comparison) -> Table | None:
-    found = [item for item in comparison.differences if item.part != "state"]
-    if not found:
-        return None
     rows = [
-        (item.field, *(f"{UNKNOWN}{item.why}" if side is None else side for side in (item.baseline, item.candidate)))
-        for item in found[:_DIFFERENCE_ROWS]
+        (item.field, *(f"{UNKNOWN}{item.why}" if value is None else value for value in (item.baseline, item.candidate)))
+        for item in comparison.differences
+        if item.part != "state"
     ]
-    table = make_table("What differs, the likeliest reason first", "Field|Baseline|Candidate", rows)
-    if len(found) <= _DIFFERENCE_ROWS:
-        return table
-    note = f"{format_count(len(found) - _DIFFERENCE_ROWS, 'field')} more: sdbench diff shows all of them."
-    return Table(caption=table.caption, columns=table.columns, rows=table.rows, notes=(note,))
+    if not rows:
+        return None
+    table = make_table("What differs, the likeliest reason first", texts("Field", "Baseline", "Candidate"), rows)
+    return limit_rows(table, _DIFFERENCE_ROWS, "sdbench diff shows the others")

@@ -1,65 +1,56 @@
-"""The machines beside each other on one task, each at its best: GPU against CPU."""
+"""The machines next to each other on one task, each at its best: GPU against CPU."""
 
-from sdbench.report.chart_model import IntervalChart, IntervalMark
+from sdbench.report.chart_model import IntervalMark
+from sdbench.report.format import describe_useless_interval
 from sdbench.report.model import Section
-from sdbench.report.points import Measured, Source
-from sdbench.report.sections.summary import main_experiments
+from sdbench.report.questions import is_for_buyers, main_experiments
+from sdbench.report.series import Measured, Source
 from sdbench.units import format_duration, round_significant
 
 TITLE = "Machine against machine"
 _DIGITS = 3
-_ALONE = "One machine is on this page. Name the records of others, or published ones, to see them side by side."
+_ALONE = "One machine of this page made full-size images; the chart at its top has reference machines."
 
 
-def build(source: Source) -> Section:
+def build(source: Source) -> Section | str:
     """Return each machine's shortest call (s) for the most demanding image that several made, per precision."""
-    task = next((group for group in main_experiments(source.measured) if _machine_count(group) > 1), None)
-    if task is None:
-        return Section(name="devices", title=TITLE, paragraphs=(_ALONE,))
-    best = _best(task)
-    fastest = min(m.estimate.value for m in best)
-    experiment = best[0].point.experiment
+    groups = map(_best, main_experiments(filter(is_for_buyers, source.measured)))
+    best = next((group for group in groups if len({point.machine.name for point in group}) > 1), None)
+    if best is None:
+        return _ALONE
+    experiment = best[0].experiment
     what = f"{experiment.width}x{experiment.height}, {experiment.steps} steps, {experiment.architecture}"
-    chart = IntervalChart(
-        kind="points",
-        alt=f"Seconds per image on each machine, {what}: "
-        + "; ".join(f"{m.point.machine.name} {m.point.experiment.precision} {_words(m, fastest)}" for m in best),
-        caption=f"One image at a time, {what}: each machine's shortest call at each precision, whatever else was "
-        "asked for. Whiskers: its interval, where there are samples. GPUs and CPUs differ too much for a linear scale.",
-        axis="seconds per image, log scale",
-        log_scale=True,
-        machines=tuple(dict.fromkeys(m.point.experiment.precision for m in best)),
-        marks=tuple(
-            IntervalMark(
-                label=m.point.machine.name,
-                machine=m.point.experiment.precision,
-                value=m.estimate.value,
-                low=m.estimate.low,
-                high=m.estimate.high,
-                text=_words(m, fastest),
-            )
-            for m in best
-        ),
+    fastest_s = min(point.estimate.value for point in best)
+    marks = [
+        IntervalMark(
+            label=point.machine.name,
+            machine=point.experiment.precision,
+            text=f"{point.experiment.precision} {_words(point, fastest_s)}",
+            is_open=point.is_open,
+            **point.interval._asdict(),
+        )
+        for point in best
+    ]
+    caption = (
+        f"One image at a time, {what}: each machine's shortest call at each precision, whatever the other options. "
+        "Whiskers: its interval, where there are samples."
     )
-    return Section(name="devices", title=TITLE, charts=(chart,))
-
-
-def _machine_count(group: list[Measured]) -> int:
-    return len({m.point.machine.name for m in group if m.point.batch == 1})
+    chart = source.chart("points", f"Seconds per image on each machine, {what}", caption, "seconds per image", marks)
+    return Section(charts=(chart,))
 
 
 def _best(group: list[Measured]) -> list[Measured]:
     """The shortest call of one image per machine and precision, the fastest machine first."""
-    found: dict[tuple[str, str], Measured] = {}
-    for measured in sorted(group, key=lambda m: m.estimate.value):
-        if measured.point.batch == 1:
-            found.setdefault((measured.point.machine.name, measured.point.experiment.precision), measured)
-    order = list(dict.fromkeys(machine for machine, _ in found))
-    return sorted(found.values(), key=lambda m: (order.index(m.point.machine.name), m.point.experiment.precision))
+    best: dict[tuple[str, str], Measured] = {}
+    for measured in sorted(group, key=lambda point: point.estimate.value):
+        if measured.batch == 1:
+            best.setdefault((measured.machine.name, measured.experiment.precision), measured)
+    order = list(dict.fromkeys(machine for machine, _ in best))
+    return [best[key] for key in sorted(best, key=lambda key: (order.index(key[0]), key[1]))]
 
 
-def _words(measured: Measured, fastest: float) -> str:
-    ratio = measured.estimate.value / fastest
+def _words(measured: Measured, fastest_s: float) -> str:
+    ratio = measured.estimate.value / fastest_s
     times = "the fastest" if ratio == 1 else f"{round_significant(ratio, _DIGITS)} times the fastest"
-    kind = "" if measured.point.is_published or measured.estimate.low is not None else "one launch, "
+    kind = f"{describe_useless_interval(measured.estimate)}, " if measured.is_open else ""
     return f"{format_duration(measured.estimate.value)} ({kind}{times})"

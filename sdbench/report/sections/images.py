@@ -1,46 +1,45 @@
 """The pictures that were made, as far as the bundle keeps them."""
 
-from sdbench.report.model import ImageSection, Picture, Section
-from sdbench.report.points import Point, Source
-from sdbench.report.text import format_count
+from sdbench.report.format import format_count
+from sdbench.report.model import EmbeddedImage, Section
+from sdbench.report.series import Point, Source
 from sdbench.report.thumbnails import make_picture
 
 TITLE = "What came out?"
 MAX_PICTURES = 24
 _SYNTHETIC = (
-    "With synthetic weights (seeded random numbers) the images are not pictures of anything: they show that the "
-    "pipeline ran to its end and that its output is finite. Time and memory do not depend on the trained values."
+    "With synthetic weights (seeded random numbers) the images are noise: they show that the pipeline ran to its end "
+    "and that its output is finite. Time and memory do not depend on the trained values."
 )
 
 
 def build(source: Source) -> Section:
     """Return the first image of each experiment, small."""
-    pictures: list[Picture] = []
+    pictures: list[EmbeddedImage] = []
     left_out_count = 0
     for point in source.points:
-        found = _first_picture(source, point)
-        if found is None:
-            left_out_count += any(image.path for launch in point.launches for image in launch.images)
-        elif len(pictures) < MAX_PICTURES:
-            pictures.append(found)
+        picture = _first_picture(source, point)
+        if picture is not None and len(pictures) < MAX_PICTURES:
+            pictures.append(picture)
         else:
-            left_out_count += 1
-    paragraphs = [_SYNTHETIC] if any(p.experiment.weights == "synthetic" for p in source.points if p.launches) else []
+            left_out_count += any(image.path for launch in point.launches for image in launch.images)
+    paragraphs = []
+    if pictures and any(point.experiment.weights == "synthetic" for point in source.points if point.launches):
+        paragraphs.append(_SYNTHETIC)
     if left_out_count:
         images = format_count(left_out_count, "more image")
-        paragraphs.append(
-            f"{images} left out: not given, over {MAX_PICTURES}, no picture, or unlike the record's hash."
-        )
+        reasons = f"missing, over {MAX_PICTURES}, not a picture, or different from the record's hash"
+        paragraphs.append(f"{images} left out: {reasons}.")
     if not pictures:
-        return Section(name="images", title=TITLE, paragraphs=(*paragraphs[1:], "No image is shown here."))
-    return ImageSection(name="images", title=TITLE, paragraphs=tuple(paragraphs), pictures=tuple(pictures))
+        paragraphs.append("No image is shown here.")
+    noise_count = len(pictures) if paragraphs and paragraphs[0] == _SYNTHETIC else 0
+    fold = f"{format_count(noise_count, 'picture')} of noise" if noise_count else ""
+    return Section(paragraphs=tuple(paragraphs), pictures=tuple(pictures), pictures_fold=fold)
 
 
-def _first_picture(source: Source, point: Point) -> Picture | None:
-    name = ", ".join(source.row_names(point))
+def _first_picture(source: Source, point: Point) -> EmbeddedImage | None:
+    name = source.name(point)
     kind = "output with synthetic weights" if point.experiment.weights == "synthetic" else "output"
-    for launch in point.launches:
-        for image in launch.images:
-            if picture := make_picture(source, point.machine, image.path, f"{kind} of {name}", name):
-                return picture
-    return None
+    paths = (image.path for launch in point.launches for image in launch.images)
+    pictures = (make_picture(point.machine, path, f"{kind} of {name}", name) for path in paths)
+    return next(filter(None, pictures), None)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sdbench.report.format import cell, make_table, name_field, reading_cell, texts
 from sdbench.report.model import Cell, Section, Table
-from sdbench.report.points import Source
-from sdbench.report.text import cell, make_table, name_field, reading_cell
+from sdbench.report.series import Source
 from sdbench.schema.base import Known, Model, Unknown
-from sdbench.schema.fingerprint import EnvironmentVariable, Fingerprint, Package
+from sdbench.schema.fingerprint import EnvironmentVariable, Package
 
 TITLE = "Which machine was it?"
 _PARTS = {
@@ -17,70 +17,56 @@ _PARTS = {
     "state": "State before the run: never hashed",
 }
 _HASH_DIGITS = 16
+_RULE = (
+    "Machines are compared part by part, never by one hash. What could not be read is unknown, with the reason: "
+    "it equals nothing, not even another unknown."
+)
 
 
 def build(source: Source) -> Section:
     """Return one table per part of the fingerprint, a column per record."""
-    sentence = (
-        "Machines are compared part by part, never by one hash. What could not be read is unknown, with the reason: "
-        "it equals nothing, not even another unknown."
-    )
     tables = tuple(_part_table(source, part) for part in _PARTS)
-    return Section(name="machine", title=TITLE, template="machine.html.j2", paragraphs=(sentence,), tables=tables)
+    return Section(template="machine.html.j2", paragraphs=(_RULE,), tables=tables)
 
 
 def _part_table(source: Source, part: str) -> Table:
+    columns = ["Field", *source.machine_names, *(["Same?"] if source.several else [])]
     prints = [machine.record.fingerprint for machine in source.machines]
-    columns = [dict(_flatten(getattr(fingerprint, part))) for fingerprint in prints]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [_row(name, [column.get(name) for column in columns]) for name in names]
+    fields = [dict(_flatten(getattr(fingerprint, part))) for fingerprint in prints]
+    names = dict.fromkeys(name for of_machine in fields for name in of_machine)
+    rows = [_row(name, [of_machine.get(name) for of_machine in fields]) for name in names]
     if part != "state":
-        rows.insert(
-            0, ("sha256 of this part", *(_short_hash(fingerprint, part) for fingerprint in prints), *_spare(source))
-        )
-    titles = "|".join(
-        ["Field", *(name.replace("|", "/") for name in source.machine_names), *(["Same?"] if source.several else [])]
-    )
-    return make_table(_PARTS[part], titles, rows)
-
-
-def _short_hash(fingerprint: Fingerprint, part: str) -> str:
-    return str(getattr(fingerprint, f"{part}_sha256"))[:_HASH_DIGITS] + "…"
-
-
-def _spare(source: Source) -> tuple[str, ...]:
-    return ("",) if source.several else ()
+        hashes = [f"{getattr(fingerprint, f'{part}_sha256')[:_HASH_DIGITS]}…" for fingerprint in prints]
+        rows.insert(0, ("sha256 of this part", *hashes, *([""] if source.several else [])))
+    return make_table(_PARTS[part], texts(*columns), rows)
 
 
 def _row(name: str, readings: list[Any]) -> tuple[Cell | str, ...]:
-    cells = [cell("not there", "muted") if reading is None else reading_cell(name, reading) for reading in readings]
-    verdict = (_verdict(readings),) if len(readings) > 1 else ()
-    return (name_field(name), *cells, *verdict)
-
-
-def _verdict(readings: list[Any]) -> Cell:
+    cells = [cell("missing", "muted") if reading is None else reading_cell(name, reading) for reading in readings]
+    if len(readings) == 1:
+        return (name_field(name), *cells)
     if any(isinstance(reading, Unknown) for reading in readings):
-        return cell("unknown", "muted")
-    return cell("same", "plain") if all(reading == readings[0] for reading in readings) else cell("differs", "bad")
+        verdict = cell("unknown", "muted")
+    else:
+        is_same = all(reading == readings[0] for reading in readings)
+        verdict = cell("same", "plain") if is_same else cell("differs", "bad")
+    return (name_field(name), *cells, verdict)
 
 
 def _flatten(part: Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the fields with their readings; GPUs, packages and environment variables get a row each."""
+    match part:
+        case Package():
+            yield f"package {part.name}", part.version
+            return
+        case EnvironmentVariable():
+            yield f"environment {part.name}", part.value
+            return
     for name in type(part).model_fields:
         reading = getattr(part, name)
         items = reading.value if isinstance(reading, Known) else reading
         if isinstance(items, tuple) and any(isinstance(item, Model) for item in items):
             for index, item in enumerate(items):
-                yield from _flatten_item(item, f"{prefix}{name.removesuffix('s')} {index} ")
+                yield from _flatten(item, f"{prefix}{name.removesuffix('s')} {index} ")
         elif name != "index":
             yield prefix + name, reading
-
-
-def _flatten_item(item: Model, prefix: str) -> Iterator[tuple[str, Any]]:
-    match item:
-        case Package():
-            yield f"package {item.name}", item.version
-        case EnvironmentVariable():
-            yield f"environment {item.name}", item.value
-        case _:
-            yield from _flatten(item, prefix)

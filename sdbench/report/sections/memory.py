@@ -1,12 +1,16 @@
-"""The memory figure that speaks for the device, by its name."""
+"""The memory of each experiment, by its source."""
 
-from sdbench.report.chart_model import IntervalChart, IntervalMark
+from collections.abc import Iterator, Sequence
+
+from sdbench.report.chart_model import IntervalChart
+from sdbench.report.format import fold_unknown, list_some, name_field, numbers, reading_cell
+from sdbench.report.grouping import group_by
 from sdbench.report.model import Section
-from sdbench.report.points import Point, Source
-from sdbench.report.resources import MemoryUse, memory_capacity, memory_title, memory_use
-from sdbench.report.text import fold_unknown, list_some, make_table, name_field, reading_cell
+from sdbench.report.questions import by_image, is_for_buyers, name_image
+from sdbench.report.series import Interval, Point, Source
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import MemoryFigures
+from sdbench.schema.metrics import MemoryRange, result_memory
+from sdbench.schema.outcome import MemoryUse
 from sdbench.units import format_bytes
 
 TITLE = "How much memory does it take?"
@@ -19,73 +23,59 @@ _STUDY = (
 
 
 def build(source: Source) -> Section:
-    """Return the memory chart (GiB) and a table of all named figures."""
-    uses = [(m.point, use) for m in source.measured if isinstance(use := memory_use(m.point), MemoryUse)]
+    """Return the memory chart (GiB) and a table of all memory values."""
     if not source.measured:
-        return Section(
-            name="memory",
-            title=TITLE,
-            paragraphs=("No experiment was measured, so there is no memory to show.", _STUDY),
-        )
-    table = make_table(
-        "Every memory figure, the highest over the counted launches",
-        f"{source.row_columns}|" + "|".join("#" + name_field(name) for name in MemoryFigures.model_fields),
-        (
-            (
-                *source.row_names(m.point),
-                *(reading_cell(name, _highest(m.point, name)) for name in MemoryFigures.model_fields),
-            )
-            for m in source.own
-        ),
+        return Section(paragraphs=("No experiment was measured, so there is no memory to show.", _STUDY))
+    uses = [(point, use) for point in source.measured if isinstance(use := result_memory(point.outcome), MemoryRange)]
+    for_buyers = by_image(point for point, _ in uses if is_for_buyers(point))
+    charts = tuple(
+        _chart(source, name, [pair for pair in uses if name_image(pair[0].experiment) == name]) for name in for_buyers
     )
+    names = tuple(MemoryUse.model_fields)
+    columns = numbers(*map(name_field, names))
+    rows = ((point, tuple(reading_cell(name, _highest(point, name)) for name in names)) for point in source.own)
+    table = source.table("Every memory value, the highest over the counted launches", columns, rows)
     tables = (fold_unknown(table),) if source.own else ()
-    charts = (_chart(source, uses),) if uses else ()
-    return Section(name="memory", title=TITLE, paragraphs=(_STUDY,), charts=charts, tables=tables)
+    return Section(paragraphs=(_STUDY, *_mapped_words(source)), charts=charts, tables=tables)
 
 
-def _chart(source: Source, uses: list[tuple[Point, MemoryUse]]) -> IntervalChart:
-    figure = " / ".join(dict.fromkeys(memory_title(point) for point, _ in uses))
-    capacities = {machine.name: memory_capacity(machine) for machine in source.machines}
+def _mapped_words(source: Source) -> Iterator[str]:
+    mapped_bytes = [launch.environment.weights_mapped_bytes for point in source.own for launch in point.counted]
+    if any(mapped_bytes):
+        yield (
+            f"Weights of up to {format_bytes(max(mapped_bytes))} were mapped from files in the cache folder: they are "
+            "part of the host's RSS peak and file-backed. They were in memory as a whole, as drawn ones are."
+        )
+
+
+def _chart(source: Source, image: str, uses: Sequence[tuple[Point, MemoryRange]]) -> IntervalChart:
+    titles = " / ".join(dict.fromkeys(use.source_title for _, use in uses))
+    capacities = {machine.name: machine.record.device_memory_bytes for machine in source.machines}
     known = {name: size.value for name, size in capacities.items() if isinstance(size, Known) and size.value > 0}
     # A tick far to the right of every bar would make them too short to read.
     drawn = {name: size for name, size in known.items() if size <= _TICK_RATIO * max(use.high_bytes for _, use in uses)}
-    return IntervalChart(
-        kind="bars",
-        alt=f"Memory, {figure}: " + "; ".join(f"{point.label} {format_bytes(use.median_bytes)}" for point, use in uses),
-        caption=f"Shown: {figure}. Bar: median over the launches. Whiskers: lowest and highest launch."
+    marks = []
+    for point, use in uses:
+        ends = (use.low_bytes, use.high_bytes) if use.launch_count > 1 else ()
+        # What a reference result means is long, and in the caption.
+        which = f" ({use.source_title})" if source.several and not point.is_reference else ""
+        capacity_bytes = drawn.get(point.machine.name)
+        limit = None if capacity_bytes is None else capacity_bytes / _GIB
+        interval = Interval(use.median_bytes, *ends).convert(lambda size_bytes: size_bytes / _GIB)
+        marks.append(source.mark(point, interval, format_bytes(use.median_bytes) + which, limit))
+    caption = (
+        f"Shown: {titles}. Bar: median over the launches. Whiskers: lowest and highest launch."
         + _capacity_words(source, known)
-        + (" The tick is all there is." if drawn else ""),
-        axis=f"GiB, {figure}",
-        log_scale=False,
-        machines=source.machine_names,
-        marks=tuple(_mark(source, point, use, drawn.get(point.machine.name)) for point, use in uses),
+        + (" The tick is all there is." if drawn else "")
     )
+    return source.chart("bars", f"Memory, {image}", caption, f"GiB, {titles}", marks)
 
 
 def _capacity_words(source: Source, known: dict[str, int]) -> str:
-    owners: dict[int, list[str]] = {}
-    for name, size in known.items():
-        owners.setdefault(size, []).append(name)
+    owners = group_by(known, known.__getitem__)
     if len(owners) == 1 and len(known) == len(source.machines):
         return f" {'Each device' if source.several else 'The device'} has {format_bytes(*owners)}."
     return "".join(f" {list_some(names)}: {format_bytes(size)}." for size, names in owners.items())
-
-
-def _mark(source: Source, point: Point, use: MemoryUse, capacity_bytes: int | None) -> IntervalMark:
-    words = [format_bytes(use.median_bytes)]
-    if source.several:
-        # What a published figure means is long, and the caption says it.
-        words += [point.machine.name, *([] if point.is_published else [f"({memory_title(point)})"])]
-    several_launches = use.launch_count > 1
-    return IntervalMark(
-        label=point.label,
-        machine=point.machine.name,
-        value=use.median_bytes / _GIB,
-        low=use.low_bytes / _GIB if several_launches else None,
-        high=use.high_bytes / _GIB if several_launches else None,
-        text=" ".join(words),
-        limit=None if capacity_bytes is None else capacity_bytes / _GIB,
-    )
 
 
 def _highest(point: Point, name: str) -> object:

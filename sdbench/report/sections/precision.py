@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Sequence
 
 from sdbench.report.chart_model import LineChart, LinePoint
+from sdbench.report.format import NONE, Row, cell, format_count, format_number, numbers
 from sdbench.report.model import Cell, PictureSeries, PictureStep, PrecisionSection, Section, Table
-from sdbench.report.points import Point, Source, needs_log_scale
-from sdbench.report.text import NONE, UNKNOWN, format_count, format_number, format_reading, make_table
+from sdbench.report.series import Point, Source, needs_log_scale
 from sdbench.report.thumbnails import make_picture
 from sdbench.schema.base import Known, Reading
-from sdbench.schema.study import Divergence, PrecisionStudy
+from sdbench.schema.workload_results import Divergence, PrecisionResult
 
 TITLE = "What does precision do to the image?"
 _SYNTHETIC = (
-    "With synthetic weights the pictures are not pictures of anything. The arithmetic differences are what they are: "
+    "With synthetic weights the images are noise. The arithmetic differences are real: "
     "they come from the same operations on numbers of the same size, but how visible they would be in a real picture "
-    "these runs cannot say."
+    "these runs cannot show."
 )
 _METRICS = (
     "SSIM, PSNR and NRMSE are computed on the unrounded images in 0 to 1 (scikit-image); the pictures are for the eye. "
@@ -24,90 +24,75 @@ _METRICS = (
 # A slider of more steps is no easier to read, and each has three pictures of up to 20 KiB.
 _PICTURE_STEPS = 20
 
+_Results = list[tuple[Point, PrecisionResult]]
 
-def build(source: Source) -> Section:
+
+def build(source: Source) -> Section | str:
     """Return metric curves over the steps, their table, and the pictures of each pair."""
-    studies = [(point, point.study) for point in source.points if point.study is not None]
-    if not studies:
-        return Section(name="precision", title=TITLE, paragraphs=("Nothing was compared.",))
-    synthetic = any(point.experiment.weights == "synthetic" for point, _ in studies)
+    results = [(point, point.workload_result) for point in source.points if point.workload_result is not None]
+    if not results:
+        return "Nothing was compared."
+    synthetic = any(point.experiment.weights == "synthetic" for point, _ in results)
+    sweep = [(point, item.steps, item) for point, result in results for item in result.sweep]
+    trajectory = [(point, item.call or 0, item) for point, result in results for item in result.trajectory]
     charts = (
-        _chart(source, "finished images, by number of steps", "steps of the run", _sweep(studies)),
-        _chart(source, "one run, decoded after every UNet call", "UNet call", _trajectory(studies)),
+        _chart(source, "finished images, by number of steps", "steps of the run", sweep),
+        _chart(source, "one run, decoded after every UNet call", "UNet call", trajectory),
     )
+    series = (_series(source, point, result) for point, result in results)
     return PrecisionSection(
-        name="precision",
-        title=TITLE,
-        paragraphs=(*((_SYNTHETIC,) if synthetic else ()), _METRICS),
+        paragraphs=(_SYNTHETIC, _METRICS) if synthetic else (_METRICS,),
         charts=tuple(chart for chart in charts if chart is not None),
-        tables=(_table(source, studies),),
-        series=tuple(series for point, study in studies if (series := _series(source, point, study)).steps),
+        tables=(_table(source, results),),
+        series=tuple(shown for shown in series if shown.steps),
     )
 
 
-_Studies = list[tuple[Point, PrecisionStudy]]
-_Curve = tuple[Point, list[tuple[int, Divergence]]]
-
-
-def _sweep(studies: _Studies) -> list[_Curve]:
-    return [(point, [(item.steps, item) for item in study.sweep]) for point, study in studies]
-
-
-def _trajectory(studies: _Studies) -> list[_Curve]:
-    return [(point, [(item.call or 0, item) for item in study.trajectory]) for point, study in studies]
-
-
-def _chart(source: Source, what: str, x_axis: str, curves: Iterable[_Curve]) -> LineChart | None:
+def _chart(source: Source, what: str, x_axis: str, items: Iterable[tuple[Point, int, Divergence]]) -> LineChart | None:
     points = tuple(
-        LinePoint(line=_name(source, point), x=x, value=1 - item.ssim.value, low=None, high=None)
-        for point, items in curves
-        for x, item in items
+        LinePoint(line=source.name(point), x=x, value=1 - item.ssim.value)
+        for point, x, item in items
         if isinstance(item.ssim, Known) and item.ssim.value < 1
     )
     if not points:
         return None
     log_scale = needs_log_scale([point.value for point in points])
+    values = (f"{point.line} at {point.x}: {format_number(point.value)}" for point in points)
     return LineChart(
-        alt=f"1 - SSIM of {what}: "
-        + ", ".join(f"{point.line} at {point.x}: {format_number(point.value)}" for point in points),
+        alt=f"1 - SSIM of {what}: {', '.join(values)}",
         caption=f"1 - SSIM against the fp32 reference: {what}. Identical images have no point.",
         x_axis=x_axis,
-        doubling=False,
-        axis="1 - SSIM, log scale" if log_scale else "1 - SSIM",
+        axis="1 - SSIM",
         log_scale=log_scale,
         points=points,
     )
 
 
-def _table(source: Source, studies: _Studies) -> Table:
-    rows = [
-        (*source.row_names(point), str(item.steps), *_cells(item)) for point, study in studies for item in study.sweep
-    ]
+def _table(source: Source, results: _Results) -> Table:
     caption = "Finished images against the fp32 reference with the same prompt, noise and number of steps"
-    columns = "#steps|#1 - SSIM|#PSNR, dB|#NRMSE|#largest difference|#not finite"
-    return make_table(caption, f"{source.row_columns}|{columns}", rows)
+    columns = numbers("steps", "1 - SSIM", "PSNR, dB", "NRMSE", "largest difference", "not finite")
+    rows = ((point, (str(item.steps), *_cells(item))) for point, result in results for item in result.sweep)
+    return source.table(caption, columns, rows)
 
 
-def _cells(item: Divergence) -> tuple[Cell | str, ...]:
+def _cells(item: Divergence) -> Row:
     if item.identical:
         return ("0", "identical", "0", "0", "0")
-    dissimilarity = format_number(1 - item.ssim.value) if isinstance(item.ssim, Known) else NONE
-    numbers = (_number(reading) for reading in (item.psnr_db, item.nrmse, item.largest_difference))
-    return (dissimilarity, *numbers, f"{item.non_finite_count:,}")
+    dissimilarity = 1 - item.ssim.value if isinstance(item.ssim, Known) else None
+    readings = (_number(reading) for reading in (item.psnr_db, item.nrmse, item.largest_difference))
+    return (dissimilarity, *readings, f"{item.non_finite_count:,}")
 
 
-def _number(reading: Reading[float]) -> Cell | str:
-    text = format_reading("ratio", reading)
-    return Cell(text=NONE, tone="muted") if text.startswith(UNKNOWN) else text
+def _number(reading: Reading[float]) -> Cell | float:
+    return reading.value if isinstance(reading, Known) else cell(NONE, "muted")
 
 
-def _series(source: Source, point: Point, study: PrecisionStudy) -> PictureSeries:
-    items = study.trajectory or study.sweep
+def _series(source: Source, point: Point, result: PrecisionResult) -> PictureSeries:
+    items = result.trajectory or result.sweep
     shown = _spread(items)
-    steps = tuple(step for item in shown if (step := _step(source, point, study, item)).pictures)
+    steps = tuple(step for item in shown if (step := _step(source, point, result, item)).pictures)
     left_out = f"; {len(shown)} of {format_count(len(items), 'step')}" if len(shown) < len(items) else ""
-    fold = f"{format_count(len(steps) - 1, 'step')} before"
-    return PictureSeries(title=_name(source, point) + left_out, fold=fold, steps=steps)
+    return PictureSeries(title=source.name(point) + left_out, steps=steps)
 
 
 def _spread(items: Sequence[Divergence]) -> Sequence[Divergence]:
@@ -117,20 +102,18 @@ def _spread(items: Sequence[Divergence]) -> Sequence[Divergence]:
     return [items[round(place * (len(items) - 1) / (_PICTURE_STEPS - 1))] for place in range(_PICTURE_STEPS)]
 
 
-def _step(source: Source, point: Point, study: PrecisionStudy, item: Divergence) -> PictureStep:
+def _step(source: Source, point: Point, result: PrecisionResult, item: Divergence) -> PictureStep:
     moment = f"{item.steps} steps" if item.call is None else f"UNet call {item.call}"
-    stills = (
-        ("fp32 reference", item.reference_path),
-        (_candidate_words(point), item.candidate_path),
-        (f"difference, {study.amplification} times as large", item.difference_path),
+    stills = {
+        "fp32 reference": item.reference_path,
+        point.label.removesuffix(" against fp32"): item.candidate_path,
+        f"difference, {result.amplification} times as large": item.difference_path,
+    }
+    pictures = (
+        make_picture(point.machine, path, f"{caption} at {moment}; {source.name(point)}", caption)
+        for caption, path in stills.items()
     )
-    name = _name(source, point)
-    pictures = tuple(
-        picture
-        for caption, path in stills
-        if (picture := make_picture(source, point.machine, path, f"{caption} at {moment}; {name}", caption))
-    )
-    return PictureStep(label=f"{moment}: {_closeness(item)}", pictures=pictures)
+    return PictureStep(label=f"{moment}: {_closeness(item)}", pictures=tuple(filter(None, pictures)))
 
 
 def _closeness(item: Divergence) -> str:
@@ -139,11 +122,3 @@ def _closeness(item: Divergence) -> str:
     if not isinstance(item.psnr_db, Known) or not isinstance(item.ssim, Known):
         return f"{format_count(item.non_finite_count, 'value')} not finite"
     return f"PSNR {item.psnr_db.value:.1f} dB, 1 - SSIM {format_number(1 - item.ssim.value)}"
-
-
-def _candidate_words(point: Point) -> str:
-    return point.label.removesuffix(" against fp32")
-
-
-def _name(source: Source, point: Point) -> str:
-    return ", ".join(source.row_names(point))

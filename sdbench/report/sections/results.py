@@ -1,107 +1,81 @@
 """Every experiment in one table, measured or not."""
 
-from sdbench.report.costs import IMAGE_COUNT, cost_of_images, format_cost
-from sdbench.report.model import Cell, DataColumn, ResultsSection, Section, Table, Tone
-from sdbench.report.points import Measured, Point, Source
-from sdbench.report.resources import MemoryUse, energy_per_image, memory_title, memory_use
-from sdbench.report.text import NONE, cell, fold_unknown, format_number, make_table, reading_cell
-from sdbench.schema.base import Known, Unknown
+from sdbench.report.format import Row, cell, fold_unknown, limit_rows, reading_cell
+from sdbench.report.model import Cell, Column, DataColumn, ResultsSection, Section, Table, Tone
+from sdbench.report.sections.energy import IMAGE_COUNT, cost_of_images, format_cost
+from sdbench.report.series import Measured, Point, Source
+from sdbench.schema.base import Known
+from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
 from sdbench.units import format_bytes, round_significant
 
 TITLE = "All results"
 ROWS_WITHOUT_SCRIPT = 200
-_COLUMNS = "Status|#latency, s|#low|#high|#launches|#samples|#images/min|#highest memory|which memory|#energy per image"
-_COST_COLUMN = f"|#cost of {IMAGE_COUNT:,} images"
-# Titles that are no names of a saved file's columns.
-_KEYS = {
-    "latency, s": "latency_s",
-    "low": "latency_low_s",
-    "high": "latency_high_s",
-    "launches": "counted_launches",
-    "images/min": "images_per_min",
-    "highest memory": "memory_peak_bytes",
-    "which memory": "memory_meaning",
-    "energy per image": "energy_per_image_j",
-}
+_COLUMNS = (
+    Column(title="Status", key="status"),
+    Column(title="latency, s", key="latency_s", numeric=True),
+    Column(title="low", key="latency_low_s", numeric=True),
+    Column(title="high", key="latency_high_s", numeric=True),
+    Column(title="launches", key="counted_launches", numeric=True),
+    Column(title="samples", key="samples", numeric=True),
+    Column(title="images/min", key="images_per_min", numeric=True),
+    Column(title="memory", key="memory_bytes", numeric=True),
+    Column(title="which memory", key="memory_source"),
+    Column(title="energy per image", key="energy_per_image_j", numeric=True),
+)
+_COST_COLUMN = Column(title=f"cost of {IMAGE_COUNT:,} images", key="cost_of_1000_images", numeric=True)
+_CAPTION = "Latency per call (s) with its interval; throughput, memory and energy. A dash: not measured"
 
 
 def build(source: Source) -> Section:
     """Return one row per experiment and machine; with prices, what images cost."""
-    rows = [(*source.row_names(point), *_cells(point), *_cost(source, point)) for point in source.points]
-    columns = f"{source.row_columns}|{_COLUMNS}" + (_COST_COLUMN if source.prices else "")
-    caption = "Latency per call (s) with its interval; throughput, memory and energy. A dash: not measured"
-    table = fold_unknown(make_table(caption, columns, rows))
-    notes = table.notes
-    if len(table.rows) > ROWS_WITHOUT_SCRIPT:
-        notes = (*notes, f"The first {ROWS_WITHOUT_SCRIPT} of {len(table.rows):,} rows; scripts show the others.")
-    shown = Table(caption=table.caption, columns=table.columns, rows=table.rows[:ROWS_WITHOUT_SCRIPT], notes=notes)
-    return ResultsSection(name="results", title=TITLE, tables=(shown,), columns=_data(table))
+    columns = (*_COLUMNS, *([_COST_COLUMN] if source.prices else []))
+    table = fold_unknown(source.table(_CAPTION, columns, ((point, _cells(source, point)) for point in source.points)))
+    shown = limit_rows(table, ROWS_WITHOUT_SCRIPT, "scripts show the others")
+    return ResultsSection(tables=(shown,), columns=_data(table))
 
 
 def _data(table: Table) -> tuple[DataColumn, ...]:
-    """The table by columns, each distinct cell once: most cells of a column are alike."""
+    """The table by columns, each distinct cell once: most cells of a column are identical."""
     columns = []
     for place, column in enumerate(table.columns):
         values: dict[tuple[str, Tone, float | None], int] = {}
-        index = [
+        index = tuple(
             values.setdefault((row[place].text, row[place].tone, row[place].sort), len(values)) for row in table.rows
-        ]
-        key = _KEYS.get(column.title) or column.title.lower().replace(",", "").replace(" ", "_")
-        found = DataColumn(
-            title=column.title, key=key, numeric=column.numeric, values=tuple(values), index=tuple(index)
         )
-        columns.append(found)
+        columns.append(DataColumn(**dict(column), values=tuple(values), index=index))
     return tuple(columns)
 
 
-def _number(value: float | None) -> Cell:
+def _cells(source: Source, point: Point) -> Row:
     """A number sorts as what it reads as; in its own digits it would be the largest part of a page."""
-    return Cell(text=format_number(value))
-
-
-def _cells(point: Point) -> tuple[Cell | str, ...]:
-    if point.estimate is None:
-        return (
-            cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad"),
-            *[NONE] * 9,
-        )
-    measured = Measured(point, point.estimate)
-    memory = memory_use(point)
+    if not isinstance(point, Measured):
+        status = cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad")
+        return (status, *[None] * (len(_COLUMNS) - 1 + bool(source.prices)))
+    memory, energy = result_memory(point.outcome), result_energy_j(point.outcome)
+    cost = cost_of_images(source, point)
+    cost_cell = _cell(cost.amount.value, format_cost(cost)) if cost else None
     return (
-        cell(point.status, "muted") if point.is_published else cell("ok", "good"),
-        _number(point.estimate.value),
-        _number(point.estimate.low),
-        _number(point.estimate.high),
-        _launches(point),
-        NONE if point.is_published else Cell(text=str(point.estimate.sample_count), sort=point.estimate.sample_count),
-        _number(measured.images_per_min),
-        Cell(text=format_bytes(memory.high_bytes), sort=memory.high_bytes)
-        if isinstance(memory, MemoryUse)
-        else reading_cell("memory", memory),
-        memory_title(point),
-        _energy(point),
+        cell(point.status, "muted") if point.is_reference else cell("ok", "good"),
+        *point.interval,
+        *((None, None) if point.is_reference else (_launches(point), _cell(point.estimate.sample_count))),
+        point.images_per_min.value,
+        *(
+            (_cell(memory.median_bytes, format_bytes(memory.median_bytes)), memory.source_title)
+            if isinstance(memory, MemoryRange)
+            else (reading_cell("memory", memory), None)
+        ),
+        _cell(energy.value, f"{round_significant(energy.value, 3)} J")
+        if isinstance(energy, Known)
+        else reading_cell("energy", energy),
+        *([cost_cell] if source.prices else []),
     )
 
 
-def _cost(source: Source, point: Point) -> tuple[Cell | str, ...]:
-    if not source.prices:
-        return ()
-    cost = cost_of_images(source, Measured(point, point.estimate)) if point.estimate else None
-    return (Cell(text=format_cost(cost), sort=cost.value) if cost else NONE,)
+def _launches(point: Point) -> Cell:
+    count = len(point.counted)
+    left_out = len(point.launches) - count
+    return _cell(count, f"{count} (+{left_out} not counted)" if left_out else str(count))
 
 
-def _launches(point: Point) -> Cell | str:
-    if point.is_published:
-        return NONE
-    left_out = len(point.launches) - len(point.counted)
-    text = f"{len(point.counted)} (+{left_out} not counted)" if left_out else str(len(point.counted))
-    return Cell(text=text, sort=len(point.counted))
-
-
-def _energy(point: Point) -> Cell:
-    energy = energy_per_image(point)
-    if isinstance(energy, Unknown):
-        return cell(f"unknown: {energy.reason}", "muted")
-    if not isinstance(energy, Known):
-        return cell(NONE, "muted")
-    return Cell(text=f"{round_significant(energy.value, 3)} J", sort=energy.value)
+def _cell(value: float, text: str | None = None) -> Cell:
+    return Cell(text=str(value) if text is None else text, sort=value)

@@ -1,44 +1,50 @@
-"""Every raw sample, so that a reader can see what an interval cannot say."""
+"""Every raw sample, to see what an interval hides."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from statistics import median
+from typing import Literal
 
-from sdbench.report.chart_model import SampleChart, SampleKind, SampleMark
-from sdbench.report.limits import CHART_ROWS
+from sdbench.report.caps import CHART_ROWS
+from sdbench.report.chart_model import SampleChart, SampleMark
+from sdbench.report.format import format_count
 from sdbench.report.model import Section
-from sdbench.report.points import Point, Source, needs_log_scale
-from sdbench.report.text import format_count
+from sdbench.report.series import Point, Source, needs_log_scale
+from sdbench.schema.metrics import steady_latencies_s
 from sdbench.schema.outcome import was_throttled
 
 TITLE = "Sample by sample"
 _DOTS = 10_000
 
 
-def build(source: Source) -> Section:
+def build(source: Source) -> Section | str:
     """Return the chart of all latency samples, each as a ratio to the median of its experiment."""
-    timed = [marks for point in source.points if (marks := _marks(point))]
+    timed = [marks for point in source.points if (marks := list(_marks(point)))]
     if not timed:
-        return Section(name="samples", title=TITLE, paragraphs=("No launch ended, so there are no samples to show.",))
-    found = [mark for marks in timed[:CHART_ROWS] for mark in marks]
-    shown = _thin(found)
-    counts = {kind: sum(mark.kind == kind for mark in shown) for kind in ("steady", "warm-up", "throttled")}
+        return "No launch ended, so there are no samples to show."
+    sample_count = sum(len(series.samples) for launch in source.launches if (series := launch.find_series("latency")))
+    shown = _thin([mark for marks in timed[:CHART_ROWS] for mark in marks])
+    counts = Counter(mark.kind for mark in shown)
     log_scale = needs_log_scale([mark.ratio for mark in shown])
+    some = f"{len(shown):,} of " if len(shown) < sample_count else ""
+    rows = format_count(len(timed), "experiment")
+    first = f"the first {CHART_ROWS} of {rows}" if len(timed) > CHART_ROWS else rows
     chart = SampleChart(
         alt=f"Latency samples by experiment and launch: {counts['steady']} steady, {counts['warm-up']} warm-ups, "
         f"{counts['throttled']} of throttled launches. The record holds the values.",
-        caption=f"{_count_words(len(found), len(shown))} of {_rows_words(len(timed))}, each divided by the median of "
+        caption=f"{some}{format_count(sample_count, 'sample')} of {first}, each divided by the median of "
         "its experiment's steady samples; one line of points per launch. Circle: steady. Open triangle: warm-up, kept "
         "and not counted. Diamond: of a throttled launch, kept; the launch that replaced it counts.",
-        axis="sample / median of the experiment" + (", log scale" if log_scale else ""),
+        axis="sample / median of the experiment",
         log_scale=log_scale,
         machines=tuple(dict.fromkeys(mark.machine for mark in shown)),
         marks=shown,
     )
-    return Section(name="samples", title=TITLE, charts=(chart,))
+    return Section(charts=(chart,))
 
 
 def _thin(marks: Sequence[SampleMark]) -> tuple[SampleMark, ...]:
-    """Every k-th steady sample beside all others: a page of a million dots shows no more than one of a few thousand."""
+    """Every k-th steady sample, and all others: a page of a million dots shows no more than one of a few thousand."""
     special = [mark for mark in marks if mark.kind != "steady"]
     kept = {id(mark) for mark in special[:: -(-len(special) * 2 // _DOTS) or 1]}
     steady = [mark for mark in marks if mark.kind == "steady"]
@@ -46,45 +52,22 @@ def _thin(marks: Sequence[SampleMark]) -> tuple[SampleMark, ...]:
     return tuple(mark for mark in marks if id(mark) in kept)
 
 
-def _rows_words(count: int) -> str:
-    return (
-        f"the first {CHART_ROWS} of {count:,} experiments" if count > CHART_ROWS else format_count(count, "experiment")
-    )
-
-
-def _count_words(found_count: int, shown_count: int) -> str:
-    some = f"{shown_count:,} of " if shown_count < found_count else ""
-    return some + format_count(found_count, "sample")
-
-
-def _marks(point: Point) -> list[SampleMark]:
+def _marks(point: Point) -> Iterator[SampleMark]:
+    """The samples of a point, divided by the median steady sample of the launches that count, or else of all."""
     series = [
-        (launch, found) for launch in point.launches if (found := launch.find_series("latency")) and found.samples
+        (launch, latency) for launch in point.launches if (latency := launch.find_series("latency")) and latency.samples
     ]
-    middle_s = _middle_s(point)
-    if not series or middle_s <= 0:
-        return []
-    return [
-        SampleMark(
-            label=point.label,
-            machine=point.machine.name,
-            launch=launch.index,
-            ratio=sample / middle_s,
-            kind=_kind(position < found.warmup_count, throttled=was_throttled(launch)),
-        )
-        for launch, found in series
-        for position, sample in enumerate(found.samples)
-    ]
-
-
-def _middle_s(point: Point) -> float:
-    """The median steady sample (s) of the launches that count, or else of all."""
-    launches = point.counted or point.launches
-    steady = [sample for launch in launches if (found := launch.find_series("latency")) for sample in found.steady]
-    return median(steady) if steady else 0.0
-
-
-def _kind(is_warmup: bool, *, throttled: bool) -> SampleKind:
-    if is_warmup:
-        return "warm-up"
-    return "throttled" if throttled else "steady"
+    steady_s = [sample for launch in point.counted or point.launches for sample in steady_latencies_s(launch)]
+    if not series or not steady_s or (median_s := median(steady_s)) <= 0:
+        return
+    for launch, latency in series:
+        kind: Literal["throttled", "steady"] = "throttled" if was_throttled(launch) else "steady"
+        # A mark takes 500 bytes: of a launch of millions of calls, every k-th becomes one.
+        for place in range(0, len(latency.samples), -(-len(latency.samples) // _DOTS)):
+            yield SampleMark(
+                label=point.label,
+                machine=point.machine.name,
+                launch=launch.index,
+                ratio=latency.samples[place] / median_s,
+                kind="warm-up" if place < latency.warmup_count else kind,
+            )

@@ -1,59 +1,68 @@
 """What was skipped or failed, where, why, and what to do."""
 
-from sdbench.report.model import Detail, FoldedSection
-from sdbench.report.points import Point, Source
-from sdbench.report.text import NONE, cell, format_count, make_table
-from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, TimedOut
+from collections.abc import Iterable, Iterator
+
+from sdbench.report.format import Row, cell, format_count, texts
+from sdbench.report.model import Detail, Section
+from sdbench.report.series import Point, Source
+from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut
 from sdbench.units import format_duration
 
 TITLE = "What was not measured, and why?"
 
 
-def build(source: Source) -> FoldedSection:
-    """Return every skipped, failed, timed-out or out-of-memory experiment with its stage, message and remedy."""
-    points = [point for point in source.points if point.estimate is None and point.study is None]
+def build(source: Source) -> Section | str:
+    """Return every skipped, failed, timed-out or out-of-memory experiment with its stage, message and hint."""
+    points = [point for point in source.points if point.estimate is None and point.workload_result is None]
     if not points:
-        return FoldedSection(name="unmeasured", title=TITLE, paragraphs=("Everything was measured.",), details=())
-    table = make_table(
-        "Not measured",
-        f"{source.row_columns}|Outcome|Stage|What happened|What to do|Finished launches",
-        (
-            (
-                *source.row_names(point),
-                cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad"),
-                *_story(point),
-                str(len(point.launches)),
-            )
-            for point in points
-        ),
+        return _describe_cut_short(source)
+    columns = texts("Outcome", "Stage", "What happened", "What to do", "Finished launches")
+    table = source.table("Not measured", columns, ((point, _row(point)) for point in points))
+    return Section(tables=(table,), details=tuple(_errors(source, points)))
+
+
+def _describe_cut_short(source: Source) -> str:
+    """Whether every experiment that has a result also has the launches that were planned at least."""
+    short = [point for point in source.own if len(point.launches) < point.planned.protocol.launches_min]
+    if not short:
+        return "Every experiment was measured, with as many launches as planned or more."
+    counts = sorted({len(point.launches) for point in short})
+    planned = max(point.planned.protocol.launches_min for point in short)
+    some = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    reasons = {point.outcome.stop_reason for point in short if isinstance(point.outcome, Succeeded)}
+    why = "the budget ended it" if reasons == {"budget"} else "the run ended early"
+    return (
+        f"Every experiment has a result, but {len(short)} of {len(source.points)} had fewer launches than planned: "
+        f"{why} after {some} of {planned} launches."
     )
-    details = tuple(detail for point in points if (detail := _stderr(source, point)))
-    return FoldedSection(name="unmeasured", title=TITLE, tables=(table,), details=details)
 
 
-def _story(point: Point) -> tuple[str, str, str]:
-    """The stage, what happened, and what to do."""
+def _row(point: Point) -> Row:
+    status = cell(point.status, "muted" if point.outcome.kind == "skipped" else "bad")
+    return (status, *_story(point), str(len(point.launches)))
+
+
+def _story(point: Point) -> tuple[str | None, str, str | None]:
     match point.outcome:
         case Skipped() as skipped:
-            return (NONE, skipped.reason, skipped.remedy)
-        case OutOfMemory() as full if point.machine.record.origin == "imported":
-            return (full.stage, f"published as out of memory: {full.message}", NONE)
-        case OutOfMemory() as full:
-            remedy = "take a smaller batch or image, a smaller precision, or a machine with more memory"
-            return (full.stage, f"the {full.where} had too little memory: {full.message}", remedy)
+            return (None, skipped.reason, skipped.hint)
+        case OutOfMemory() as memory if point.machine.record.origin == "imported":
+            return (memory.stage, f"reference result: out of memory: {memory.message}", None)
+        case OutOfMemory() as memory:
+            hint = "use a smaller batch or image, a smaller precision, or a machine with more memory"
+            return (memory.stage, f"the {memory.where} had too little memory: {memory.message}", hint)
         case TimedOut() as late:
-            remedy = "raise protocol.launch_timeout_s, or make the experiment smaller"
-            return (late.stage, f"killed after {format_duration(late.limit_s)} without an end", remedy)
+            hint = "raise protocol.launch_timeout_s, or make the experiment smaller"
+            return (late.stage, f"killed after {format_duration(late.limit_s)}", hint)
         case Failed() as failed:
-            remedy = f"see the end of its error output below; run it alone with --only {point.planned.experiment_id}"
-            return (failed.stage, f"{failed.error_type}: {failed.message}", remedy)
+            hint = f"see the end of its error output below; run it alone with --only {point.planned.experiment_id}"
+            return (failed.stage, f"{failed.error_type}: {failed.message}", hint)
         case _:
-            return (NONE, "no launch has a usable latency sample", "see the record, and run it again")
+            return (None, "no launch has a usable latency sample", "see the record, and run it again")
 
 
-def _stderr(source: Source, point: Point) -> Detail | None:
-    if not isinstance(point.outcome, Failed | TimedOut) or not point.outcome.stderr_tail:
-        return None
-    line_count = len(point.outcome.stderr_tail.splitlines())
-    title = f"{', '.join(source.row_names(point))}: end of the error output, {format_count(line_count, 'line')}"
-    return Detail(title=title, text=point.outcome.stderr_tail)
+def _errors(source: Source, points: Iterable[Point]) -> Iterator[Detail]:
+    for point in points:
+        if isinstance(point.outcome, Failed | TimedOut) and (text := point.outcome.stderr_tail):
+            lines = format_count(len(text.splitlines()), "line")
+            yield Detail(title=f"{source.name(point)}: end of the error output, {lines}", text=text)

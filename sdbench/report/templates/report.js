@@ -1,5 +1,5 @@
 "use strict";
-// Shows, hides, sorts and saves; every figure and every word is computed before. The state lives in the URL's hash.
+// Shows, hides, sorts and saves; every value and every word is computed before. The state lives in the URL's hash.
 (() => {
   const PAGE_ROWS = 200;
   const find = (selector, root = document) => root.querySelector(selector);
@@ -10,7 +10,7 @@
     const text = state.toString();
     history.replaceState(null, "", text ? `#?${text}` : location.pathname + location.search);
   };
-  const say = (place, text) => { place.textContent = text; };
+  const announce = (place, text) => { place.textContent = text; };
 
   const save = (name, type, text) => {
     const link = document.createElement("a");
@@ -22,11 +22,11 @@
 
   const copyLinks = () => {
     for (const button of findAll("[data-link]")) {
-      const said = find("[data-said]", button.parentElement);
+      const status = find("[data-status]", button.parentElement);
       button.addEventListener("click", () => {
         navigator.clipboard.writeText(location.href).then(
-          () => say(said, "copied"),
-          () => say(said, "copy the address of this page"),
+          () => announce(status, "copied"),
+          () => announce(status, "copy the address of this page"),
         );
       });
     }
@@ -45,7 +45,7 @@
         view.hidden = view.dataset.pair !== key;
         view.open = !view.hidden;
       }
-      say(find("[data-said]", controls), known ? "" : "not compared on this page; choose another pair");
+      announce(find("[data-status]", controls), known ? "" : "not compared on this page; choose another pair");
     };
     const wanted = (state.get("compare") || views[0].dataset.pair).split("-");
     baseline.value = wanted[0];
@@ -89,7 +89,7 @@
     const table = find("table", find("#results"));
     const body = find("tbody", table);
     const filter = find("[data-filter]", controls);
-    const said = find("[data-said]", controls);
+    const status = find("[data-status]", controls);
     const count = data.columns[0].index.length;
     const textAt = (column, row) => column.values[column.index[row]][0];
     let searched = null;
@@ -123,7 +123,7 @@
     const report = () => {
       const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
       const of = rows.length === count ? `${count} rows` : `${rows.length} of ${count} rows`;
-      say(said, `${of}, page ${page + 1} of ${pages}`);
+      announce(status, `${of}, page ${page + 1} of ${pages}`);
       find("[data-previous]", controls).disabled = page === 0;
       find("[data-next]", controls).disabled = page === pages - 1;
     };

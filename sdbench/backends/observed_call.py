@@ -1,0 +1,129 @@
+"""One observed call of a pipeline: its phases, timed by hooks, and what can be verified whatever runs the networks."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sdbench.backends.base import Clock
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import Check
+
+# A mark is a clock reading (s) on the CPU, or a recorded CUDA event.
+Mark = Any
+
+
+@dataclass
+class ObservedCall:
+    """While entered, marks the start and end of phases, and records what the UNet and the decoder do.
+
+    A denoising step lasts from the start of its UNet call to the start of the next (or of the decode), so it
+    includes the guidance and the scheduler step. What is left of the total is the phase ``rest``.
+    """
+
+    pipeline: Any
+    device: Any
+    clock: Clock
+    unet_batch_sizes: list[int] = field(default_factory=list)
+    # One per slice or tile.
+    decoder_calls: int = 0
+    _finite: list[Any] = field(default_factory=list)
+    _text: list[Mark] = field(default_factory=list)
+    _unet: list[Mark] = field(default_factory=list)
+    _decode: list[Mark] = field(default_factory=list)
+    _handles: list[Any] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.pipeline.encode_prompt = self._marked(self.pipeline.encode_prompt, self._text)
+        self.pipeline.vae.decode = self._inspected(self._marked(self.pipeline.vae.decode, self._decode))
+        self._handles = self.hook()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.pipeline.encode_prompt
+        del self.pipeline.vae.decode
+        for handle in self._handles:
+            handle.remove()
+
+    def hook(self) -> list[Any]:
+        """Return the handles of the hooks that are in place until the call has ended."""
+        return [
+            self.pipeline.unet.register_forward_pre_hook(self._enter_unet),
+            self.pipeline.vae.decoder.register_forward_pre_hook(self._enter_decoder),
+        ]
+
+    @property
+    def finite(self) -> tuple[bool, ...]:
+        """Whether each image's pixels were finite before they were rounded to bytes."""
+        return tuple(is_finite for images in self._finite for is_finite in images.tolist())
+
+    def read_phases(self, total_s: float) -> tuple[dict[str, float], tuple[float, ...]]:
+        """Return the phases (s) by name and the denoising steps (s); call it once the device is idle."""
+        text_s = self._between(*self._text[:2])
+        decode_s = self._between(*self._decode[:2])
+        starts = [*self._unet, self._decode[0]]
+        steps_s = tuple(self._between(start, end) for start, end in itertools.pairwise(starts))
+        rest_s = total_s - text_s - decode_s - sum(steps_s)
+        return {"text_encode": text_s, "vae_decode": decode_s, "rest": rest_s, "total": total_s}, steps_s
+
+    def verify(self, experiment: Experiment, images: tuple[Any, ...], unet_calls: int) -> tuple[Check, ...]:
+        """Return the checks of how often the UNet ran, with which batch, and of the images."""
+        guided_batch = experiment.batch * (2 if experiment.guidance_scale > 1 else 1)
+        expected = f"{experiment.batch} of {experiment.width}x{experiment.height}"
+        sizes = sorted({f"{image.width}x{image.height}" for image in images})
+        return (
+            check("scheduler calls of the UNet", unet_calls, [len(self.unet_batch_sizes)]),
+            check("UNet batch with guidance", guided_batch, self.unet_batch_sizes),
+            check("images", expected, [f"{len(images)} of {' and '.join(sizes)}"]),
+        )
+
+    def _marked(self, function: Callable[..., Any], marks: list[Mark]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            marks.append(self._mark())
+            result = function(*args, **kwargs)
+            marks.append(self._mark())
+            return result
+
+        return call
+
+    def _inspected(self, decode: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``decode`` followed by a look at its images, which is timed as the phase ``rest``.
+
+        They are not kept for later: the call holds as much memory as one that nobody observes.
+        """
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = decode(*args, **kwargs)
+            self._finite.append(result[0].isfinite().flatten(1).all(1))
+            return result
+
+        return call
+
+    def _enter_decoder(self, *_: Any) -> None:
+        self.decoder_calls += 1
+
+    def _enter_unet(self, _module: Any, inputs: tuple[Any, ...]) -> None:
+        self._unet.append(self._mark())
+        self.unet_batch_sizes.append(int(inputs[0].shape[0]))
+
+    def _mark(self) -> Mark:
+        if self.device.type != "cuda":
+            return self.clock.now_s()
+        import torch
+
+        make_event: Any = torch.cuda.Event
+        event = make_event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def _between(self, start: Mark, end: Mark) -> float:
+        if self.device.type != "cuda":
+            return float(end - start)
+        return float(start.elapsed_time(end)) / 1e3  # events count in milliseconds
+
+
+def check(name: str, expected: object, observed: Iterable[object]) -> Check:
+    """Return a check that passes when nothing but ``expected`` was observed."""
+    values = {str(value) for value in observed}
+    text = ", ".join(sorted(values)) or "nothing"
+    return Check(name=name, expected=str(expected), observed=text, passed=values == {str(expected)})

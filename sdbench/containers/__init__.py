@@ -1,0 +1,1 @@
+"""Runs in container images, on this host or others."""

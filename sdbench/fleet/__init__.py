@@ -1,0 +1,1 @@
+"""One manifest on one machine of each kind of a cluster."""

@@ -1,0 +1,1 @@
+"""The tables of the 2022 study's tool."""

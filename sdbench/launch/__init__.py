@@ -1,1 +1,0 @@
-"""Where a run happens: in containers, on this host or another."""

@@ -1,0 +1,117 @@
+"""From a request to the experiments that would run on this machine, with their rough cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdbench.plan.estimate import CostEstimate, estimate, reason_to_skip
+from sdbench.plan.expand import expand, parse_settings
+from sdbench.plan.manifest_file import LoadedManifest, load_manifest
+from sdbench.plan.shipped import find_manifest
+from sdbench.probes.cgroup import count_usable_cpus
+from sdbench.probes.devices import Device, choose_device
+from sdbench.schema.outcome import Skipped
+from sdbench.schema.record import PlannedExperiment, Request
+
+# The device of a request for each GPU of the host, one after the other.
+ALL_DEVICES = "cuda:all"
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What to measure: a manifest, by path or shipped name, and what to change of it.
+
+    Attributes:
+        manifest: a path, or the name of a manifest that ships with sdbench, such as ``quick``.
+        only: groups or experiment ids (their first characters); empty means all.
+        settings: options of every experiment, ``KEY=VALUE`` or ``protocol.KEY=VALUE``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        weights: ``synthetic`` or ``pretrained`` instead of the manifest's value.
+        budget_s: the time (s) within which the run should end.
+    """
+
+    manifest: Path | str
+    only: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    device: str = "auto"
+    weights: str | None = None
+    budget_s: float | None = None
+
+    @property
+    def assignments(self) -> list[str]:
+        """The settings, with the weights as one of them."""
+        return [*self.settings, *([f"weights={self.weights}"] if self.weights else [])]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The experiments of a request on this machine, their rough cost, and which cannot run here."""
+
+    loaded: LoadedManifest
+    request: Request
+    device: Device
+    planned: tuple[PlannedExperiment, ...]
+    estimates: dict[str, CostEstimate]
+    skipped: dict[str, Skipped]
+    budget_s: float | None
+
+
+def request_arguments(request: PlanRequest) -> list[str]:
+    """Return the options of ``sdbench run`` that are equivalent to a request, without the manifest."""
+    budget = f"{request.budget_s}s" if request.budget_s else None
+    single = {"--device": request.device, "--weights": request.weights, "--budget": budget}
+    return [
+        *(f"--only={text}" for text in request.only),
+        *(f"--set={text}" for text in request.settings),
+        *(f"{name}={value}" for name, value in single.items() if value),
+    ]
+
+
+def expand_request(request: PlanRequest) -> tuple[PlannedExperiment, ...]:
+    """Return the experiments of a request, without looking at this machine.
+
+    Raises:
+        UserError: the manifest or an option is invalid.
+    """
+    loaded = load_manifest(find_manifest(request.manifest))
+    return expand(loaded, parse_settings(request.assignments), request.only)
+
+
+def make_plan(request: PlanRequest | Path | str) -> Plan:
+    """Return what a request would measure on this machine.
+
+    Raises:
+        UserError: the manifest or an option is invalid.
+        EnvironmentProblem: the requested device is not available.
+    """
+    if not isinstance(request, PlanRequest):
+        request = PlanRequest(request)
+    path = find_manifest(request.manifest)
+    loaded = load_manifest(path)
+    settings = parse_settings(request.assignments)
+    planned = expand(loaded, settings, request.only)
+    device = choose_device(request.device)
+    cpu_count = count_usable_cpus()
+    estimates = {item.experiment_id: estimate(item, device.kind, cpu_count) for item in planned}
+    skipped = {}
+    for item in planned:
+        needed_bytes = estimates[item.experiment_id].memory_bytes
+        skip = reason_to_skip(item.experiment, device.kind, device.memory_total_bytes, needed_bytes, cpu_count)
+        if skip is not None:
+            skipped[item.experiment_id] = skip
+    return Plan(
+        loaded=loaded,
+        request=Request(
+            manifest_name=path.name,
+            manifest_sha256=loaded.sha256,
+            only=request.only,
+            device=request.device,
+            weights=request.weights,
+            budget_s=request.budget_s,
+            settings=request.settings,
+        ),
+        device=device,
+        planned=planned,
+        estimates=estimates,
+        skipped=skipped,
+        budget_s=request.budget_s or settings.protocol.get("budget_s") or loaded.manifest.protocol.budget_s,
+    )

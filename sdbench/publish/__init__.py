@@ -1,0 +1,1 @@
+"""What is published of runs: redacted, bundled, transferred, signed."""

@@ -1,0 +1,87 @@
+"""The kinds of warnings that records hold; the table in docs/reference/record.md is made from them."""
+
+from enum import StrEnum
+from typing import Self
+
+
+class WarningCode(StrEnum):
+    """A kind of warning, with what it means and what to do."""
+
+    description: str
+    hint: str
+
+    def __new__(cls, code: str, description: str, hint: str) -> Self:
+        """Return the member of a code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.description = description
+        member.hint = hint
+        return member
+
+    BUSY_BEFORE = ("busy-before", "other programs used the CPU at the start", "stop them, wait a minute, run again")
+    COMPUTES_IN_FP32 = (
+        "computes-in-fp32",
+        "onnxruntime computes fp16 networks in fp32 on the CPU",
+        "do not read its accuracy as that of fp16; use fp32 on the CPU",
+    )
+    DIRTY_CHECKOUT = ("dirty-checkout", "sdbench ran from a changed checkout", "commit before measuring for others")
+    EXPORT_REBUILT = (
+        "export-rebuilt",
+        "a cached ONNX export was damaged or outdated and was made again",
+        "nothing is to be done; if it happens again without a new version, check the disk",
+    )
+    FOREIGN_GPU_PROCESS = ("foreign-gpu-process", "another process used the GPU", "stop it (see nvidia-smi), run again")
+    GPU_POWER_LIMIT = (
+        "gpu-power-limit",
+        "the GPU ran at its power limit",
+        "usual at full load; compare only with runs under the same power limit",
+    )
+    GPU_THROTTLED = (
+        "gpu-throttled",
+        "the GPU slowed itself because of heat or a hardware slowdown",
+        "check cooling and power supply, then run again",
+    )
+    IMAGES_DIFFER = (
+        "images-differ",
+        "calls with the same seed gave different images",
+        "expect this of nondeterministic kernels; do not read image hashes as an identity here",
+    )
+    MEMORY_PRESSURE = ("memory-pressure", "processes waited for memory", "free memory, or measure a smaller batch")
+    NOT_FINITE = (
+        "not-finite",
+        "the decoder's output has values that are not finite",
+        "use bf16 or fp32, or weights that are finite in this precision",
+    )
+    NOT_FORKED = (
+        "not-forked",
+        "the launch was started whole, because a fork of its template would not have been safe",
+        "compare it with launches that were started whole too; see docs/methodology/isolation.md",
+    )
+    OTHER_LOAD = (
+        "other-load",
+        "other programs used the CPU during the launch",
+        "close them and run again, or trust only large differences",
+    )
+    PHASES_DIFFER = (
+        "phases-differ",
+        "the observed call took another time than the timed ones",
+        "read the phases as shares only, or quiet the machine",
+    )
+    PHASES_OF_FIRST_CALL = (
+        "phases-of-first-call",
+        "the only warm-up call is the first one, and the phases are of it",
+        "read the phases as shares only, or set warmup_calls to 2 or more",
+    )
+    STEAL = ("steal", "the hypervisor gave CPU time to others", "use a dedicated host, or take more launches")
+    SYNTHETIC_WEIGHTS = ("synthetic-weights", "random weights make images of noise", "use --weights pretrained")
+    VIRTUAL = ("virtual", "simulated results of the virtual backend", "use it to try sdbench, not to judge machines")
+    WEIGHTS_DRAWN_AGAIN = (
+        "weights-drawn-again",
+        "kept synthetic weights were damaged and were drawn again",
+        "nothing is to be done; if it happens again, check the disk",
+    )
+    WEIGHTS_NOT_KEPT = (
+        "weights-not-kept",
+        "synthetic weights could not be kept in the cache folder, so every launch draws them",
+        "make room in the cache folder, or set SDBENCH_CACHE to another; loading takes longer until then",
+    )

@@ -1,0 +1,86 @@
+"""What counts as memory of a launch."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from sdbench.backends.base import DeviceMemory
+from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.manifest import Protocol
+from sdbench.schema.wire import WorkerRequest
+from sdbench.workloads import base
+from sdbench.workloads.base import Session
+from tests.records import make_experiment
+from tests.workloads.virtual import FakeClock, VirtualBackend
+
+
+@dataclass
+class Allocator(VirtualBackend):
+    """A backend whose memory peak is the most that was in use since the last reset."""
+
+    used_bytes: int = 100
+    peak: int = 100
+
+    def use(self, used_bytes: int) -> None:
+        self.used_bytes = used_bytes
+        self.peak = max(self.peak, used_bytes)
+
+    def reset_peaks(self) -> None:
+        self.peak = self.used_bytes
+
+    def read_peaks(self) -> DeviceMemory:
+        return DeviceMemory(Known(value=self.peak), Unknown(reason="not counted"))
+
+
+def open_session(backend: VirtualBackend) -> Session:
+    request = WorkerRequest(
+        experiment=make_experiment(), protocol=Protocol(), device="cpu", cache_folder="unused", image_prefix=None
+    )
+    session = Session(request, FakeClock(), lambda _event: None)
+    session._backend = backend
+    return session
+
+
+def test_memory_counts_before_and_after_a_pause_and_not_within() -> None:
+    backend = Allocator(FakeClock(), [])
+    session = open_session(backend)
+    session.reset_memory()
+    backend.use(300)
+    backend.use(200)
+    with session.memory_paused():
+        backend.use(900)
+        backend.use(200)
+    assert session.read_memory().torch_allocated_peak_bytes == Known(value=300)
+    backend.use(400)
+    assert session.read_memory().torch_allocated_peak_bytes == Known(value=400)
+    assert session.read_memory().torch_reserved_peak_bytes == Unknown(reason="not counted")
+
+
+def test_libraries_that_a_pause_loads_onto_the_device_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = [500]
+
+    def read(_device: object) -> tuple[Reading[int], Reading[int]]:
+        return Known(value=process[0]), Known(value=9000)
+
+    monkeypatch.setattr(base, "read_device_memory", read)
+    session = open_session(Allocator(FakeClock(), []))
+    session.reset_memory()
+    with session.memory_paused():
+        process[0] += 80
+    process[0] += 7
+    assert session.read_memory().device_process_bytes == Known(value=507)
+    assert session.read_memory().device_total_used_bytes == Known(value=9000)
+    session.reset_memory()
+    assert session.read_memory().device_process_bytes == Known(value=587)
+
+
+def test_reset_forgets_what_came_before_a_pause() -> None:
+    backend = Allocator(FakeClock(), [])
+    session = open_session(backend)
+    session.reset_memory()
+    backend.use(300)
+    backend.use(100)
+    with session.memory_paused():
+        pass
+    session.reset_memory()
+    assert session.read_memory().torch_allocated_peak_bytes == Known(value=100)
