@@ -12,6 +12,7 @@ import pytest
 
 from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.journal import read_journal
+from sdbench.store.lock import hold_device
 
 MANIFEST = """schema: sdbench/manifest/v1
 title: A fleet of virtual machines
@@ -22,6 +23,8 @@ experiments:
     options: {architecture: tiny, height: 64, width: 64, steps: 4, backend: virtual}
     matrix: {batch: [1, 2]}
 """
+# Runs of it need the CPU, so they wait on their nodes while a test holds that device.
+CPU_MANIFEST = MANIFEST.replace("backend: virtual", "device: cpu").replace("[1, 2]", "[1]")
 KINDS = ("A100", "A100", "H100", "T4")
 # Far more than any of it takes on a busy machine: a test waits for what happens, not for a time.
 PATIENCE_S = 600.0
@@ -36,10 +39,11 @@ class LocalCluster:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.nodes = [self.cluster.add_node(num_cpus=2, labels={"sdbench-kind": kind}) for kind in KINDS]
 
-    def start_fleet(self, folder: Path, *options: str) -> "subprocess.Popen[str]":
+    def start_fleet(self, folder: Path, *options: str, manifest: str = MANIFEST) -> "subprocess.Popen[str]":
         """Start the fleet's command on this cluster, with all that it writes below a folder."""
+        options = ("--engine", "ray", "--address", self.cluster.address, *options)
         environ = os.environ | {"SDBENCH_FLEET_WORK": str(folder / "work")}
-        return start_fleet(folder, "--engine", "ray", "--address", self.cluster.address, *options, environ=environ)
+        return start_fleet(folder, *options, manifest=manifest, environ=environ)
 
     def kill(self, node_id: str) -> None:
         """Kill a node's processes."""
@@ -60,13 +64,22 @@ def local_cluster() -> Iterator[LocalCluster]:
             local.cluster.shutdown()
 
 
-def start_fleet(folder: Path, *options: str, environ: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+def start_fleet(
+    folder: Path, *options: str, manifest: str = MANIFEST, environ: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
     """Start the fleet's command with what it writes in ``out`` of a folder."""
-    (folder / "virtual.yaml").write_text(MANIFEST)
-    command = [sys.executable, "-m", "sdbench", "fleet", str(folder / "virtual.yaml"), "--out", str(folder / "out")]
+    (folder / "fleet.yaml").write_text(manifest)
+    command = [sys.executable, "-m", "sdbench", "fleet", str(folder / "fleet.yaml"), "--out", str(folder / "out")]
     return subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
     )
+
+
+@contextlib.contextmanager
+def cpu_held() -> Iterator[None]:
+    """Hold the CPU, so that a run on a node of this machine waits and cannot end before the test acts."""
+    with hold_device("cpu", lambda _holder: None, purpose="a test"):
+        yield
 
 
 def wait_for_line(process: "subprocess.Popen[str]", start_of_line: str) -> None:
@@ -104,10 +117,11 @@ def kill_first_node(cluster: LocalCluster, folder: Path) -> str:
     Raises:
         AssertionError: the fleet failed, or a record is missing, torn or there twice.
     """
-    process = cluster.start_fleet(folder)
-    wait_for_line(process, "A100: 0/2")
-    node: str = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("job") == "A100")
-    cluster.kill(node)
+    with cpu_held():
+        process = cluster.start_fleet(folder, manifest=CPU_MANIFEST)
+        wait_for_line(process, "A100: device cpu is held")
+        node: str = next(entry["node"] for entry in journal_of(folder / "out") if entry.get("job") == "A100")
+        cluster.kill(node)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     check_records(folder / "out", {"A100", "H100", "T4"})

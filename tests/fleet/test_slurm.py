@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.local import PATIENCE_S, check_records, journal_of, start_fleet, wait_for_line
+from tests.fleet.local import (
+    CPU_MANIFEST,
+    MANIFEST,
+    PATIENCE_S,
+    check_records,
+    cpu_held,
+    journal_of,
+    start_fleet,
+    wait_for_line,
+)
 
 pytestmark = [
     pytest.mark.fleet,
@@ -48,8 +57,8 @@ def waiting_jobs() -> str:
     return subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    return start_fleet(folder, "--engine", "slurm", *options)
+def start(folder: Path, *options: str, manifest: str = MANIFEST) -> "subprocess.Popen[str]":
+    return start_fleet(folder, "--engine", "slurm", *options, manifest=manifest)
 
 
 def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -> None:
@@ -70,14 +79,15 @@ def test_each_kind_measures_once_in_one_array_job(slurm: Path, tmp_path: Path) -
 def test_driver_that_was_stopped_takes_what_its_jobs_measured_meanwhile(
     slurm: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    process = start(tmp_path, "--kinds", "T4")
-    wait_for_line(process, "T4: running")
-    process.send_signal(stop)
-    output, _ = process.communicate()
+    with cpu_held():
+        process = start(tmp_path, "--kinds", "T4", manifest=CPU_MANIFEST)
+        wait_for_line(process, "T4: device cpu is held")
+        process.send_signal(stop)
+        output, _ = process.communicate()
     if stop == signal.SIGINT:
         assert "still running in Slurm; to cancel: scancel " in output
         assert process.returncode == 130
-    output, _ = start(tmp_path, "--kinds", "T4").communicate(timeout=PATIENCE_S)
+    output, _ = start(tmp_path, "--kinds", "T4", manifest=CPU_MANIFEST).communicate(timeout=PATIENCE_S)
     assert "record  " in output
     check_records(tmp_path / "out", {"T4"})
     # It was not measured a second time.
@@ -85,9 +95,10 @@ def test_driver_that_was_stopped_takes_what_its_jobs_measured_meanwhile(
 
 
 def test_failed_node_is_replaced_by_one_of_its_kind(slurm: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, "--kinds", "A100")
-    wait_for_line(process, "A100: running")
-    subprocess.run(["scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test"], check=True)
+    with cpu_held():
+        process = start(tmp_path, "--kinds", "A100", manifest=CPU_MANIFEST)
+        wait_for_line(process, "A100: device cpu is held")
+        subprocess.run(["scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test"], check=True)
     output, _ = process.communicate(timeout=PATIENCE_S)
     subprocess.run(["scontrol", "update", "NodeName=n1", "State=RESUME"], capture_output=True)
     assert process.returncode == 0, output
