@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from sdbench.processes import die_with
 from sdbench.schema.wire import (
@@ -32,8 +33,8 @@ _MESSAGE_BYTES = 16
 _FD_COUNT = 3
 
 
-def main(arguments: list[str]) -> int:
-    """Import the libraries and serve until the supervisor closes the socket; a forked worker returns from here too."""
+def main(arguments: list[str]) -> None:
+    """Import the libraries and serve until the supervisor closes the socket; returns where an import fails."""
     control_fd, parent_pid, backend = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with(parent_pid)
     dump_stacks_when_asked()
@@ -42,21 +43,29 @@ def main(arguments: list[str]) -> int:
             import_s = import_libraries(backend)
         except Exception as error:  # noqa: BLE001 - the supervisor reports it: a package may raise anything
             send(control, describe_failure(error, "import"))
-            return 0
+            return
         send(control, TemplateReady(import_s=import_s, unsafe=reason_not_to_fork(_HARMLESS_THREADS.get(backend, 0))))
-        return serve(control, lambda events_fd: _measure(events_fd, import_s))
+        serve(control, lambda events_fd: _measure(events_fd, import_s))
 
 
-def serve(control: socket.socket, run_worker: Callable[[int], int]) -> int:
-    """Fork a worker for each request; a worker returns what ``run_worker`` returns, given the descriptor for events."""
+def serve(control: socket.socket, run_worker: Callable[[int], int]) -> NoReturn:
+    """Fork a worker for each request; a worker exits with what ``run_worker`` returns, given the descriptor for events.
+
+    It exits with ``_exit``, because tearing the interpreter down takes another second.
+    """
     while True:
-        message, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, _FD_COUNT, socket.MSG_CMSG_CLOEXEC)
+        message, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, _FD_COUNT)
+        for fd in fds:
+            os.set_inheritable(fd, False)  # a process that a worker starts has no use for them
         if message != FORK:
             os._exit(0)  # the supervisor closed the round; there is nothing to clean up
         template_pid, pid = os.getpid(), _fork()
         if pid == 0:
             control.close()
-            return _become_worker(fds, template_pid, run_worker)
+            return_code = _become_worker(fds, template_pid, run_worker)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(return_code)
         for fd in fds:
             os.close(fd)
         send(control, ForkedEvent(pid=pid))
@@ -65,7 +74,7 @@ def serve(control: socket.socket, run_worker: Callable[[int], int]) -> int:
             raise RuntimeError("a blocking wait returned nothing")
         return_code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
         send(control, ExitedEvent(return_code=return_code))
-        control.recv(_MESSAGE_BYTES)  # REAP: until then the worker's number cannot become another process's
+        control.recv(_MESSAGE_BYTES)  # REAP: until then the worker's pid cannot be reused
         os.waitpid(pid, 0)
 
 
@@ -82,9 +91,7 @@ def reason_not_to_fork(harmless_threads: int) -> str | None:
     os.waitpid(pid, 0)
     count = len(list(Path("/proc/self/task").iterdir())) - 1
     if count > harmless_threads:
-        return (
-            f"{count} threads of its libraries still run after the import; {harmless_threads} are known to be harmless"
-        )
+        return f"library threads that still run after the import: {count}, known to be harmless: {harmless_threads}"
     if cuda_is_initialized(Path("/proc/self/maps").read_text()):
         return "a library initialized CUDA while it was imported"
     return None
@@ -129,4 +136,4 @@ def _measure(events_fd: int, import_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

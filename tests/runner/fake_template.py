@@ -20,7 +20,7 @@ def run_worker(fd: int) -> int:
     return 0
 
 
-def main() -> int:
+def main() -> None:
     die_with(int(sys.argv[2]))
     unsafe = None
     with socket.socket(fileno=int(sys.argv[1])) as control:
@@ -33,15 +33,15 @@ def main() -> int:
                 signal.pause()
             case "cannot import":
                 send(control, FailureEvent(stage="import", error_type="ImportError", message="x", out_of_memory=None))
-                return 0
+                return
             case "no memory":
                 send(control, FailureEvent(stage="import", error_type="MemoryError", message="", out_of_memory="host"))
-                return 0
+                return
             case "unsafe":
                 unsafe = "a test says so"
         send(control, TemplateReady(import_s=0.0, unsafe=unsafe))
-        return serve(control, run_worker)
+        serve(control, run_worker)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
