@@ -1,7 +1,7 @@
 """The verdict on a ratio: faster, slower, same, inconclusive or incomparable, with its interval and its reasons."""
 
 from collections.abc import Sequence
-from math import ceil, inf, log, log1p
+from math import ceil, inf, log, log1p, sqrt
 from random import Random
 from typing import Literal
 
@@ -31,12 +31,14 @@ UNITS_MIN = 6
 # The same for blocks, where a session looks after each one: where launches fall into two modes 10 % apart, a first look
 # at 6 causes a third more false alarms than one at 7.
 BLOCKS_MIN = 7
-# What a session has not resolved by then calls for another design, not more blocks: where blocks vary by 1 %, a change
+# A session that is not resolved by then needs another design, not more blocks: where blocks vary by 1 %, a change
 # of 2 % against a margin of 1 % is detected by then in 95 of 100 sessions.
 BLOCKS_MAX = 20
 # As many as a session may take, with those that replace throttled ones.
 _BLOCKS_ORDERED = BLOCKS_MAX + 4
 
+# The session variance that so many more runs might have cannot be the one that is assumed.
+_RUNS_SEARCHED = 50
 UNIDENTIFIED = "session variance unidentified: one session each cannot separate a change from the time of day"
 
 ALL_THROTTLED = "every launch of the baseline or of the candidate was throttled"
@@ -71,7 +73,8 @@ class Judgement(Model):
     """A metric of the candidate over the baseline's (below 1 is faster, or less), and what it shows.
 
     ``units`` counts the independent values of baseline and candidate at ``level``; ``more_units`` is how many more of
-    each would resolve the question if the ratio stays as it is, and ``more_s`` about how long (s) that takes.
+    each would resolve the question if the ratio stays as it is; of one run each, ``more_runs`` is how many more runs of
+    each do so at least. ``more_s`` is about how long (s) either takes.
     ``adjusted_p_value`` is Holm's over the suite, ``false_discovery_p_value`` Benjamini and Hochberg's.
     """
 
@@ -87,6 +90,7 @@ class Judgement(Model):
     false_discovery_p_value: float | None
     reasons: tuple[str, ...]
     more_units: int | None
+    more_runs: int | None
     more_s: float | None
     adjustment: Adjustment | None
 
@@ -99,6 +103,15 @@ def units_min(level: Level) -> int:
 def draw_session_order(random: Random) -> tuple[int, ...]:
     """Return the order of an experiment's blocks in a session of ``ab``: 1 for ABBA, -1 for BAAB."""
     return draw_order(random, _BLOCKS_ORDERED, BLOCKS_MIN)
+
+
+def draw_image_order(random: Random) -> tuple[int, ...]:
+    """Return the order of interleaved images, 1 or -1 for two rounds each; they are compared from three such blocks on.
+
+    With the order of a session, which may begin with equal blocks, up to 15 % of comparisons raise a false alarm where
+    noise is periodic; with this one none of 10,000 (ADR 17).
+    """
+    return draw_order(random, _BLOCKS_ORDERED, UNITS_MIN // 2)
 
 
 def p_changed(ratio: LogRatio, margin: float, level: Level) -> float:
@@ -156,6 +169,21 @@ def units_missing(ratio: LogRatio | None, units: int, margin: float, level: Leve
 
     needed = units_to_resolve(ratio, units, is_resolved)
     return None if needed is None else max(1, max(needed, units_min(level)) - units)
+
+
+def runs_missing(ratio: LogRatio | None, margin: float, suite: int) -> int | None:
+    """Return how many more runs of each resolve a ratio of one run each, at least; None where no few would.
+
+    How much sessions vary is unknown, so the launches of the two runs stand for it: sessions vary more.
+    """
+    if ratio is None:
+        return None
+
+    def is_resolved(runs: int) -> bool:
+        guess = LogRatio(ratio.log_value, ratio.standard_error / sqrt(runs), 2.0 * (runs - 1))
+        return decide(guess, margin, suite * p_changed(guess, margin, "session")) != "inconclusive"
+
+    return next((runs - 1 for runs in range(2, _RUNS_SEARCHED + 1) if is_resolved(runs)), None)
 
 
 def round_up_budget_s(needed_s: float) -> float:

@@ -66,23 +66,26 @@ class Coverage(Model):
 
 @dataclass(frozen=True)
 class Looks:
-    """The rule of a session: the ratio that is too small to matter, and how many experiments share the false alarms."""
+    """The rule of a session: the ratio that is too small to matter, and how many experiments share the false alarms.
+
+    ``orders`` are orders of its blocks as for ``draw_blocks``, by default those of sessions.
+    """
 
     margin: float
     experiments: int = 1
+    orders: Any = None
 
 
 def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, change: float, looks: Looks) -> Trials:
     """Return the verdicts of `ab` in ``trials`` sessions of a system against itself made slower by ``change``.
 
-    Each has an order of blocks as sessions have it, and ends at the first look, from the seventh block on, that
-    resolves it.
+    Each ends at the first look, from the seventh block on, that resolves it.
     """
     import numpy as np
     from scipy.special import stdtr
 
     random = np.random.default_rng(seed)
-    differences = _draw_blocks(random, model, trials, BLOCKS_MAX) + log1p(change)
+    differences = draw_blocks(random, model, trials, BLOCKS_MAX, looks.orders) + log1p(change)
     edge = log1p(looks.margin)
     open_ones = np.ones(trials, dtype=bool)
     counts = {"faster": 0, "slower": 0, "same": 0}
@@ -110,13 +113,17 @@ def simulate_session(name: str, model: NoiseModel, trials: int, seed: int, chang
     )
 
 
-def _draw_blocks(random: Any, model: NoiseModel, trials: int, blocks: int) -> Any:
-    """Mean of b minus mean of a in each block, whichever came first: (trials, blocks) float64."""
+def draw_blocks(random: Any, model: NoiseModel, trials: int, blocks: int, orders: Any = None) -> Any:
+    """Return the mean of b minus the mean of a in each block, whichever came first: (trials, blocks) float64.
+
+    Each trial has one of ``orders``, (any number, blocks) of 1 for ABBA and -1 for BAAB; by default those of sessions.
+    """
     import numpy as np
 
     logs = model(random, trials, blocks * LAUNCHES_PER_BLOCK).reshape(trials, blocks, LAUNCHES_PER_BLOCK)
-    orders = _draw_orders()[random.integers(0, _ORDERS, trials), :blocks]
-    return orders * (np.array([-1, 1, 1, -1]) * logs).sum(axis=2) / (LAUNCHES_PER_BLOCK / 2)
+    orders = _draw_orders() if orders is None else orders
+    signs = orders[random.integers(0, len(orders), trials), :blocks]
+    return signs * (np.array([-1, 1, 1, -1]) * logs).sum(axis=2) / (LAUNCHES_PER_BLOCK / 2)
 
 
 @cache
@@ -150,7 +157,7 @@ def simulate_coverage(
     random = np.random.default_rng(seed)
     freedom: Any = launches - 1
     if paired:
-        differences = _draw_blocks(random, model, trials, launches)
+        differences = draw_blocks(random, model, trials, launches)
         center, error = differences.mean(axis=1), differences.std(axis=1, ddof=1) / launches**0.5
     else:
         logs = model(random, trials, 2 * launches)

@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from sdbench import exit_codes
+from sdbench.compare.policy import draw_image_order
 from sdbench.containers.engine import JOB_LABEL, SCHEDULE_LABEL, Emit, Engine, LostConnection, engine_errors
 from sdbench.containers.engine_errors import docker_problems
 from sdbench.containers.jobs import (
@@ -50,7 +52,7 @@ class HostRun:
     is_lost: bool = False
 
     def run(self) -> None:
-        """Run the jobs, interleaved (ABBA), until each has ended; collect the runs of each."""
+        """Run the jobs, interleaved (ABBA or BAAB), until each has ended; collect the runs of each."""
         with self._problems_noted():
             if self.resumes:
                 self._finish_earlier()
@@ -88,9 +90,10 @@ class HostRun:
             if not self.is_stopped:
                 self._fetch_weights(job)
         waiting = list(self.jobs)
+        directions = _draw_directions(waiting[0].schedule_id) if waiting else iter(())
         while waiting and not self.is_stopped:
             paused = []
-            for job in waiting:
+            for job in waiting[:: next(directions)]:
                 if self.is_stopped:
                     break
                 rounds = [f"--rounds={job.rounds}"] if job.rounds else []
@@ -98,8 +101,7 @@ class HostRun:
                 self._note_end(job, finished)
                 if finished.end == "paused":
                     paused.append(job)
-            # Reversed each round: drift in time affects the first and the last equally.
-            waiting = paused[::-1]
+            waiting = [job for job in waiting if job in paused]
 
     def _fetch_weights(self, job: Job) -> None:
         """Download pinned weights that are missing: the only step with a network, and with the token."""
@@ -163,3 +165,15 @@ class HostRun:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text.removeprefix("ssh://")).strip("-.")[-60:]
+
+
+def _draw_directions(schedule_id: str) -> Iterator[int]:
+    """Yield 1 for each round that takes the jobs in their order and -1 for each that takes them in the reverse order.
+
+    Two rounds are a block: drift in time affects the first and the last job equally. Which of the two comes first is
+    drawn as in ``ab``, so that no periodic noise can keep in step (ADR 17).
+    """
+    random = Random(schedule_id)  # noqa: S311 - an order that anyone can repeat
+    while True:
+        for sign in draw_image_order(random):
+            yield from (sign, -sign)

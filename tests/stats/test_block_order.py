@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from sdbench.compare.policy import draw_image_order
 from sdbench.stats.block_order import draw_order
 
 ORDERS = [draw_order(Random(seed), 20, 7) for seed in range(200)]
@@ -47,3 +48,8 @@ def test_orders_are_many_and_either_arm_comes_first() -> None:
 
 def test_a_seed_repeats_its_order() -> None:
     assert draw_order(Random(5), 20, 7) == ORDERS[5]
+
+
+def test_three_blocks_of_images_neither_agree_nor_alternate() -> None:
+    beginnings = {draw_image_order(Random(seed))[:3] for seed in range(200)}
+    assert beginnings == {(1, 1, -1), (1, -1, -1), (-1, -1, 1), (-1, 1, 1)}
