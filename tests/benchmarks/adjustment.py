@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from math import log1p
+from math import ceil, log1p
 from random import Random
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from sdbench.compare.policy import (
     BLOCKS_MIN,
     LOOKS_REPEATED,
     MARGIN,
+    draw_image_order,
     draw_session_order,
 )
 from sdbench.compare.simulation import upper_bound
@@ -151,14 +152,30 @@ def _session_orders() -> Any:
     return np.array([draw_session_order(Random(seed)) for seed in range(_ORDERS)])
 
 
+@cache
+def _image_orders() -> Any:
+    """Return orders of the rounds of two images, (1000, blocks) as for sessions."""
+    return np.array([draw_image_order(Random(seed)) for seed in range(_ORDERS)])
+
+
 def draw_launches(scenario: Scenario, random: Any, trials: int, launches: int = LAUNCHES) -> tuple[Any, Any]:
-    """Return log latencies and log references, (2 arms, trials, launches), of runs interleaved as ABBA ABBA."""
-    y, x = scenario.draw(random, trials, 2 * launches)
-    of_candidate = np.isin(np.arange(2 * launches) % LAUNCHES_PER_BLOCK, (1, 2))
-    ys, xs = (np.stack([logs[:, of_candidate], logs[:, ~of_candidate]]) for logs in (y, x))
+    """Return log latencies and log references, (2 arms, trials, launches), of runs interleaved as images are."""
+    blocks = ceil(2 * launches / LAUNCHES_PER_BLOCK)
+    first = _image_orders()[random.integers(0, _ORDERS, trials), :blocks, None] > 0
+    ys, xs = (
+        _split_arms(logs.reshape(trials, blocks, LAUNCHES_PER_BLOCK), first)[..., :launches]
+        for logs in scenario.draw(random, trials, blocks * LAUNCHES_PER_BLOCK)
+    )
     ys[0] += log1p(scenario.change)
     xs[0] += log1p(scenario.reference_change)
     return ys, xs
+
+
+def _split_arms(logs: Any, is_abba: Any) -> Any:
+    """Return candidate and baseline, (2 arms, trials, launches), of blocks, (trials, blocks, 4), ABBA or BAAB."""
+    outer, inner = logs[:, :, [0, 3]], logs[:, :, 1:3]
+    arms = np.where(is_abba, inner, outer), np.where(is_abba, outer, inner)
+    return np.stack([arm.reshape(len(logs), -1) for arm in arms])
 
 
 def fit(design: Design, data: tuple[Any, Any], trials: Any, count: int) -> Fits:

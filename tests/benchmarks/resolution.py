@@ -1,10 +1,9 @@
 """How often `ab` detects the change that a run promised it would: python -m tests.benchmarks.resolution."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from sdbench.compare.levels import LAUNCHES_PER_BLOCK
 from sdbench.compare.resolution import LOOKS
+from sdbench.compare.simulation import draw_blocks
 from sdbench.stats.noise import NOISE_MODELS, NoiseModel
 from sdbench.stats.power import Looks, block_deviation, smallest_changes
 
@@ -35,15 +34,6 @@ def detected_share(model: NoiseModel, trials: int, launches: int, blocks: int, l
         beyond, any_change = (stdtrit(count - 1, 1 - p / 2) for p in (looks.alpha, looks.alpha_of_any_change))
         detected |= (center - looks.edge >= beyond * error) & (center >= any_change * error)
     return float(detected.mean())
-
-
-def draw_blocks(random: Any, model: NoiseModel, trials: int, blocks: int) -> Any:
-    """Return the mean log of arm B less that of arm A in each block, in pairs of ABBA and BAAB: (trials, blocks)."""
-    import numpy as np
-
-    logs = model(random, trials, blocks * LAUNCHES_PER_BLOCK).reshape(trials, blocks, LAUNCHES_PER_BLOCK)
-    signs = np.where(random.random((trials, blocks, 1)) < 1 / 2, 1.0, -1.0) * np.array([-1, 1, 1, -1])
-    return (signs * logs).sum(axis=2) / (LAUNCHES_PER_BLOCK / 2)
 
 
 def shares(trials: int) -> Iterator[tuple[str, int, int, float]]:

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdbench.store.cache_folder import cache_folder
+from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
+from tests.benchmarks.first_minutes import read_first_minutes
 from tests.benchmarks.fleet import measure_fleet
 from tests.benchmarks.isolation import measure_isolation, measure_rates
+from tests.benchmarks.leaks import measure_leaks
 from tests.benchmarks.report import measure_report
 from tests.benchmarks.runner_kills import measure_runner_kills
 from tests.benchmarks.search import measure_search
@@ -47,7 +50,9 @@ def main() -> None:
         "study's grid": measure_study_grid,
         "launches a minute": measure_rates,
         "fork against spawn": measure_isolation,
+        "a slowdown to find": measure_ab,
         "kills": measure_runner_kills,
+        "leaks": measure_leaks,
     }
     if not options.without_full_size:
         parts["full-size UNet"] = _measure_unet
@@ -72,7 +77,9 @@ def _measure_overhead() -> list[Bar]:
 
 
 def _share(record: Path | None) -> list[Bar]:
-    return read_share(record) if record else [Bar(NAME, "no record; run make bench, or name one with --record")]
+    if record is None:
+        return [Bar(NAME, "no record; run make bench, or name one with --record")]
+    return [*read_share(record), *read_first_minutes(record)]
 
 
 if __name__ == "__main__":

@@ -84,18 +84,18 @@ def reload_at_each_point() -> None:
     from sdbench.backends.pytorch import open_backend
     from sdbench.probes.memory import HostMemoryProbe
     from sdbench.schema.experiment import Experiment
+    from sdbench.store.cache_folder import cache_folder
 
-    with tempfile.TemporaryDirectory() as cache:
-        for batch in BATCHES:
-            experiment = Experiment(architecture="tiny", height=SIDE_PX, width=SIDE_PX, steps=STEPS, batch=batch)
-            backend = open_backend(experiment, "cpu", Path(cache), len(os.sched_getaffinity(0)))
-            memory = HostMemoryProbe()
-            memory.reset()
-            for _ in range(WARMUP_CALLS + TIMED_CALLS):
-                backend.generate()
-            memory.read()
-            del backend
-            gc.collect()
+    for batch in BATCHES:
+        experiment = Experiment(architecture="tiny", height=SIDE_PX, width=SIDE_PX, steps=STEPS, batch=batch)
+        backend = open_backend(experiment, "cpu", cache_folder(), len(os.sched_getaffinity(0)))
+        memory = HostMemoryProbe()
+        memory.reset()
+        for _ in range(WARMUP_CALLS + TIMED_CALLS):
+            backend.generate()
+        memory.read()
+        del backend
+        gc.collect()
 
 
 def save_pipeline(folder: Path) -> None:
