@@ -41,6 +41,12 @@ def parse_ratio(text: str, name: str) -> float:
     return ratio
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return ``1 launch``, ``3 launches``, ``2 samples``."""
+    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def format_duration(duration_s: float) -> str:
     """Return a duration (s) as people read it: ``340 ms``, ``2.51 s``, ``4 m 05 s``, ``3 h 20 m``, ``35 d 11 h``."""
     if duration_s < 0.9995:  # noqa: PLR2004 - what rounds to 1000 ms is a second

@@ -11,14 +11,13 @@ from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.experiment import Experiment, at_batch
+from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, at_batch
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
 from sdbench.schema.warning_codes import WarningCode
 
 if TYPE_CHECKING:
     import torch
 
-PROJECTED_STEPS = 50
 # The VAE's decoder makes 8 x 8 pixels of a latent: a property of SD v1's f8 autoencoder, which both architectures have.
 PIXELS_PER_LATENT = 8
 

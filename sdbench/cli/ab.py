@@ -81,7 +81,7 @@ def _continue_command(options: argparse.Namespace, comparison: Comparison) -> st
     device = "" if request.device == "auto" else request.device
     words = ["sdbench", "ab", options.manifest, *request_arguments(replace(request, device=device, budget_s=None))]
     for arm in ("a", "b"):
-        words += [word for setting in getattr(options, arm) for word in (f"--{arm}", hide_secret(setting))]
+        words += [word for setting in getattr(options, arm) for word in (f"--{arm}", setting)]
     more: dict[str, object] = {"seed": options.seed}
     if options.margin != MARGIN:
         more["margin"] = f"{options.margin:g}"
@@ -91,7 +91,15 @@ def _continue_command(options: argparse.Namespace, comparison: Comparison) -> st
         missing_s = sum(item.judgements[0].more_s or 0.0 for item in comparison.experiments)
         more["budget"] = f"{max(request.budget_s, round_up_budget_s(missing_s)) / 60:g}m"
     words += [word for name, value in more.items() if value is not None for word in (f"--{name}", str(value))]
-    return shlex.join(words)
+    return " ".join(_quote(word) for word in words)
+
+
+def _quote(word: str) -> str:
+    """Quote a word for the shell; a secret is left to the variable that it may come from."""
+    if hide_secret(word) == word:
+        return shlex.quote(word)
+    setting = word.partition("=")[0]
+    return f'{setting}="${setting.removeprefix("env.")}"'
 
 
 def _parse_images(options: argparse.Namespace) -> tuple[str, str] | None:

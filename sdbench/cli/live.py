@@ -10,15 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from sdbench.cli.output import wrap_line
+from sdbench.cli.output import style_of_half_width, wrap_line
 from sdbench.runner.events import RunEvent
 from sdbench.units import format_clock, format_duration, printable
 
 _STYLES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31"}
 _BAR_CHARACTERS = 20
 _LABEL_MIN, _LABEL_MAX = 16, 60
-# Half an interval up to here is as good as most protocols request, up to there worth a look.
-_NARROW_RATIO, _WIDE_RATIO = 0.02, 0.10
 # Samples of a small network come by the dozen a second.
 _REDRAW_S = 0.5
 # The summary and the bar, and one for the cursor.
@@ -87,7 +85,7 @@ class LiveDisplay:
     def erase(self) -> None:
         """Remove what is drawn."""
         if self._drawn_lines:
-            self._stream.write(f"\x1b[{self._drawn_lines}A\x1b[J")
+            self._stream.write(f"\x1b[G\x1b[{self._drawn_lines}A\x1b[J")  # ^C was echoed before the cursor
             self._drawn_lines = 0
         self._stream.flush()
 
@@ -120,7 +118,7 @@ class LiveDisplay:
         label_width = max(_LABEL_MIN, min(_LABEL_MAX, width - 45, max((len(line.label) for line in shown), default=0)))
         rows = [self._format(line, label_width, width) for line in shown]
         rows += [row for row in (self._count(len(shown), width), self._bar(width)) if row]
-        up = f"\x1b[{self._drawn_lines}A" if self._drawn_lines else ""
+        up = f"\x1b[G\x1b[{self._drawn_lines}A" if self._drawn_lines else ""
         self._stream.write(up + "".join(f"\x1b[2K{row}\n" for row in rows) + "\x1b[J")
         self._stream.flush()
         self._drawn_lines = len(rows)
@@ -207,5 +205,5 @@ def _describe_estimate(line: _Line, *, is_current: bool) -> tuple[str, str, str]
     if line.half_width_ratio is None:
         return format_duration(line.estimate_s), "", "dim"
     half_width = line.half_width_ratio
-    style = "green" if half_width <= _NARROW_RATIO else "yellow" if half_width > _WIDE_RATIO else ""
+    style = style_of_half_width(half_width)
     return format_duration(line.estimate_s), f"+-{100 * half_width:.1f} %", style

@@ -1,8 +1,9 @@
 """The one way in which commands print: nothing of a record, manifest or file name steers the terminal."""
 
+import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,6 +21,8 @@ REPORT_NAME = "report.html"
 _PROBLEMS_SHOWN = 20
 # Where no terminal gives a width: long enough that no line is cut.
 _LINE_MAX = 10_000
+# Half an interval up to here is as good as most protocols request, up to there worth a look.
+_NARROW_RATIO, _WIDE_RATIO = 0.02, 0.10
 
 
 def show(text: object = "", *, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
@@ -29,8 +32,12 @@ def show(text: object = "", *, file: TextIO | None = None, end: str = "\n", flus
 
 
 def show_progress(text: object) -> None:
-    """Print lines of text on standard error."""
-    show(text, file=sys.stderr, flush=True)
+    """Print lines of text on standard error, wrapped at spaces on a terminal."""
+    shown = str(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        shown = "\n".join(wrap_line(line, width) for line in shown.split("\n"))
+    show(shown, file=sys.stderr, flush=True)
 
 
 def complain(problem: object) -> None:
@@ -70,15 +77,26 @@ def print_wrapped(text: str, style: str = "") -> None:
     console.print(Text(shown, style=style), soft_wrap=True)
 
 
-def make_table(columns: Iterable[str], rows: Iterable[Iterable[str]], right: Collection[str] = ()) -> "Table":
-    """Return a table of text, with the columns named in ``right`` flush right."""
+def style_of_half_width(ratio: float) -> str:
+    """Return the colour of an estimate by the half-width of its interval."""
+    return "green" if ratio <= _NARROW_RATIO else "yellow" if ratio > _WIDE_RATIO else ""
+
+
+def make_table(
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    right: Collection[str] = (),
+    styles: Mapping[str, str] | None = None,
+) -> "Table":
+    """Return a table of text, with the columns in ``right`` flush right and ``styles`` of rich by a cell's text."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(printable(column), overflow="fold", justify="right" if column in right else "left")
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*(Text(printable(cell), (styles or {}).get(cell, "")) for cell in row))
     return table
 
 

@@ -10,7 +10,7 @@ from sdbench.compare.resolution import describe_earlier_run
 from sdbench.plan.budget import expected_launches, total_s, warn_of_budget
 from sdbench.plan.claim_coverage import find_unmet_claims
 from sdbench.plan.make_plan import Plan, make_plan
-from sdbench.units import format_bytes, format_duration
+from sdbench.units import format_bytes, format_count, format_duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def plan_text(plan: Plan) -> str:
     lines = [
         f"{plan.loaded.manifest.title}",
         f"device {plan.device.torch_name} ({plan.device.name})",
-        f"{len(plan.planned)} experiments, {len(runnable)} of them run here",
+        f"{format_count(len(plan.planned), 'experiment')}, {len(runnable)} of them run here",
         "",
         f"{'experiment':16}  {'what':{width}}  {'launches':>14}  {'a launch':>9}  {'memory':>8}  groups",
     ]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from sdbench.cli.output import make_table, open_console, print_wrapped, show
+from sdbench.compare.causes import merge_numbers
 from sdbench.compare.comparison import ComparedRuns, Comparison, ExperimentComparison
 from sdbench.compare.wording import (
     explain,
@@ -25,6 +26,8 @@ from sdbench.errors import UserError
 FAILURES = {"slower": 10, "more": 10, "incomparable": 12, "inconclusive": 11}
 DEFAULT_FAILURES = tuple(verdict for verdict in FAILURES if verdict != "more")
 _DIFFERENCES_SHOWN = 12
+STYLES = {"slower": "red", "more": "red", "faster": "green", "less": "green", "same": "green"}
+STYLES |= dict.fromkeys(("inconclusive", "leans slower", "leans faster"), "yellow")
 
 
 def parse_failures(text: str) -> tuple[str, ...]:
@@ -64,23 +67,31 @@ def show_comparison(comparison: Comparison, options: argparse.Namespace, command
 def _print_comparison(comparison: Comparison, command: str) -> None:
     """Print the answer, then the evidence: a line per experiment and metric, warnings, differences."""
     console = open_console(150)
-    lines = [headline(comparison)]
+    style = STYLES.get(comparison.verdict, "")
+    print_wrapped(f"{headline(comparison)}; to continue:" if command else headline(comparison), style)
     if command:
-        lines = [f"{lines[0]}; to continue:", f"  {command}"]
+        _print_command(command)
     if arms := name_arms(comparison):
-        lines.append(f"{arms}, on {_describe_origin(comparison.candidate)}")
+        print_wrapped(f"{arms}, on {_describe_origin(comparison.candidate)}")
     else:
-        lines.append(f"baseline   {_describe(comparison.baseline)}")
-        lines.append(f"candidate  {_describe(comparison.candidate)}")
-    for line in lines:
-        print_wrapped(line)
+        print_wrapped(f"baseline   {_describe(comparison.baseline)}")
+        print_wrapped(f"candidate  {_describe(comparison.candidate)}")
     console.print(f"margin {comparison.margin:.1%}, intervals of {1 - comparison.alpha:.0%}", soft_wrap=True)
     console.print()
     columns = ("experiment", "metric", "verdict", "change", "interval", "from")
     rows = (row for item in comparison.experiments for row in _rows(item, comparison.margin))
-    console.print(make_table(columns, rows, right=("change", "interval")))
+    console.print(make_table(columns, rows, right=("change", "interval"), styles=STYLES))
     for line in _remarks(comparison):
         print_wrapped(line)
+    if runs := _describe_more_runs(comparison):
+        print_wrapped(f"to resolve it: at least {runs}, then compare the folders of runs; one more run:")
+        for repeat in dict.fromkeys((comparison.baseline.command, comparison.candidate.command)):
+            _print_command(repeat)
+
+
+def _print_command(command: str) -> None:
+    """Print a command whole, so that it can be copied."""
+    show(f"  {command}")
 
 
 def _describe(runs: ComparedRuns) -> str:
@@ -113,12 +124,35 @@ def _explanations(comparison: Comparison) -> list[str]:
     """The reasons of the verdicts, each once: with one run each it is the same for all."""
     labels: dict[tuple[str, str], list[str]] = {}
     for item in comparison.experiments:
-        if text := explain(item.judgements[0]):
+        if text := explain(item.judgements[0], briefly=True):
             labels.setdefault((name_state(item.judgements[0], comparison.margin), text), []).append(item.label)
     return [
         f"{state}: {f'{len(names)} experiments' if len(names) > 1 else names[0]}: {text}"
         for (state, text), names in labels.items()
     ]
+
+
+def _check_warnings(comparison: Comparison) -> list[str]:
+    """The quality checks that warned, each once for all experiments of the baseline or candidate."""
+    warned: dict[tuple[str, str], list[str]] = {}
+    for item in comparison.experiments:
+        for failed in item.failed_checks:
+            warned.setdefault((failed.role, failed.check.name), []).append(failed.check.evidence)
+    return [
+        f"warning: {role}, {len(texts)} of {len(comparison.experiments)} experiments: {name}: {merge_numbers(texts)}"
+        for (role, name), texts in warned.items()
+    ]
+
+
+def _describe_more_runs(comparison: Comparison) -> str:
+    """How many more runs would resolve what one run each cannot: ``2 to 5 more runs of each (by experiment)``."""
+    judgements = [item.judgements[0] for item in comparison.experiments]
+    needed = sorted({judgement.more_runs for judgement in judgements if judgement.more_runs is not None})
+    if not needed:
+        return ""
+    if len(needed) > 1:
+        return f"{needed[0]} to {needed[-1]} more runs of each (by experiment)"
+    return f"{needed[0]} more run{'s' * (needed[0] > 1)} of each"
 
 
 def _remarks(comparison: Comparison) -> list[str]:
@@ -127,12 +161,9 @@ def _remarks(comparison: Comparison) -> list[str]:
         judgement = item.judgements[0]
         if text := explain_adjustment(judgement):
             lines.append(f"adjusted: {item.label}: {text}")
-        if item.advice and judgement.verdict == "inconclusive":
+        if item.advice and judgement.verdict == "inconclusive" and judgement.more_runs is None:
             lines.append(f"advice: {item.label}: {item.advice}")
-        lines += [
-            f"warning: {item.label}, {failed.role}: {failed.check.name}: {failed.check.evidence}"
-            for failed in item.failed_checks
-        ]
+    lines += _check_warnings(comparison)
     lines += [f"only in the {lone.role}: {lone.label}" for lone in comparison.unmatched]
     lines += [f"skipped in both: {label}" for label in comparison.on_neither]
     if not name_arms(comparison):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sdbench.cli.output import make_table, open_console, print_wrapped
+from sdbench.cli.output import make_table, open_console, print_wrapped, style_of_half_width
 from sdbench.compare.causes import Cause, find_causes
 from sdbench.compare.quality import timed_calls_s
 from sdbench.compare.references import Reference, StudyAnswer, main_answer, references_for
@@ -24,8 +24,6 @@ _ENDS_MAX = 5
 # What most readers know: a card for consumers with results of both precisions.
 _KNOWN_DEVICE = "NVIDIA GeForce RTX 3090"
 _WEIGHTS = {"no": ("no", "red"), "care": ("with care", "yellow")}
-# An interval as narrow as most protocols request, and one that says little.
-_NARROW_RATIO, _WIDE_RATIO = 0.02, 0.10
 
 
 def print_summary(record: Record, *, with_references: bool = True) -> None:
@@ -140,7 +138,7 @@ def _row_style(result: Result, outcome: Succeeded) -> str:
     if not estimate.is_useful or _is_short(result, outcome):
         return "yellow"
     half_width = estimate.relative_half_width or 0.0
-    return "green" if half_width <= _NARROW_RATIO else "yellow" if half_width > _WIDE_RATIO else ""
+    return style_of_half_width(half_width)
 
 
 def summary_row(result: Result, outcome: Succeeded) -> tuple[str, ...]:
@@ -195,10 +193,11 @@ def _trust_lines(causes: Sequence[Cause] | None) -> Iterator[tuple[str, str]]:
         return
     against = [cause for cause in causes if cause.weight != "note"]
     if not against:
-        yield "Can it be trusted? Yes: no quality check warned.", "green"
+        note = f"; note: {causes[0].what}" if causes else ": no quality check warned"
+        yield f"Can it be trusted? Yes{note}.", "green"
     for index, cause in enumerate(against[:_CAUSES_MAX]):
         answer, style = _WEIGHTS[cause.weight]
-        lead = f"Can it be trusted? {answer.capitalize()}" if index == 0 else "and"
+        lead = f"Can it be trusted? {answer.capitalize()}" if index == 0 else "also"
         where = f"{cause.where}: " if cause.where and cause.total > 1 else ""
         yield f"{lead}: {where}{cause.what}; {cause.hint}", style
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sdbench.cli.output import complain
 from sdbench.errors import UserError
 from sdbench.store.bundle import find_runs
-from sdbench.store.layout import FLEET_JOURNAL_NAME
+from sdbench.store.layout import FLEET_JOURNAL_NAME, JOURNAL_NAME, RECORD_NAME
 
 _TEXT_ENDINGS = (".md", ".csv")
 # SQL starts with one of these; in DuckDB also with FROM.
@@ -49,17 +49,27 @@ def refuse_to_replace(path: Path, endings: tuple[str, ...]) -> None:
 def named_runs(places: Sequence[Place], results: Path = Path("results")) -> list[Path]:
     """Return the runs that paths or queries mean: a run, a folder of runs, or what SQL finds in ``results``.
 
-    Texts next to runs are skipped, so that ``reports/reference/*`` may be written; a fleet's folder with a line.
+    Texts next to runs are skipped, so that ``reports/reference/*`` may be written; a fleet's folder with a line, and so
+    is a run that has not ended, unless it is the only one.
 
     Raises:
         UserError: none of the paths is a run, or a query fails.
         EnvironmentProblem: DuckDB is not installed.
     """
     named = [place for place in places if not isinstance(place, Path) or not _is_next_to_runs(place)]
+    if len(named) > 1:
+        named = [place for place in named if not isinstance(place, Path) or not _is_unfinished(place)]
     if not named:
         subject = ", ".join(map(str, places)) or "nothing"
         raise UserError(f"{subject} is not a run; name run folders or records")
     return [run for place in named for run in runs_at(place, results)]
+
+
+def _is_unfinished(path: Path) -> bool:
+    if (path / JOURNAL_NAME).is_file() and not (path / RECORD_NAME).is_file():
+        complain(f"{path}: the run has not ended; skipped")
+        return True
+    return False
 
 
 def _is_next_to_runs(path: Path) -> bool:

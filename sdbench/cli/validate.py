@@ -7,6 +7,7 @@ from sdbench import exit_codes
 from sdbench.cli.output import complain, show
 from sdbench.cli.run_folders import named_runs
 from sdbench.errors import UserError
+from sdbench.units import format_count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,8 @@ def check(path: Path) -> str:
 
         run = load_run(path)
         record, _ = run.record, run.telemetry
-        return f"a valid record of {len(record.results)} experiments, {record.ended}, seal {record.seal[:16]}"
+        count = format_count(len(record.results), "experiment")
+        return f"a valid record of {count}, {record.ended}, seal {record.seal[:16]}"
     from sdbench.plan.claim_coverage import find_unmet_claims
     from sdbench.plan.expand import expand, parse_settings
     from sdbench.plan.manifest_file import load_manifest
@@ -46,4 +48,4 @@ def check(path: Path) -> str:
     planned = expand(loaded, parse_settings(()))
     for problem in find_unmet_claims(loaded.manifest.claims, [item.experiment for item in planned]):
         complain(f"{path}: warning: {problem}")
-    return f"a valid manifest of {len(planned)} experiments"
+    return f"a valid manifest of {format_count(len(planned), 'experiment')}"

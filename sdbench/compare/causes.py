@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import ceil
+from statistics import median
 from typing import Literal, NamedTuple
 
 from sdbench.compare.policy import UNITS_MIN
@@ -103,6 +105,12 @@ _CHECKS: dict[QualityCheckName, _Words] = {
         WarningCode.NOT_FINITE.hint,
     ),
     "throttled": _Words("no", "the device was throttled", "every launch was throttled", WarningCode.GPU_THROTTLED.hint),
+    "machine speed": _Words(
+        "care",
+        "the machine changed speed",
+        "the reference operation was slower in some launches",
+        "run again when the machine is idle, or compare settings with sdbench ab",
+    ),
     "foreign GPU processes": _Words(
         "care", "others used the GPU", "another program used the GPU", WarningCode.FOREIGN_GPU_PROCESS.hint
     ),
@@ -119,7 +127,10 @@ _CHECKS: dict[QualityCheckName, _Words] = {
         "take more launches to see which is usual",
     ),
     "drift": _Words(
-        "care", "it drifted", "launches became slower or faster over the run", "let the machine settle and run again"
+        "care",
+        "latency drifted",
+        "launches became slower or faster over the run",
+        "let the machine settle and run again",
     ),
     "output": _Words(
         "note",
@@ -175,19 +186,21 @@ def _request_causes(timed: Sequence[Result]) -> Iterator[Cause]:
 
 def _share_causes(timed: Sequence[Result]) -> Iterator[Cause]:
     for share in _SHARES:
-        highest = [_highest(result, share.field) for result in timed]
-        above = [ratio for ratio in highest if ratio is not None and ratio > share.limit]
+        ratios = [values for result in timed if (values := _read_launches(result, share.field))]
+        above = [max(values) for values in ratios if max(values) > share.limit]
         if above:
-            grave_count = sum(ratio > share.no_limit for ratio in above)
+            # A single busy launch of many does not decide a median.
+            grave_count = sum(median(values) > share.no_limit for values in ratios)
             weight: Weight = "no" if 2 * grave_count > len(timed) else "care"
-            span = _range(f"{100 * ratio:.0f}" for ratio in above)
+            # One above the limit must not be rounded down to it.
+            span = _range(f"{ceil(round(100 * ratio, 6))}" for ratio in above)
             what = share.what.format(f"{span} %", f"{100 * share.limit:g} %")
             yield Cause(weight, share.summary, what, len(above), len(timed), share.hint)
 
 
-def _highest(result: Result, field: str) -> float | None:
-    readings = [getattr(launch.conditions, field) for launch in launches_that_count(result.outcome)]
-    return max((reading.value for reading in readings if isinstance(reading, Known)), default=None)
+def _read_launches(result: Result, field: str) -> list[float]:
+    readings = (getattr(launch.conditions, field) for launch in launches_that_count(result.outcome))
+    return [reading.value for reading in readings if isinstance(reading, Known)]
 
 
 def _check_causes(timed: Sequence[Result]) -> Iterator[Cause]:

@@ -10,9 +10,10 @@ from typing import Literal
 from sdbench.compare.comparability import group_by_experiment
 from sdbench.compare.differences import Difference, compare_fingerprints, compare_protocols
 from sdbench.compare.judge import judge_metric, judge_suite
-from sdbench.compare.levels import share_devices, share_session, treatment_of
-from sdbench.compare.policy import ALPHA, MARGIN, ComparedMetric, Judgement, Verdict, worst
+from sdbench.compare.levels import share_devices, share_session, template_share_s, treatment_of
+from sdbench.compare.policy import ALPHA, MARGIN, UNITS_MIN, ComparedMetric, Judgement, Verdict, worst
 from sdbench.compare.quality import failed_checks, quality_checks_of, timed_calls_s
+from sdbench.compare.repeat import make_command
 from sdbench.compare.samples import Pair, Sessions, weigh
 from sdbench.schema.base import Model
 from sdbench.schema.outcome import QualityCheck, Succeeded
@@ -50,13 +51,17 @@ class Unmatched(Model):
 
 
 class ComparedRuns(Model):
-    """The baseline or the candidate, a run per session. ``forced`` marks one whose seal does not match."""
+    """The baseline or the candidate, a run per session; ``command`` repeats the first.
+
+    ``forced`` marks one whose seal does not match.
+    """
 
     run_ids: tuple[str, ...]
     title: str
     device_name: str
     origin: str
     created_utc: str
+    command: str
     forced: bool
 
 
@@ -97,7 +102,8 @@ def compare_records(
     diff = compare_fingerprints(baseline[0].fingerprint, candidate[0].fingerprint)
     diff = replace(diff, differences=(*compare_protocols(baseline, candidate), *diff.differences))
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in diff.differences)
-    sessions = Sessions(others.values(), candidate, by_boot=by_boot)
+    template_s = template_share_s((*baseline, *candidate))
+    sessions = Sessions(others.values(), candidate, by_boot=by_boot, template_s=template_s)
     weighed = [weigh(pair, METRICS, sessions) for pair in pairs]
     by_metric = {metric: [evidence[index] for evidence in weighed] for index, metric in enumerate(METRICS)}
     judged = zip(*(judge_metric(evidence, margin) for evidence in by_metric.values()), strict=True)
@@ -107,7 +113,7 @@ def compare_records(
             label=_label(pair),
             judgements=judgements,
             failed_checks=_check_warnings(pair),
-            advice=_advice(pair) if judgements[0].verdict == "inconclusive" else "",
+            advice=_advice(pair, sessions.template_s) if judgements[0].verdict == "inconclusive" else "",
         )
         for pair, judgements in zip(pairs, judged, strict=True)
     )
@@ -187,14 +193,16 @@ def _check_warnings(pair: Pair) -> tuple[CheckWarning, ...]:
     )
 
 
-def _advice(pair: Pair) -> str:
+def _advice(pair: Pair, template_s: float) -> str:
     """How best to spend the next minute, from whichever has more launches; nothing for a virtual clock."""
     record, result = max((*pair.baseline, *pair.candidate), key=lambda item: len(timed_calls_s(item[1].outcome)))
     calls = timed_calls_s(result.outcome)
-    if record.origin == "virtual" or not calls or not isinstance(result.outcome, Succeeded):
+    # Fewer launches do not show how much launches vary.
+    if record.origin == "virtual" or len(calls) < UNITS_MIN or not isinstance(result.outcome, Succeeded):
         return ""
     call_s = median(median(launch) for launch in calls)
-    overhead_s = max(1e-3, median(launch.wall_s for launch in result.outcome.launches) - call_s * len(calls[0]))
+    launch_s = median(launch.wall_s for launch in result.outcome.launches) + template_s
+    overhead_s = max(1e-3, launch_s - call_s * len(calls[0]))
     advice = advise([[log(call) for call in launch] for launch in calls], call_s, overhead_s)
     if advice is None:
         return ""
@@ -220,5 +228,6 @@ def _describe(records: Sequence[Record], *, forced: bool) -> ComparedRuns:
         device_name=first.device_name,
         origin=first.origin,
         created_utc=first.created_utc,
+        command=make_command(first, records),
         forced=forced,
     )

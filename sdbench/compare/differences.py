@@ -78,7 +78,7 @@ class FingerprintDiff:
         others = [item for item in differing if not OF_THE_DRIVER.fullmatch(item.field)]
         driver = next((item for item in differing if item.field == _DRIVER), None)
         if not differing:
-            return f"no known difference{rest}"
+            return f"no known difference of machine and software{rest}"
         if driver is not None and not others:
             return f"only the driver differs ({driver.baseline} and {driver.candidate}){rest}"
         if driver is not None:

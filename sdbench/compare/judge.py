@@ -11,6 +11,7 @@ from sdbench.compare.policy import (
     decide,
     explain_inconclusive,
     p_changed,
+    runs_missing,
     units_missing,
 )
 from sdbench.compare.samples import Evidence
@@ -32,7 +33,9 @@ def judge_metric(evidence: Sequence[Evidence], margin: float) -> tuple[Judgement
     known = list(p_values.values())
     adjusted = zip(known, holm(known), benjamini_hochberg(known), strict=True)
     by_index = dict(zip(p_values, adjusted, strict=True))
-    return tuple(judge(item, by_index.get(index), margin, len(known)) for index, item in enumerate(evidence))
+    # With more units those that have no verdict yet are judged too.
+    suite = sum(item.ratio is not None for item in evidence)
+    return tuple(judge(item, by_index.get(index), margin, suite) for index, item in enumerate(evidence))
 
 
 def judge_suite(evidence: Sequence[Evidence], margin: float) -> Judgement:
@@ -66,6 +69,10 @@ def judge(item: Evidence, p_values: PValues | None, margin: float, suite: int = 
     missing = None
     if verdict == "inconclusive" and item.level and not any(cap in text for cap in NO_UNITS_HELP for text in reasons):
         missing = units_missing(item.ratio, min(item.units), margin, item.level, suite)
+    runs = None
+    if verdict == "inconclusive" and any(UNIDENTIFIED in text for text in reasons):
+        runs = runs_missing(item.ratio, margin, suite)
+    more = missing or runs
     low, high = item.ratio.interval(1 - ALPHA) if item.ratio else (None, None)
     own, adjusted, discovery = p_values or (None, None, None)
     return Judgement(
@@ -81,6 +88,7 @@ def judge(item: Evidence, p_values: PValues | None, margin: float, suite: int = 
         false_discovery_p_value=discovery,
         reasons=reasons,
         more_units=missing,
-        more_s=None if missing is None else missing * item.unit_s,
+        more_runs=runs,
+        more_s=None if more is None else more * item.unit_s,
         adjustment=item.adjusted.describe(margin) if item.adjusted else None,
     )

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sdbench.schema.base import Known
 from sdbench.schema.metrics import launches_that_count
-from sdbench.schema.outcome import Launch
+from sdbench.schema.outcome import Launch, launches_of
 from sdbench.schema.record import Record, Result
 from sdbench.stats.moments import variance
 
@@ -56,6 +56,13 @@ def time_launches(launches: Sequence[Launch], read: ReadLaunch) -> tuple[Timed, 
     """Return the launches for which ``read`` returns a positive value, with the value."""
     readings = ((launch, read(launch)) for launch in launches)
     return tuple((launch, value) for launch, value in readings if value is not None and value > 0)
+
+
+def template_share_s(records: Iterable[Record]) -> float:
+    """Return how long (s) the start of templates took per launch; it is in the wall time of none."""
+    launches = [launch for record in records for result in record.results for launch in launches_of(result.outcome)]
+    starts_s = {launch.template_id: launch.import_s for launch in launches if launch.template_id is not None}
+    return sum(starts_s.values()) / max(1, len(launches))
 
 
 def find_level(baseline: Sequence[Sampled], candidate: Sequence[Sampled]) -> Level:

@@ -5,12 +5,12 @@ from math import fsum
 from statistics import median
 from typing import NamedTuple
 
+from sdbench.schema.experiment import PROJECTED_STEPS
 from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, latency_s
 from sdbench.schema.outcome import Launch
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.intervals import Estimate, estimate_latency
 
-PROJECTED_STEPS = 50
 PHASE_TITLES = ("text encode", "denoising steps", "VAE decode", "rest")
 _SERIES = ("text_encode", "denoise_step", "vae_decode", "rest", "total")
 

@@ -6,9 +6,9 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from sdbench.compare.projection import PROJECTED_STEPS, project
+from sdbench.compare.projection import project
 from sdbench.compare.quality import timed_calls_s
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import PROJECTED_STEPS, Experiment
 from sdbench.schema.metrics import launches_that_count
 from sdbench.schema.outcome import ReferenceResult
 from sdbench.schema.record import Record, Result

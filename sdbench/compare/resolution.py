@@ -4,6 +4,7 @@ It is promised for `ab` and not for two separate runs, which differ by the time 
 varies from session to session is not in one run.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import log, log1p
@@ -33,6 +34,8 @@ LOOKS = Looks(
 _USELESS_CHANGE = 9.0
 # Reading a record takes a hundredth of a second; older runs say less of the machine as it is now.
 _EARLIER_RUNS_MAX = 20
+# In the name of a run folder.
+_TIME = re.compile(r"\d{8}T\d{6}Z")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ def resolutions(record: Record) -> tuple[Resolution, ...]:
     return tuple(item for result in record.results if (item := _resolve(result)) is not None)
 
 
+def describe_smallest_change(record: Record) -> str | None:
+    """Return the smallest change that `ab` would detect at most, by experiment: ``2.1 to 6 %``; None where unknown."""
+    known = resolutions(record)
+    return _range_of_changes([item.changes[-1] for item in known]) if known else None
+
+
 def describe_resolution(record: Record, labels: Collection[str] | None = None) -> str | None:
     """Return one sentence on what `ab` would detect, of all experiments or those named; None where it is not known."""
     known = [item for item in resolutions(record) if labels is None or item.label in labels]
@@ -64,7 +73,7 @@ def describe_resolution(record: Record, labels: Collection[str] | None = None) -
         (_range_of_changes([item.changes[index] for item in known]), _range_of_times(known, blocks))
         for index, blocks in ((0, BLOCKS_MIN), (-1, BLOCKS_MAX))
     )
-    each = ", by experiment," if len(known) > 1 else ""
+    each = ", by experiment and each measured by itself," if len(known) > 1 else ""
     if max(item.changes[0] for item in known) >= _USELESS_CHANGE:
         return (
             f"launches vary too much here: {BLOCKS_MAX} blocks of sdbench ab ({last[1]}) would detect only a change "
@@ -81,8 +90,7 @@ def describe_earlier_run(plan: Plan, results: Path) -> str | None:
     labels = [item.label for item in plan.planned]
     machine: tuple[str, str, str] | None = None
     runs = find_runs(results) if results.is_dir() else ()
-    # The name of a run folder ends in the time.
-    for path in sorted(runs, key=lambda path: path.name.split("-")[-2:], reverse=True)[:_EARLIER_RUNS_MAX]:
+    for path in sorted(runs, key=_time_in_name, reverse=True)[:_EARLIER_RUNS_MAX]:
         try:
             record = load_record(path)
         except SdbenchError:
@@ -93,6 +101,11 @@ def describe_earlier_run(plan: Plan, results: Path) -> str | None:
         if record.machine_key == machine:
             return f"{text} (from {path.name})"
     return None
+
+
+def _time_in_name(folder: Path) -> str:
+    match = _TIME.search(folder.name)
+    return match[0] if match else ""
 
 
 def _resolve(result: Result) -> Resolution | None:

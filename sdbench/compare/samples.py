@@ -64,12 +64,13 @@ class Evidence:
 class Sessions:
     """How much one configuration varies from session to session, as far as the records at hand show it."""
 
-    def __init__(self, *record_sets: Iterable[Record], by_boot: bool) -> None:
+    def __init__(self, *record_sets: Iterable[Record], by_boot: bool, template_s: float = 0.0) -> None:
         """Group the records of each set; ``by_boot`` counts all runs of a boot as one session.
 
         Baseline and candidate are sets of their own: their difference is the question, and must not pass for noise even
-        where all that was read is identical.
+        where all that was read is identical. ``template_s`` is what the start of templates adds to a launch (s).
         """
+        self.template_s = template_s
         self.by_boot = by_boot
         self._groups = list(chain.from_iterable(map(group_repeated, record_sets)))
         self._learned: dict[tuple[ComparedMetric, str, frozenset[str]], tuple[float, int] | None] = {}
@@ -120,7 +121,7 @@ def _weigh_metric(
     level = find_level(first, second)
     if level == "session":
         variance = sessions.variance(metric, source.value, pair)
-        evidence = _weigh_sessions(metric, (first, second), variance, by_boot=sessions.by_boot)
+        evidence = _weigh_sessions(metric, (first, second), variance, sessions)
         return replace(evidence, caps=(*caps, *evidence.caps))
     arms = [item.timed for item in first], [item.timed for item in second]
     bottom, top = unit_values(level, *arms)
@@ -129,28 +130,31 @@ def _weigh_metric(
         caps = (*caps, f"{min(units)} of at least {units_min(level)} {LEVEL_PLURALS[level]}")
     ratio = unit_ratio(level, bottom, top)
     launch_s = fmean(launch.wall_s for item in (*first, *second) for launch in item.launches)
-    unit_s = launch_s * (LAUNCHES_PER_BLOCK if level == "block" else 2)
+    unit_s = (launch_s + sessions.template_s) * (LAUNCHES_PER_BLOCK if level == "block" else 2)
     requested = is_requested([result for _, result in (*pair.baseline, *pair.candidate)])
     adjusted = weigh_reference(metric, level, *arms, requested=requested)
     return Evidence(metric, ratio, level, units, unit_s, caps, adjusted=adjusted)
 
 
 def _weigh_sessions(
-    metric: ComparedMetric, both: Sequence[Sequence[Sampled]], variance: tuple[float, int] | None, *, by_boot: bool
+    metric: ComparedMetric,
+    both: Sequence[Sequence[Sampled]],
+    variance: tuple[float, int] | None,
+    sessions: Sessions,
 ) -> Evidence:
     """Separate sessions: judged by the variance between sessions, capped where that is not known."""
-    bottom, top = (session_values(items, by_boot=by_boot) for items in both)
+    bottom, top = (session_values(items, by_boot=sessions.by_boot) for items in both)
     baseline, candidate = ([value for item in items for value in item.values] for items in both)
     within = welch_ratio(candidate, baseline)
+    run_s = sum(launch.wall_s + sessions.template_s for items in both for item in items for launch in item.launches)
     if variance is None:
         units = len(baseline), len(candidate)
-        return Evidence(metric, within, "launch", units, 0.0, (_explain_unidentified(within),))
+        return Evidence(metric, within, "launch", units, run_s, (_explain_unidentified(within),))
     ratio = ratio_with_variance(top, bottom, *variance)
     if within is not None and within.standard_error > ratio.standard_error:
         # These launches vary more than sessions are known to: their own error is the larger one.
         freedom = min(within.degrees_of_freedom, ratio.degrees_of_freedom)
         ratio = LogRatio(ratio.log_value, within.standard_error, freedom)
-    run_s = sum(launch.wall_s for items in both for item in items for launch in item.launches)
     return Evidence(metric, ratio, "session", (len(bottom), len(top)), run_s / min(len(bottom), len(top)))
 
 

@@ -5,7 +5,7 @@ from math import floor, log10
 from sdbench.compare.claims import Score
 from sdbench.compare.comparison import Comparison
 from sdbench.compare.levels import LEVEL_PLURALS
-from sdbench.compare.policy import ALL_THROTTLED, ONE_SESSION, UNIDENTIFIED, Judgement, leaning
+from sdbench.compare.policy import ALL_THROTTLED, ONE_SESSION, UNIDENTIFIED, Judgement, leaning, units_min
 from sdbench.schema.manifest import Claim
 from sdbench.schema.metrics import METRIC_TITLES
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, is_useful
@@ -18,6 +18,8 @@ _CHANGE_TIMES_FROM = 10.0
 _CLAIM_TIMES_FROM = 2.0
 # Only time is faster or slower.
 _OF_AMOUNTS = {"faster": "less", "slower": "more"}
+
+_STATES = ("slower", "faster", "same", "leans slower", "leans faster", "inconclusive", "incomparable")
 
 
 def name_verdict(judgement: Judgement) -> str:
@@ -59,7 +61,8 @@ def other_ratio(judgement: Judgement) -> tuple[str, str, str, str] | None:
         return None
     kind, (ratio, *ends) = ("plain", adjustment.plain) if adjustment.used else ("adjusted", adjustment.adjusted)
     reference = f"reference {format_change(adjustment.reference[0])}"
-    return f"{METRIC_TITLES[judgement.metric]}, {kind}", format_change(ratio), _format_ends(*ends), reference
+    interval = format_interval(judgement.model_copy(update={"low": ends[0], "high": ends[1]}))
+    return f"{METRIC_TITLES[judgement.metric]}, {kind}", format_change(ratio), interval, reference
 
 
 def explain_adjustment(judgement: Judgement) -> str:
@@ -95,9 +98,11 @@ def format_units(judgement: Judgement) -> str:
     return f"{first if judgement.level == 'block' else f'{first} and {second}'} {LEVEL_PLURALS[judgement.level]}"
 
 
-def explain(judgement: Judgement) -> str:
-    """Return the reasons for a judgement, and what would resolve it."""
+def explain(judgement: Judgement, *, briefly: bool = False) -> str:
+    """Return the reasons for a judgement, and what would resolve it; ``briefly`` without what differs by experiment."""
     reasons = judgement.reasons
+    if briefly and any(UNIDENTIFIED in reason for reason in reasons):
+        return UNIDENTIFIED
     if judgement.verdict == "inconclusive" and judgement.level is not None:
         reasons = (*reasons, _hint(judgement, LEVEL_PLURALS[judgement.level]))
     return "; ".join(reasons)
@@ -107,9 +112,13 @@ def _hint(judgement: Judgement, plural: str) -> str:
     if judgement.more_units is not None:
         each = "" if judgement.level == "block" else " each"
         time = format_duration(judgement.more_s or 0.0)
-        return f"about {judgement.more_units} more {plural}{each} would resolve it, {time}"
+        # Of fewer units than a verdict needs, nobody can tell how many it will take.
+        about = "at least" if min(judgement.units) < units_min(judgement.level or "session") else "about"
+        return f"{about} {judgement.more_units} more {plural}{each} would resolve it, {time}"
     if any(UNIDENTIFIED in reason for reason in judgement.reasons):
-        return "repeat both in more sessions and name the folder with all of them"
+        if judgement.more_runs is None:
+            return "repeat both in more sessions and name the folder with all of them"
+        return f"at least {judgement.more_runs} more run{'s' * (judgement.more_runs > 1)} of each would resolve it"
     if ONE_SESSION in judgement.reasons:
         return "measure the version with one session again"
     if ALL_THROTTLED in judgement.reasons:
@@ -132,6 +141,12 @@ def name_arms(comparison: Comparison) -> str:
     return "" if any(name.startswith("next to ") for name in names) else " -> ".join(names)
 
 
+def count_states(comparison: Comparison) -> str:
+    """Return how many experiments have which verdict: ``1 slower, 2 same``."""
+    states = [name_state(item.judgements[0], comparison.margin) for item in comparison.experiments]
+    return ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states) or "none in common"
+
+
 def headline(comparison: Comparison) -> str:
     """Return the one line that answers the question."""
     judgements = [item.judgements[0] for item in comparison.experiments]
@@ -142,14 +157,12 @@ def headline(comparison: Comparison) -> str:
     verdict = comparison.verdict if lean == "inconclusive" else lean
     if len(judgements) == 1 and verdict == lean != "inconclusive":
         return f"{verdict.upper()}: {_describe_lean(judgements[0])}"
-    order = ("slower", "faster", "same", "leans slower", "leans faster", "inconclusive", "incomparable")
-    tally = ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
     mean = ""
     if (suite := comparison.suite).ratio is not None:
         mean = f"; geometric mean {format_change(suite.ratio)} [{format_interval(suite)}]: "
         mean += name_state(suite, comparison.margin)
     experiments = f"{len(states)} experiment{'' if len(states) == 1 else 's'}"
-    return f"{verdict.upper()}: {experiments} ({tally or 'none in common'}){mean}"
+    return f"{verdict.upper()}: {experiments} ({count_states(comparison)}){mean}"
 
 
 def _describe_lean(judgement: Judgement) -> str:

@@ -156,7 +156,7 @@ def warn_of_budget(plan: Plan) -> str | None:
     )
     needed_s, _ = total_s(plan)
     return (
-        f"the budget of {format_duration(plan.budget_s)} is short for {len(short)} of {len(runnable)} experiments "
+        f"the budget of {format_duration(plan.budget_s)} is too short for {len(short)} of {len(runnable)} experiments "
         f"({named}); --budget {ceil(needed_s / _SECONDS_PER_MINUTE)}m is enough"
     )
 

@@ -25,9 +25,9 @@ _CPU_FLOP_PER_S_PER_CORE = 50e9
 # Eager SD v1.4 in the 2022 study: 82 TFLOP in 6.4 s (A100, fp32 with TF32) and in 3.7 s (fp16).
 _CUDA_FLOP_PER_S = {"fp32": 12e12, "fp16": 22e12, "bf16": 22e12}
 # Once a round: interpreter, torch, diffusers and transformers, measured 5 to 8 s and 0.5 GiB. Each launch is then
-# forked, opens its meters (0.3 s) and runs the reference operation (0.4 s), and on a GPU makes a context.
+# forked, opens its meters and runs the reference operation (0.2 to 0.6 s), and on a GPU makes a context.
 ROUND_START_S = 6.0
-_START_S = {"cpu": 0.8, "cuda": 3.0}
+_START_S = {"cpu": 0.4, "cuda": 3.0}
 _START_BYTES = 512 * 2**20
 # Kept weights are mapped, 0.3 to 1 s at full size. Drawing them for the first time takes some ten seconds more, once.
 _LOAD_S_PER_PARAMETER = 1e-9

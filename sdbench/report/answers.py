@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sdbench.compare.projection import PROJECTED_STEPS
 from sdbench.compare.references import StudyAnswer, answer_of, references_like
 from sdbench.report.chart_model import AnswerChart, AnswerMark, AnswerRole
 from sdbench.report.format import describe_useless_interval
 from sdbench.report.naming import shorten_device
 from sdbench.report.series import OPEN_ENDS, Interval, Machine, Measured, Source, needs_log_scale
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import PROJECTED_STEPS, Experiment
 from sdbench.units import format_duration, round_significant
 
 IMAGE = f"512x512 image, {PROJECTED_STEPS} steps of SD v1.4"
@@ -18,6 +17,7 @@ _QUESTION = {"architecture": "sd-v1-4", "width": 512, "height": 512, "steps": PR
 _ROWS = 12
 _DIGITS = 3
 _ABOUT_SAME = 1.005
+AS_FAST = "as fast"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def compare_times(own: Row, other: Row) -> str:
     """Return how much slower or faster one's own is: ``261x slower``."""
     ratio = own.latency_s / other.latency_s
     if 1 / _ABOUT_SAME < ratio < _ABOUT_SAME:
-        return "as fast"
+        return AS_FAST
     return f"{round_significant(max(ratio, 1 / ratio), _DIGITS)}x {'slower' if ratio > 1 else 'faster'}"
 
 
@@ -160,7 +160,7 @@ def _caption(rows: list[Row]) -> Iterator[str]:
     if "projected" in roles:
         yield f"Hollow: projected to {PROJECTED_STEPS} steps from the phases of fewer, not measured."
     if any(row.interval.low is not None for row in rows):
-        yield "Whiskers: the interval of the launches."
+        yield "Whiskers: the interval over the launches."
     if any(row.why_open for row in rows):
         yield OPEN_ENDS
     if needs_log_scale([row.latency_s for row in rows]):

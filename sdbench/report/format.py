@@ -9,7 +9,7 @@ from sdbench.report.grouping import group_by
 from sdbench.report.model import Cell, Column, Table, Tone
 from sdbench.schema.base import Known, Unknown
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, Estimate
-from sdbench.units import format_bytes, format_duration, round_significant
+from sdbench.units import format_bytes, format_count, format_duration, round_significant
 
 Row = tuple[Cell | str | float | None, ...]
 DIGITS = 4
@@ -54,12 +54,6 @@ def describe_useless_interval(estimate: Estimate) -> str:
     """Return why an interval is not shown: ``2 launches: too few``."""
     count = format_count(estimate.launch_count, "launch")
     return f"{count}: too few" if estimate.launch_count < LAUNCHES_FOR_INTERVAL else f"{count}: too far apart"
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return ``1 launch``, ``3 launches``, ``2 samples``."""
-    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
-    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def list_some(texts: Sequence[str]) -> str:

@@ -1,20 +1,18 @@
 """The one sentence that a page is about, and what belongs right below it."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdbench.compare.policy import BY_WEIGHT
-from sdbench.compare.projection import PROJECTED_STEPS
 from sdbench.compare.references import is_half
-from sdbench.compare.wording import format_change, format_interval
-from sdbench.report.answers import IMAGE, Row, compare_times, own_rows, reference_rows
-from sdbench.report.format import TONES, format_count, shorten_hashes
+from sdbench.compare.wording import count_states, format_change, format_interval, headline
+from sdbench.report.answers import AS_FAST, IMAGE, Row, compare_times, own_rows, reference_rows
+from sdbench.report.format import TONES, shorten_hashes
 from sdbench.report.model import Tone
 from sdbench.report.questions import TRY_OUT, is_for_buyers, main_experiments
 from sdbench.report.series import Compared, Source
+from sdbench.schema.experiment import PROJECTED_STEPS
 from sdbench.schema.outcome import Skipped
-from sdbench.units import format_duration
+from sdbench.units import format_count, format_duration
 
 _VERBS = {
     "slower": "is slower than",
@@ -78,7 +76,9 @@ def _lead(source: Source, own: list[Row]) -> Iterator[str]:
 
 def _next_to(own: Row, other: Row) -> str:
     duration = format_duration(other.latency_s)
-    return f"{compare_times(own, other)} than {other.name} ({duration}, {other.precision})"
+    words = compare_times(own, other)
+    joint = "as" if words == AS_FAST else "than"
+    return f"{words} {joint} {other.name} ({duration}, {other.precision})"
 
 
 def _measured(source: Source) -> Headline:
@@ -86,7 +86,7 @@ def _measured(source: Source) -> Headline:
     if not groups:
         reason = "No experiment has a latency: see what was not measured, and why."
         return Headline("Nothing was measured", "bad", (reason,))
-    first = min(groups[0], key=lambda point: (point.experiment.batch, point.estimate.value))
+    first = min(groups[0], key=lambda point: point.experiment.batch)  # as in the terminal's summary
     where = f" on {first.machine.name}"
     lead = () if is_for_buyers(first) else (f"{TRY_OUT} {_why_no_image(source)}",)
     return Headline(f"{first.label}: {format_duration(first.estimate.value)} a call{where}", "plain", lead)
@@ -96,22 +96,24 @@ def _why_no_image(source: Source) -> str:
     """Why nothing here says what an image takes, and what to do."""
     skipped = next((point for point in source.points if is_for_buyers(point)), None)
     if skipped is None:
-        return "For that: sdbench run quick."
+        return "To measure that: sdbench run quick."
     outcome = skipped.outcome
     reason = f": {outcome.reason}" if isinstance(outcome, Skipped) else ""
-    return f"What would was not measured: {skipped.label} ({skipped.status}{reason})."
+    return f"The experiment that says it was not measured: {skipped.label} ({skipped.status}{reason})."
 
 
 def _change(compared: Compared) -> Headline:
     """The verdict on the first pair; both are named by what differs between them."""
     comparison = compared.comparison
     suite, verdict = comparison.suite, comparison.verdict
-    counts = Counter(item.judgements[0].verdict for item in comparison.experiments)
-    tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in BY_WEIGHT if counts[verdict]) or "none in common"
+    tally, known = count_states(comparison), headline(comparison)
     mean = "" if suite.ratio is None else f"{format_change(suite.ratio)} [{format_interval(suite)}]"
     lead = [f"{format_count(len(comparison.experiments), 'experiment')}: {tally}."]
     if suite.verdict == verdict and verdict in _VERBS:
         text = f"{compared.candidate.name} {_VERBS[verdict]} {compared.baseline.name}: {mean}"
+    elif known.startswith("LEANS "):
+        leans, _, size = known.partition(": ")
+        text = f"{compared.candidate.name} {leans.lower()} than {compared.baseline.name}: {size}"
     else:
         text = f"{compared.candidate.name} compared with {compared.baseline.name}: {tally}"
         lead = [f"On average {mean}."] if mean else []

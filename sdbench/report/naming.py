@@ -29,7 +29,10 @@ def name_machines(records: Sequence[Record]) -> tuple[str, ...]:
     The arms of a single session are named by what they set, and nothing else: the device is the same.
     """
     if is_one_session(records):
-        return tuple(_name_arm(record) for record in records)
+        arms = [_name_arm(record) for record in records]
+        if len(set(arms)) < len(arms):
+            arms = [f"arm {record.session.arm.upper()}, {_name_arm(record)}" for record in records if record.session]
+        return tuple(arms)
     names = [_name_machine(record) for record in records]
     for name, places in group_by(range(len(names)), names.__getitem__).items():
         if len(places) > 1:
@@ -43,7 +46,7 @@ def is_one_session(records: Sequence[Record]) -> bool:
     """Return whether records are the arms of one session of ``ab``, each once."""
     sessions = [record.session for record in records if record.session is not None]
     is_one = len(sessions) == len(records) and len({session.session_id for session in sessions}) == 1
-    return is_one and len({_name_arm(record) for record in records}) == len(records) > 1
+    return is_one and len({session.arm for session in sessions}) == len(records) > 1
 
 
 def name_device(record: Record) -> str:

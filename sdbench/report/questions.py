@@ -11,7 +11,7 @@ P = TypeVar("P", bound=Point)
 
 # Small enough for a test on any machine: what it takes says nothing about making images.
 _FOR_TESTS = "tiny"
-TRY_OUT = "The tiny network tries settings and versions. It says nothing about making images."
+TRY_OUT = "The tiny network is for comparing settings and versions; its times say nothing about full-size images."
 
 
 def is_for_buyers(point: Point) -> bool:

@@ -14,7 +14,7 @@ from sdbench.compare.wording import format_change, format_interval, headline
 from sdbench.errors import UserError
 from sdbench.report.caps import RUNS
 from sdbench.report.escape import clean
-from sdbench.report.format import TONES, Row, cell, format_count, make_table, texts
+from sdbench.report.format import TONES, Row, cell, make_table, texts
 from sdbench.report.grouping import group_by
 from sdbench.report.model import LinkedCell, SiteView
 from sdbench.report.naming import name_machines
@@ -26,6 +26,7 @@ from sdbench.schema.base import Known
 from sdbench.schema.record import Record
 from sdbench.store.files import write_whole
 from sdbench.store.run import Run
+from sdbench.units import format_count
 
 # A page holds all pairs of so many runs; of a machine with more the latest are shown.
 RUNS_ON_A_MACHINES_PAGE = 6

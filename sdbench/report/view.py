@@ -7,7 +7,7 @@ from itertools import combinations
 
 from sdbench.errors import UserError
 from sdbench.report.caps import DRAWN_ONE_BY_ONE, RESULTS, RESULTS_DRAWN, RUNS, limit_section
-from sdbench.report.format import format_count, list_some
+from sdbench.report.format import list_some
 from sdbench.report.model import Chapter, ReportView, Section
 from sdbench.report.naming import is_one_session, name_device
 from sdbench.report.prices import NO_PRICES, Prices
@@ -18,6 +18,7 @@ from sdbench.schema.base import Known
 from sdbench.schema.record import Record
 from sdbench.store.bundle import pause_collector
 from sdbench.store.run import Run
+from sdbench.units import format_count
 
 
 def build_view(runs: Sequence[Run], prices: Prices = NO_PRICES, *, with_references: bool = True) -> ReportView:

@@ -87,8 +87,8 @@ def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence
     if same and sorted(arms[0]) != sorted(arms[1]):
         shown = " and ".join(" ".join(arm) or "nothing set" for arm in arms)
         raise UserError(
-            f"both arms measure the same: {shown} is what the manifest has; "
-            "set an option that differs, or the same in both to measure the noise"
+            f"both arms are identical: {shown} is what the manifest has; "
+            "set different values, or the same one in both arms to measure the noise (A/A)"
         )
     for name, spec in zip(_ARMS, specs, strict=True):
         if len(spec.plan.skipped) == len(pairs):

@@ -79,13 +79,12 @@ def _prepare_folder(spec: RunSpec, key: str) -> tuple[Path, dict[str, Any]]:
 
 
 def resume_key(spec: RunSpec, fingerprint: Fingerprint) -> str:
-    """Return the hash of what must be identical for a run to be resumed: request, plan, device and machine."""
+    """Return the hash of what makes two runs the same: plan, machine, and the request but for its budget."""
     # A run next to others is not resumed by a run alone.
     more: dict[str, Any] = {"device_group": spec.device_group.to_json_dict()} if spec.device_group else {}
-    request = spec.plan.request
+    # More time does not make another run, but what an arm sets does.
+    request = spec.plan.request.model_copy(update={"budget_s": None})
     if spec.session is not None:
-        # More time does not make another session, but what an arm sets does.
-        request = request.model_copy(update={"budget_s": None})
         more["environment"] = dict(spec.environment)
     return sha256_of(
         more

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 from random import Random
 from typing import NamedTuple
 
@@ -133,8 +133,11 @@ class _Interleaving:
         self._taken = 0
         self._current: _ArmPair | None = None
         self._budget_s = states[0].spec.plan.budget_s
+        earlier_s = sum(state.earlier_s for state in states)
         for state in states:
             state.outlook = self._outlook
+            # A session has one clock.
+            state.earlier_s = earlier_s
 
     @property
     def _open_pairs(self) -> list[_ArmPair]:
@@ -215,7 +218,15 @@ class _Interleaving:
     def _block_s(self, pair: _ArmPair) -> float:
         known = [progress for state in self._states for progress in state.progress]
         launches_s = sum(LAUNCHES_PER_BLOCK / 2 * expected_launch_s(progress, known) for progress in pair.progress)
-        return launches_s + round_start_s(known)
+        return launches_s + self._templates_per_block(pair) * round_start_s(known)
+
+    def _templates_per_block(self, pair: _ArmPair) -> int:
+        """One where both arms can share it; else each change of arm takes a new one, because two never live at once."""
+        first, second = (
+            (progress.planned.experiment.backend, dict(state.spec.environment))
+            for state, progress in zip(self._states, pair.progress, strict=True)
+        )
+        return 1 if first == second else 3
 
     def _needed_s(self, pair: _ArmPair) -> float:
         return self._blocks_missing(pair) * self._block_s(pair)
@@ -226,8 +237,10 @@ class _Interleaving:
             min(self._blocks_missing(pair), max(0, self._blocks_max - pair.block_count)) * self._block_s(pair)
             for pair in self._open_pairs
         )
-        number = self._current.block_count + 1 if self._current else 1
-        return Outlook(number, min(self._blocks_max, max(BLOCKS_MIN, number)), min(sum(most), max(0.0, self._left_s)))
+        pair = self._current or self._pairs[0]
+        number = pair.block_count + 1
+        total = min(pair.look(self._margin)[0] + self._blocks_missing(pair), self._blocks_max)
+        return Outlook(number, max(ceil(total), number), min(sum(most), max(0.0, self._left_s)))
 
     def _out_of_budget(self, pair: _ArmPair) -> Skipped:
         skip = out_of_budget(self._block_s(pair), (self._budget_s or 0.0) - self._left_s, self._budget_s)
@@ -257,11 +270,10 @@ class _Interleaving:
             return
         blocks = max(1, self._taken + round(self._left_s / self._block_s(open_pairs[0])))
         needed = self._taken + sum(map(self._blocks_missing, open_pairs))
-        several = f"verdicts on {len(open_pairs)} experiments need, the first one first"
+        needing = f"for {len(open_pairs)} experiments, the first ones first" if len(open_pairs) > 1 else "for a verdict"
         budget_s = round_up_budget_s(self._budget_s - self._left_s + sum(needed_s))
         self._states[0].emit(
             "note",
-            f"{format_duration(self._budget_s)} gives about {blocks} of the {needed:.0f} blocks that "
-            f"{several if len(open_pairs) > 1 else 'a verdict needs'}; use --budget {budget_s / 60:.0f}m, "
-            "or repeat the command to continue",
+            f"{format_duration(self._budget_s)} is enough for about {blocks} of the {needed:.0f} blocks needed "
+            f"{needing}; use --budget {budget_s / 60:.0f}m, or repeat the command to continue",
         )

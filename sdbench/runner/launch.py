@@ -53,8 +53,9 @@ def launch(state: RunState, progress: Progress, position: int | None = None) -> 
         for opened in telemetry:
             opened.close()
     with interrupts_held():
-        for opened in telemetry:
-            _journal_telemetry(state, progress, opened)
+        # Of a worker that could not be forked there is another one, which measured nothing.
+        if telemetry:
+            _journal_telemetry(state, progress, telemetry[-1])
         match judge_end(end, timeout_s, state.redactor):
             case Measurement() as measurement:
                 throttled, conditions, warnings = _observe(state, progress, telemetry[-1])

@@ -6,12 +6,13 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sdbench.plan.budget import total_s
 from sdbench.plan.make_plan import Plan
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import open_run_folder
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.launch import launch
-from sdbench.runner.schedule import limit_to_share, next_round
+from sdbench.runner.schedule import limit_to_share, next_round, round_start_s
 from sdbench.runner.seal import seal
 from sdbench.runner.spec import RunSpec, read_fingerprint
 from sdbench.runner.state import Ended, RunState, restore_state
@@ -96,9 +97,7 @@ def measure(
 def _describe_purpose(specs: Sequence[RunSpec]) -> str:
     """What those who wait are shown of this run: its manifest, and until when it takes at most, where that is known."""
     plan = specs[0].plan
-    planned = [item for item in plan.planned if item.experiment_id not in plan.skipped]
-    needed_s = sum(item.protocol.launches_max * plan.estimates[item.experiment_id].launch_s for item in planned)
-    limit_s = needed_s if plan.budget_s is None and len(specs) == 1 else plan.budget_s
+    limit_s = total_s(plan)[1] if plan.budget_s is None and len(specs) == 1 else plan.budget_s
     if limit_s is None or limit_s > _A_DAY_S:
         return plan.request.manifest_name
     end = datetime.now().astimezone() + timedelta(seconds=limit_s)
@@ -113,6 +112,7 @@ def _launch_in_rounds(states: Sequence[RunState]) -> Ended:
         state.launcher.start_round()
         for index, progress in enumerate(chosen):
             # The first was chosen just now; the time of those before the others is known better by now.
-            if limit_to_share(progress, state.progress, state.elapsed_s, budget_s) or index == 0:
+            start_s = 0.0 if index else round_start_s(state.progress)
+            if limit_to_share(progress, state.progress, state.elapsed_s + start_s, budget_s) or index == 0:
                 launch(state, progress)
     return "paused" if any(progress.ended is None for progress in state.progress) else "complete"

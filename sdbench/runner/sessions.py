@@ -32,12 +32,11 @@ def continue_session(
 
 def _find_session(specs: Sequence[RunSpec], *, own_seed: bool) -> list[RunSpec] | None:
     sessions: dict[str, dict[str, tuple[Path, Session]]] = {}
-    for folder, start in _starts(specs[0].out):
+    for folder, start in sorted(_starts(specs[0].out), key=lambda found: str(found[1].get("created_utc"))):
         if start.get("key") in {spec.key for spec in specs}:
             session = Session.model_validate_json(json.dumps(start["session"]))
             sessions.setdefault(session.session_id, {})[start["key"]] = folder, session
-    newest = sorted(sessions.values(), key=lambda arms: max(folder.name[-20:] for folder, _ in arms.values()))
-    for arms in reversed(newest):
+    for arms in reversed(sessions.values()):
         seed = next(iter(arms.values()))[1].seed
         given = specs[0].session.seed if specs[0].session else None
         if any(may_continue(folder) for folder, _ in arms.values()) and not (own_seed and seed != given):

@@ -112,7 +112,7 @@ class Template:
             TemplateDied: there is none, or it did not answer before ``deadline_s`` (monotonic).
         """
         with open_pipes() as (pipes, fds):
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(ConnectionError):
                 socket.send_fds(self._control, [FORK], fds)
             event = self.receive(deadline_s)
             if not isinstance(event, ForkedEvent):
@@ -124,15 +124,17 @@ class Template:
         left_s = max(0.0, deadline_s - time.monotonic())
         if not select.select([self._control], [], [], left_s)[0]:
             return None
-        with contextlib.suppress(ConnectionResetError, ValidationError):
+        with contextlib.suppress(ConnectionResetError):
             if message := self._control.recv(_EVENT_BYTES_MAX):
-                return TEMPLATE_EVENT.validate_json(message)
+                with contextlib.suppress(ValidationError):
+                    return TEMPLATE_EVENT.validate_json(message)
+                self._process.kill()
         self._process.wait()
         return None
 
     def reap(self) -> None:
         """Let the template forget a worker of which nothing is left."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self._control.send(REAP)
 
     def died(self, event: TemplateEvent | None) -> TemplateDied:

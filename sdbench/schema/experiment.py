@@ -57,6 +57,9 @@ def _check_name(name: str, info: ValidationInfo) -> str:
 
 KnownName = Annotated[str, AfterValidator(_check_name)]
 
+# What the 2022 study measured, and what fewer steps are projected to.
+PROJECTED_STEPS = 50
+
 
 class VirtualOptions(Model):
     """The noise model of the virtual backend, which tries and tests everything around a measurement."""

@@ -18,7 +18,11 @@ class WarningCode(StrEnum):
         member.hint = hint
         return member
 
-    BUSY_BEFORE = ("busy-before", "other programs used the CPU at the start", "stop them, wait a minute, run again")
+    BUSY_BEFORE = (
+        "busy-before",
+        "other programs used the CPU at the start",
+        "stop other programs, wait a minute, run again",
+    )
     COMPUTES_IN_FP32 = (
         "computes-in-fp32",
         "onnxruntime computes fp16 networks in fp32 on the CPU",
@@ -28,7 +32,7 @@ class WarningCode(StrEnum):
     EXPORT_REBUILT = (
         "export-rebuilt",
         "a cached ONNX export was damaged or outdated and was made again",
-        "nothing is to be done; if it happens again without a new version, check the disk",
+        "no action is needed; if it recurs without a new version, check the disk",
     )
     FOREIGN_GPU_PROCESS = ("foreign-gpu-process", "another process used the GPU", "stop it (see nvidia-smi), run again")
     GPU_POWER_LIMIT = (
@@ -64,7 +68,7 @@ class WarningCode(StrEnum):
     )
     PHASES_DIFFER = (
         "phases-differ",
-        "the observed call took another time than the timed ones",
+        "the observed call took a different time than the timed calls",
         "read the phases as shares only, or quiet the machine",
     )
     PHASES_OF_FIRST_CALL = (
@@ -78,7 +82,7 @@ class WarningCode(StrEnum):
     WEIGHTS_DRAWN_AGAIN = (
         "weights-drawn-again",
         "kept synthetic weights were damaged and were drawn again",
-        "nothing is to be done; if it happens again, check the disk",
+        "no action is needed; if it recurs, check the disk",
     )
     WEIGHTS_NOT_KEPT = (
         "weights-not-kept",

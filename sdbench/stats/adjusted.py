@@ -29,7 +29,7 @@ class AdjustedRatio:
 
     @property
     def correction(self) -> LogRatio:
-        """What was subtracted: the reference's own ratio, to the power of the slope."""
+        """What was subtracted: the reference's own ratio, raised to the slope."""
         own = self.reference
         return LogRatio(self.slope * own.log_value, abs(self.slope) * own.standard_error, own.degrees_of_freedom)
 

@@ -49,7 +49,7 @@ def drifting(random: Any, trials: int, launches: int) -> Any:
 
 
 def bimodal(random: Any, trials: int, launches: int, gap: float = 0.03) -> Any:
-    """Return launches slower by ``gap`` every second time by chance: memory layout, huge pages, core placement."""
+    """Return launches of which half, at random, are slower by ``gap``: memory layout, huge pages, core placement."""
     return random.normal(0, LAUNCH_NOISE / 2, (trials, launches)) + gap * random.integers(0, 2, (trials, launches))
 
 

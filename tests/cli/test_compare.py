@@ -14,6 +14,8 @@ from tests.compare.test_adjustment import arm
 from tests.compare.test_comparison import record_of, run_of, session_of
 from tests.records import make_failed, make_record, make_result, make_succeeded
 
+RUNS = {"before": 1.0, "after": 1.4}
+
 
 def write(folder: Path, record: Record) -> str:
     folder.mkdir(parents=True)
@@ -204,7 +206,7 @@ experiments:
         (["--a", "scheduler=euler", "--b", "threads=1"], "--a scheduler=euler: the arms would do different work, 50"),
         (["--a", "width=64", "--b", "threads=1"], "--a width=64: the arms would do different work, images of 64x512"),
         (["--a", "backend=virtual", "--b", "backend=pytorch"], "--b backend=pytorch: the arms would do different"),
-        (["--a", "attention=sdpa", "--b", "precision=fp32"], "both arms measure the same: attention=sdpa and prec"),
+        (["--a", "attention=sdpa", "--b", "precision=fp32"], "both arms are identical: attention=sdpa and prec"),
         (["--a", "threads=1", "--b", "threads=1024"], "arm B cannot run here: 1024 threads requested"),
         (["--a", "image=x", "--b", "batch=1"], "images are compared alone"),
         (["--a", "image=x", "--a", "batch=1", "--b", "image=y"], "images are compared alone"),
@@ -243,7 +245,7 @@ experiments:
     # Room for the block that is taken in any case, and for no other.
     assert main(["ab", "any.yaml", *arms, "--budget", "1ms"]) == 11
     captured = capsys.readouterr()
-    assert "1.00 ms gives about 1 of the 7 blocks that a verdict needs; use --budget 1m" in captured.err
+    assert "1.00 ms is enough for about 1 of the 7 blocks needed for a verdict; use --budget 1m" in captured.err
     command = captured.out.splitlines()[1].split()
     assert command[:3] == ["sdbench", "ab", "any.yaml"]
     assert "hunter" not in captured.out
@@ -265,6 +267,16 @@ def test_reason_that_all_experiments_share_is_printed_once(tmp_path: Path, capsy
     reasons = [line for line in capsys.readouterr().out.splitlines() if line.startswith("inconclusive: ")]
     assert len(reasons) == 1
     assert reasons[0].startswith("inconclusive: 3 experiments: ")
+
+
+def test_one_run_each_is_told_how_many_more_would_do_and_how_to_make_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write(tmp_path / name, run_of(latency_s, day=day)) for day, (name, latency_s) in enumerate(RUNS.items(), 1)]
+    main(["compare", *runs])
+    *_, lead, command = capsys.readouterr().out.splitlines()
+    assert lead == ("to resolve it: at least 1 more run of each, then compare the folders of runs; one more run:")
+    assert command == "  sdbench run manifests/quick.yaml --device auto --budget 255s"
 
 
 def test_ratio_at_equal_reference_is_a_row_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

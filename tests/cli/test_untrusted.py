@@ -117,3 +117,13 @@ def test_text_file_alone_is_not_a_success(command: str, capsys: pytest.CaptureFi
     Path("notes.md").write_text("no run")
     assert main([command, "notes.md"]) == 2
     assert capsys.readouterr().err == "sdbench: notes.md is not a run; name run folders or records\n"
+
+
+def test_unfinished_run_among_others_is_skipped_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("done", "unfinished"):
+        Path(name).mkdir()
+    Path("done/record.json").write_bytes(encode_record(make_record().to_json_dict()))
+    Path("unfinished/journal.jsonl").write_text("")
+    assert main(["report", "done", "unfinished", "--out", "both.html"]) == 0
+    assert "sdbench: unfinished: the run has not ended; skipped\n" in capsys.readouterr().err
+    assert main(["report", "unfinished", "--out", "one.html"]) == 2

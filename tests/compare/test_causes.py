@@ -1,12 +1,13 @@
 """Warnings by cause: each once, with its range, how many experiments it concerns, and what to do."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from sdbench.compare import causes
 from sdbench.compare.causes import find_causes, merge_numbers
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import Check, RecordWarning, Succeeded
+from sdbench.schema.outcome import Check, QualityCheckName, RecordWarning, Succeeded
 from sdbench.schema.record import Record
 from sdbench.schema.warning_codes import WarningCode
 from tests.records import make_conditions, make_launch, make_record, make_result, make_succeeded
@@ -80,3 +81,22 @@ def test_messages_that_differ_in_numbers_become_one_with_ranges() -> None:
     assert merge_numbers(["0.45 of 2 CPUs", "1.02 of 2 CPUs"]) == "0.45 to 1.02 of 2 CPUs"
     assert merge_numbers(["9 files", "10 files"]) == "9 to 10 files"
     assert merge_numbers(["a disk of 2", "another disk of 3"]) == "a disk of 2"
+
+
+def test_every_quality_check_that_warns_is_a_cause() -> None:
+    said_with_their_numbers = {"other load", "launches"}
+    assert set(causes._CHECKS) | said_with_their_numbers == set(get_args(QualityCheckName))
+
+
+def test_one_busy_launch_of_many_calls_for_care() -> None:
+    loads = [make_conditions(others_cpu_ratio=Known(value=value)) for value in (0.0, 0.0, 0.0, 0.0, 0.0, 0.9)]
+    outcome = Succeeded(
+        launches=tuple(make_launch(index, conditions=load) for index, load in enumerate(loads)), stop_reason="converged"
+    )
+    (cause,) = find_causes([make_record(results=(make_result(outcome),), warnings=())])
+    assert (cause.weight, cause.what) == ("care", "other programs used 90 % of the CPU (limit 5 %)")
+
+
+def test_load_just_above_the_limit_is_not_rounded_to_it() -> None:
+    (cause,) = find_causes([busy_run(0.053)])
+    assert cause.what == "other programs used 6 % of the CPU (limit 5 %)"

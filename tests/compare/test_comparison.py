@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from sdbench.compare.comparison import Comparison, compare_records
-from sdbench.compare.policy import worst
+from sdbench.compare.policy import decide, p_changed, runs_missing, worst
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, ReferenceResult, Succeeded
 from sdbench.schema.record import Record, Result, Session
+from sdbench.stats.ratios import LogRatio
 from tests.fingerprints import make_fingerprint
 from tests.records import (
     make_conditions,
@@ -88,6 +89,19 @@ def test_one_session_each_caps_the_verdict_however_large_the_ratio() -> None:
     # Two sessions that vary by d differ by sqrt(2) d.
     assert f"{math.log(1.4) / math.sqrt(2):.1%}" in judgement.reasons[0]
     assert judgement.more_units is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "error", "runs"), [(1.4, 0.005, 1), (1.05, 0.005, 2), (1.05, 0.02, 5), (1.02, 0.005, None)]
+)
+def test_runs_that_resolve_one_run_each_are_the_fewest_at_the_variance_of_the_launches(
+    ratio: float, error: float, runs: int | None
+) -> None:
+    measured = LogRatio(math.log(ratio), error, 10)
+    assert runs_missing(measured, 0.02, 1) == runs
+    if runs:
+        guess = LogRatio(measured.log_value, error / math.sqrt(runs + 1), 2 * runs)
+        assert decide(guess, 0.02, p_changed(guess, 0.02, "session")) == "slower"
 
 
 def test_repeated_sessions_identify_the_variance_and_give_a_verdict() -> None:

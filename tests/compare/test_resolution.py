@@ -103,14 +103,14 @@ def test_newest_earlier_run_of_this_machine_is_described(tmp_path: Path, monkeyp
     results = tmp_path / "results"
     assert describe_earlier_run(plan, results) is None
     older, newer = record_of(0.1), record_of(0.01)
-    for name, record in (("one-20260101T000000Z-aaaaaaaa", older), ("a-20260102T000000Z-00000000", newer)):
+    for name, record in (("smoke-20260101T000000Z", older), ("quick-20260102T000000Z", newer)):
         (results / name).mkdir(parents=True)
         (results / name / "record.json").write_bytes(encode_record(record.to_json_dict()))
-    (results / "b-20260103T000000Z-00000000").mkdir()
-    (results / "b-20260103T000000Z-00000000" / "record.json").write_text("damaged")
+    (results / "quick-20260103T000000Z").mkdir()
+    (results / "quick-20260103T000000Z" / "record.json").write_text("damaged")
     monkeypatch.setattr("sdbench.compare.resolution.collect_fingerprint", lambda _device: newer.fingerprint)
     text = describe_earlier_run(plan, results)
-    assert text == f"{describe_resolution(newer)} (from a-20260102T000000Z-00000000)"
+    assert text == f"{describe_resolution(newer)} (from quick-20260102T000000Z)"
     other = make_record(device="cuda:0").fingerprint
     monkeypatch.setattr("sdbench.compare.resolution.collect_fingerprint", lambda _device: other)
     assert describe_earlier_run(plan, results) is None

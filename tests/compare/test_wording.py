@@ -22,6 +22,7 @@ def make_judgement(low: float | None, high: float | None, **changes: Any) -> Jud
         "false_discovery_p_value": None,
         "reasons": (),
         "more_units": None,
+        "more_runs": None,
         "more_s": None,
         "adjustment": None,
     }

@@ -4,11 +4,12 @@ from typing import Any, Literal
 
 import pytest
 
+from sdbench.compare.repeat import make_command
 from sdbench.report.chart_model import IntervalChart, TraceChart
 from sdbench.report.charts import draw_chart
 from sdbench.report.model import ReportView, Section, SummarySection
+from sdbench.report.naming import name_machines
 from sdbench.report.prices import Price, Prices
-from sdbench.report.sections.reproduce import make_command
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Series, Succeeded
 from sdbench.schema.record import Record, Session
@@ -156,3 +157,13 @@ def test_a_side_of_a_session_is_repeated_with_the_other_one() -> None:
     )
     assert make_command(arm("a"), [arm("b"), arm("a")]) == both
     assert "--b ... --seed 7" in make_command(arm("a"))
+
+
+def test_identical_arms_are_named_by_their_letters() -> None:
+    same = Known(value=("threads=1",))
+    records = [
+        record.model_copy(update={"session": record.session.model_copy(update={"settings": same})})
+        for record in (arm("a"), arm("b"))
+        if record.session
+    ]
+    assert name_machines(records) == ("arm A, threads=1", "arm B, threads=1")

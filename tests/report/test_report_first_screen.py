@@ -11,11 +11,12 @@ from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.model import Section, SummarySection
 from sdbench.report.naming import shorten_device
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import launches_of
+from sdbench.schema.outcome import Succeeded, launches_of
 from sdbench.schema.record import Record, Result
 from tests.compare.test_comparison import session_of
 from tests.records import (
     make_conditions,
+    make_launch,
     make_manifest,
     make_record,
     make_result,
@@ -107,8 +108,8 @@ def test_run_of_the_tiny_network_says_what_it_does_not_say() -> None:
     assert screen.headline == "tiny fp32 batch 1 64x64 4 steps: 251 ms a call on Example CPU 8480"
     assert screen.lead == (
         (
-            "The tiny network tries settings and versions. It says nothing about making images. "
-            "For that: sdbench run quick."
+            "The tiny network is for comparing settings and versions; its times say nothing about full-size images. "
+            "To measure that: sdbench run quick."
         ),
     )
     skipped = make_result(make_skipped(), steps=1, **FULL_SIZE)
@@ -245,3 +246,13 @@ def test_claims_that_nothing_tested_say_why_in_one_line() -> None:
     record = make_record(manifest=make_manifest(claims=(claim,)), results=make_results()[:6])
     table = find_table(build_view((record,)), "claims")
     assert table.caption == "The claim could not be tested: no run here has 50 steps"
+
+
+def test_single_run_says_what_ab_would_detect() -> None:
+    launches = tuple(make_launch(index, 1.0 + 0.01 * (index % 3)) for index in range(8))
+    result = make_result(Succeeded(launches=launches, stop_reason="max_launches"))
+    (card,) = (
+        card for card in first_screen(make_record(results=(result,))).cards if card.question.startswith("What can")
+    )
+    assert card.answer.startswith("Changes of ")
+    assert card.lines[0].startswith("sdbench ab would detect a change of ")

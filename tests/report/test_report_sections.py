@@ -5,10 +5,11 @@ from statistics import median
 import pytest
 
 from sdbench.compare.projection import project
+from sdbench.compare.repeat import make_command
 from sdbench.plan.manifest_file import check_manifest
 from sdbench.report.format import fold_unknown, format_number, make_table, texts
 from sdbench.report.model import SummarySection
-from sdbench.report.sections.reproduce import make_command, manifest_text
+from sdbench.report.sections.reproduce import manifest_text
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.document import parse_yaml
 from sdbench.schema.metrics import result_energy_j
@@ -298,3 +299,13 @@ def test_run_on_a_cpu_is_named_by_its_model() -> None:
 )
 def test_tiny_number_is_written_with_an_exponent(value: float | None, text: str) -> None:
     assert format_number(value) == text
+
+
+def test_cold_start_separates_the_first_launch_and_says_where_weights_came_from() -> None:
+    drawn, mapped = (make_launch(index, load_s=load_s) for index, load_s in enumerate((9.0, 0.5)))
+    kept = mapped.model_copy(update={"environment": mapped.environment.model_copy(update={"weights_source": "mapped"})})
+    outcome = Succeeded(launches=(drawn, kept, kept), stop_reason="max_launches")
+    table = find_table(build_view((make_record(results=(make_result(outcome),)),)), "phases")
+    assert column(table, "launches") == ["first", "2 later"]
+    assert column(table, "load") == ["9.000", "0.5000"]
+    assert column(table, "weights") == ["drawn by the launch", "kept in the cache folder"]

@@ -1,4 +1,6 @@
+import os
 import shutil
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +66,27 @@ def test_events_say_which_block_it_is_and_the_time_left_falls(tmp_path: Path) ->
     assert {event.arm for event in launched[:4]} == {"a", "b"}
     left_s = [event.remaining_s or 0.0 for event in events if event.kind == "launch"]
     assert 0 < left_s[-1] < left_s[0]
+
+
+@pytest.mark.parametrize(("environment", "templates"), [({}, 1), ({"NAME": "value"}, 3)])
+def test_block_has_templates_of_its_own_and_one_lives_at_a_time(
+    tmp_path: Path, environment: dict[str, str], templates: int
+) -> None:
+    alive: list[int] = []
+
+    def count_children(_event: RunEvent) -> None:
+        alive.append(len(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()))
+
+    first, second = (
+        make_spec(tmp_path / "out", "good", session=make_session("0" * 16, arm, 3, [f"threads={arm}"])) for arm in ARMS
+    )
+    runs = interleave((first, replace(second, environment=environment)), 0.02, count_children, blocks_max=2)
+    ids = {launch.position: launch.template_id for run in runs for launch in launches_of(run.record.results[0].outcome)}
+    blocks = [[ids[4 * block + place] for place in range(4)] for block in range(2)]
+    assert [len(set(block)) for block in blocks] == [templates] * 2
+    assert all(block[1] == block[2] for block in blocks)
+    assert not set(blocks[0]) & set(blocks[1])
+    assert max(alive) == 1
 
 
 def test_an_arm_that_fails_ends_the_experiment_in_both(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sdbench.errors import EnvironmentProblem, RecordError
 from sdbench.runner import run as run_module
 from sdbench.runner.events import RunEvent
+from sdbench.runner.folder import resume_key
 from sdbench.runner.run import run
 from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut, launches_of
 from sdbench.schema.record import Result
@@ -18,6 +19,7 @@ from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.journal import read_journal
 from sdbench.store.lock import hold_device
 from sdbench.store.run import load_run
+from tests.fingerprints import make_fingerprint
 from tests.runner.setups import make_spec
 
 pytestmark = pytest.mark.usefixtures("_both_isolations")
@@ -328,3 +330,13 @@ def test_run_pauses_after_its_rounds_and_the_same_run_continues(tmp_path: Path) 
 
 def launch_count(result: Result) -> int:
     return len(launches_of(result.outcome))
+
+
+def test_more_time_continues_the_same_run(tmp_path: Path) -> None:
+    spec, fingerprint = make_spec(tmp_path, "good"), make_fingerprint()
+    more_time = spec.plan.request.model_copy(update={"budget_s": 60.0})
+    other = spec.plan.request.model_copy(update={"weights": "pretrained"})
+    keys = [
+        resume_key(replace(spec, plan=replace(spec.plan, request=item)), fingerprint) for item in (more_time, other)
+    ]
+    assert keys[0] == resume_key(spec, fingerprint) != keys[1]

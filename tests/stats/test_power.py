@@ -10,18 +10,17 @@ from sdbench.stats.power import block_deviation, smallest_changes
 from tests.benchmarks.resolution import HIGH, LOW, MODELS, detected_share
 
 TRIALS = 1000
-# With heavy tails a session has outliers that few launches do not show: 0.71 to 0.75 of 2,000 trials.
-WITHIN = [name for name in MODELS if not name.startswith("heavy")]
+# A thousand trials err by 0.013.
+ERROR = 0.013
 
 
-@pytest.mark.parametrize("name", WITHIN)
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("launches", "blocks"), [(8, 7), (20, 20)])
 def test_promised_power_is_reached(name: str, launches: int, blocks: int) -> None:
-    assert LOW <= detected_share(NOISE_MODELS[name], TRIALS, launches, blocks) <= HIGH
-
-
-def test_promised_power_is_nearly_reached_with_heavy_tails() -> None:
-    assert 0.7 <= detected_share(NOISE_MODELS["heavy tail (t, 3)"], TRIALS, 8, 20) <= HIGH
+    share = detected_share(NOISE_MODELS[name], TRIALS, launches, blocks)
+    assert share >= LOW - ERROR
+    # Two modes are found more often than promised.
+    assert share <= HIGH + ERROR or name.startswith("two modes")
 
 
 def test_block_deviation_of_alternating_launches_is_that_of_their_contrast() -> None:
@@ -72,6 +71,6 @@ def test_known_deviation_agrees_with_the_noncentral_t_of_a_single_look() -> None
 
     # At a single look, and where the margin decides nothing, the p of any change is that of a t test.
     look = replace(LOOKS, first=10, edge=-1.0)
-    (change,) = smallest_changes(0.05, 1e9, replace(look, last=10))
+    (change,) = smallest_changes(0.05, 1e9, replace(look, last=10), power=0.8)
     critical = float(stdtrit(9, 1 - look.alpha_of_any_change / 2))
     assert 1 - nctdtr(9, log1p(change) * 10**0.5 / 0.05, critical) == pytest.approx(0.8, abs=0.015)

@@ -87,6 +87,6 @@ print(reason_not_to_fork(1))
     output = run_python("-c", program)
     assert output.splitlines() == [
         "None",
-        "1 threads of its libraries still run after the import; 0 are known to be harmless",
+        "library threads that still run after the import: 1, known to be harmless: 0",
         "None",
     ]

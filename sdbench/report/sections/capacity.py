@@ -1,12 +1,12 @@
 """The largest batch that fits, and how it was determined."""
 
-from sdbench.report.format import Row, cell, format_count, make_table, numbers, reading_cell, texts
+from sdbench.report.format import Row, cell, make_table, numbers, reading_cell, texts
 from sdbench.report.model import Section
 from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import find_search
 from sdbench.schema.workload_results import BatchProbe, BatchSearch
-from sdbench.units import format_bytes, format_duration
+from sdbench.units import format_bytes, format_count, format_duration
 
 TITLE = "How many images fit?"
 _ANSWERS = (

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from sdbench.report.format import cell, describe_useless_interval, format_count, format_percent, make_table, texts
+from sdbench.report.format import cell, describe_useless_interval, format_percent, make_table, texts
 from sdbench.report.model import Cell, Section
 from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import was_throttled
+from sdbench.units import format_count
 
 TITLE = "Was it measured as requested?"
 _COLUMNS = texts("Check", "Expected", "Observed", "Result", "Evidence")

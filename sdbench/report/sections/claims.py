@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from sdbench.compare.claims import Score, Verdict, claims_of, join_untested, score_own_claims
 from sdbench.compare.wording import format_expected, format_value
 from sdbench.report.escape import find_link
-from sdbench.report.format import Row, cell, format_count, make_table, numbers, texts
+from sdbench.report.format import Row, cell, make_table, numbers, texts
 from sdbench.report.model import Link, Section, Tone
 from sdbench.report.series import Source
 from sdbench.schema.manifest import Claim
 from sdbench.schema.manifest import Source as Origin
+from sdbench.units import format_count
 
 TITLE = "Do the source's claims hold here?"
 # A claim that some machine does not reproduce is not reproduced.

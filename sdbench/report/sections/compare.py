@@ -9,10 +9,13 @@ from sdbench.compare.policy import BY_WEIGHT, MARGIN, Judgement
 from sdbench.compare.wording import (
     describe_useless_interval,
     explain,
+    explain_adjustment,
     format_change,
     format_units,
     has_useful_interval,
     headline,
+    name_ratio,
+    other_ratio,
 )
 from sdbench.report.chart_model import RatioChart, RatioMark
 from sdbench.report.escape import clean
@@ -20,7 +23,6 @@ from sdbench.report.format import (
     TONES,
     UNKNOWN,
     Row,
-    format_count,
     limit_rows,
     list_some,
     make_table,
@@ -32,7 +34,7 @@ from sdbench.report.format import (
 from sdbench.report.labels import split_labels
 from sdbench.report.model import CompareSection, PairView, Section, Table
 from sdbench.report.series import OPEN_ENDS, Compared, Machine, Source
-from sdbench.schema.metrics import METRIC_TITLES
+from sdbench.units import format_count
 
 TITLE = "Run against run"
 # More rows than these cannot be read on a page: the largest changes are shown, `sdbench compare` prints all.
@@ -178,8 +180,12 @@ def _mark(label: str, judgement: Judgement) -> RatioMark:
 def _rows(item: ExperimentComparison) -> Iterator[Row]:
     shown = [judgement for judgement in item.judgements if judgement.verdict != "incomparable"] or item.judgements[:1]
     for judgement in shown:
-        title, units = METRIC_TITLES[judgement.metric], format_units(judgement)
-        yield (item.label, title, *verdict_cells(judgement), units or None, explain(judgement) or None)
+        reasons = "; ".join(filter(None, (explain(judgement), explain_adjustment(judgement))))
+        units = format_units(judgement) or None
+        yield (item.label, name_ratio(judgement), *verdict_cells(judgement), units, reasons or None)
+        if other := other_ratio(judgement):
+            title, change, interval, reference = other
+            yield (item.label, title, None, change, interval, reference, None)
 
 
 def _differences(comparison: Comparison) -> Table | None:

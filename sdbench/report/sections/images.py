@@ -1,9 +1,9 @@
 """The pictures that were made, as far as the bundle keeps them."""
 
-from sdbench.report.format import format_count
 from sdbench.report.model import EmbeddedImage, Section
 from sdbench.report.series import Point, Source
 from sdbench.report.thumbnails import make_picture
+from sdbench.units import format_count
 
 TITLE = "What came out?"
 MAX_PICTURES = 24

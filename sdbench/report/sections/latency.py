@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from sdbench.report.chart_model import Chart, IntervalChart, LineChart, LinePoint
-from sdbench.report.format import describe_useless_interval, format_count, format_percent
+from sdbench.report.format import describe_useless_interval, format_percent
 from sdbench.report.grouping import group_by
 from sdbench.report.labels import split_labels
 from sdbench.report.model import Section
 from sdbench.report.questions import TRY_OUT, by_image, is_for_buyers
 from sdbench.report.series import Measured, Source, needs_log_scale
-from sdbench.units import format_duration
+from sdbench.units import format_count, format_duration
 
 TITLE = "How long does a call take?"
 # An interval on logs is not symmetric: at 10 % its sides are 9 and 10 %, beyond that ± would mislead.

@@ -1,12 +1,16 @@
-"""Where the time goes: load, first call and steady state, and the phases of a call, from the last warm-up call."""
+"""Where the time goes: cold start and steady state, and the phases of a call, from the last warm-up call."""
 
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from sdbench.compare.projection import PHASE_TITLES, PhaseTimes, phases_of_launch
 from sdbench.report.chart_model import Share, ShareChart
-from sdbench.report.format import format_percent, numbers, texts
+from sdbench.report.format import Row, format_percent, numbers, texts
 from sdbench.report.model import Section, Table
+from sdbench.report.sections.reproduce import WEIGHTS_SOURCES
 from sdbench.report.series import Measured, Point, Source
+from sdbench.schema.metrics import latency_s
+from sdbench.schema.outcome import Launch
 from sdbench.units import format_bytes, format_duration
 
 TITLE = "The parts of one call"
@@ -17,8 +21,11 @@ _NOTE = (
 _PHASE_COLUMNS = numbers(
     "text encode", "denoising steps", "one step, median", "VAE decode", "rest", "total", "total / timed"
 )
-_START_CAPTION = "Load, first call and steady state are reported apart: seconds, medians over the launches"
-_START_COLUMNS = numbers("import", "load", "first call", "steady call")
+_START_CAPTION = (
+    "Cold start, seconds: the first launch, and the median of those after it, which find the caches filled. The "
+    "template of a round imports once for all of its launches"
+)
+_START_COLUMNS = (*texts("launches"), *numbers("import", "load", "first call", "steady call"), *texts("weights"))
 _START_FIELDS = ("import_s", "load_s", "first_call_s")
 
 
@@ -29,10 +36,10 @@ def phases_of(measured: Measured) -> PhaseTimes | None:
 
 
 def build(source: Source) -> Section | str:
-    """Return load, first call and steady state (s), and the phases with their ratio to the timed latency."""
+    """Return cold start and steady state (s), and the phases with their ratio to the timed latency."""
     if not source.own:
         return "No experiment was measured, so there are no phases to show."
-    start_rows = ((point, (*_start_s(point), point.estimate.value)) for point in source.own)
+    start_rows = ((point, row) for point in source.own for row in _start_rows(point))
     tables = (source.table(_START_CAPTION, _START_COLUMNS, start_rows), *_export_tables(source))
     phased = [(point, times) for point in source.own if (times := phases_of(point))]
     if not phased:
@@ -42,8 +49,18 @@ def build(source: Source) -> Section | str:
     return Section(paragraphs=(_NOTE,), charts=(_chart(source, phased),), tables=(*tables, phase_table))
 
 
-def _start_s(point: Point) -> list[float]:
-    return [median(getattr(launch, name) for launch in point.counted) for name in _START_FIELDS]
+def _start_rows(point: Point) -> Iterator[Row]:
+    first, *later = point.launches
+    yield _start_row("first", [first])
+    if later:
+        yield _start_row(f"{len(later)} later", later)
+
+
+def _start_row(name: str, launches: Sequence[Launch]) -> Row:
+    starts = (median(getattr(launch, field) for launch in launches) for field in _START_FIELDS)
+    steady = [time_s for launch in launches if (time_s := latency_s(launch)) is not None]
+    sources = dict.fromkeys(WEIGHTS_SOURCES[launch.environment.weights_source] for launch in launches)
+    return (name, *starts, median(steady) if steady else None, ", ".join(sources))
 
 
 def _export_tables(source: Source) -> tuple[Table, ...]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 from sdbench.report.chart_model import LineChart, LinePoint
-from sdbench.report.format import NONE, Row, cell, format_count, format_number, numbers
+from sdbench.report.format import NONE, Row, cell, format_number, numbers
 from sdbench.report.model import Cell, PictureSeries, PictureStep, PrecisionSection, Section, Table
 from sdbench.report.series import Point, Source, needs_log_scale
 from sdbench.report.thumbnails import make_picture
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.workload_results import Divergence, PrecisionResult
+from sdbench.units import format_count
 
 TITLE = "What does precision do to the image?"
 _SYNTHETIC = (

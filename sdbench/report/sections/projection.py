@@ -1,10 +1,11 @@
 """What 50 steps would take, from the measured phases of fewer: never in the same column as what was measured."""
 
-from sdbench.compare.projection import PROJECTED_STEPS, project
+from sdbench.compare.projection import project
 from sdbench.report.format import Row, cell, format_number, numbers
 from sdbench.report.model import Section
 from sdbench.report.sections.phases import phases_of
 from sdbench.report.series import Measured, Source
+from sdbench.schema.experiment import PROJECTED_STEPS
 
 TITLE = f"What would {PROJECTED_STEPS} steps take? A projection, not measured"
 _FORMULA = (

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
-from sdbench.report.format import cell, format_count, make_table, numbers, texts
+from sdbench.report.format import cell, make_table, numbers, texts
 from sdbench.report.model import Cell, Section
 from sdbench.report.series import Source
 from sdbench.schema.outcome import QualityVerdict
+from sdbench.units import format_count
 
 TITLE = "Which quality checks warned?"
 _CELLS: dict[QualityVerdict, Cell] = {

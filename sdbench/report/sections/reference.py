@@ -1,10 +1,11 @@
 """Your latency next to reference results of the same options: a ratio, and no verdict."""
 
-from sdbench.report.format import Row, cell, format_count, make_table, numbers, texts
+from sdbench.report.format import Row, cell, make_table, numbers, texts
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Section
 from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.outcome import OutOfMemory, ReferenceResult
+from sdbench.units import format_count
 
 TITLE = "Reference machines"
 # Options that a reference result does not record, or that change no time.

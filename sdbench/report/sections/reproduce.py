@@ -1,10 +1,10 @@
 """How to repeat it: the command, the weights, the seed, the manifest and the seal."""
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 
-from sdbench.report.format import format_count, make_table, reading_cell, texts
+from sdbench.compare.repeat import make_command
+from sdbench.report.format import make_table, reading_cell, texts
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Cell, Detail, Recipe, ReproduceSection, Table
 from sdbench.report.series import Machine, Source
@@ -12,11 +12,12 @@ from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import WeightsSource, launches_of
 from sdbench.schema.record import Record
+from sdbench.units import format_count
 
 TITLE = "The same run again"
 _COMMIT_DIGITS = 12
 _NOT_RECORDED = "not recorded by the source"
-_SOURCES: dict[WeightsSource, str] = {
+WEIGHTS_SOURCES: dict[WeightsSource, str] = {
     "drawn": "drawn by the launch",
     "mapped": "kept in the cache folder",
     "downloaded": "downloaded files",
@@ -37,32 +38,6 @@ def build(source: Source) -> ReproduceSection:
     return ReproduceSection(paragraphs=(sentence,), recipes=recipes)
 
 
-def make_command(record: Record, others: Sequence[Record] = ()) -> str:
-    """Return the shell command that makes the same run again; of one arm of a session, with what the other one set.
-
-    The other arm is looked up among ``others``; where it is missing, three dots stand for what it set.
-    """
-    request, session = record.request, record.session
-    if record.origin == "imported":
-        settings = (word for setting in request.settings for word in f"--{setting}".split("=", maxsplit=1))
-        return shlex.join(["sdbench", "import", request.manifest_name, *settings])
-    own = _arm_settings(record)
-    words = ["sdbench", "ab" if session else "run", request.manifest_name, "--device", request.device]
-    words += [word for only in request.only for word in ("--only", only)]
-    words += ["--weights", request.weights] if request.weights else []
-    words += ["--budget", f"{request.budget_s:g}s"] if request.budget_s else []
-    words += [word for setting in request.settings if setting not in own for word in ("--set", setting)]
-    if session is None:
-        return shlex.join(words)
-    arms = {
-        other.session.arm: _arm_settings(other)
-        for other in (record, *others)
-        if other.session is not None and other.session.session_id == session.session_id
-    }
-    treatments = [f"--{arm} {shlex.quote(setting)}" for arm in ("a", "b") for setting in arms.get(arm, ("...",))]
-    return " ".join([shlex.join(words), *treatments, f"--seed {session.seed}"])
-
-
 def repeat_commands(record: Record, command: str) -> tuple[str, ...]:
     """Return the lines that make a run again: clone, the commit with its environment where it is known, the command."""
     commit = record.fingerprint.software.sdbench_commit
@@ -70,11 +45,6 @@ def repeat_commands(record: Record, command: str) -> tuple[str, ...]:
     if not isinstance(commit, Known):
         return clone, "make run-environment", f".venv/bin/{command}"
     return clone, f"git checkout {commit.value[:_COMMIT_DIGITS]} && make run-environment", f".venv/bin/{command}"
-
-
-def _arm_settings(record: Record) -> tuple[str, ...]:
-    settings = record.session.settings if record.session else None
-    return settings.value if isinstance(settings, Known) else ()
 
 
 def manifest_text(record: Record) -> str:
@@ -115,7 +85,7 @@ def _facts(machine: Machine) -> Table:
         ("torch", _distinct(environment.backend_version for environment in environments) or no_launch),
         ("Weights", _distinct(map(_weights_words, experiments))),
         ("Weights digest", _distinct(environment.weights_digest for environment in environments) or no_launch),
-        ("Weights loaded from", _distinct(_SOURCES[item.weights_source] for item in environments) or no_launch),
+        ("Weights loaded from", _distinct(WEIGHTS_SOURCES[item.weights_source] for item in environments) or no_launch),
         ("Seed", _NOT_RECORDED if imported else _distinct(str(experiment.seed) for experiment in experiments)),
         ("Prompt", " / ".join(dict.fromkeys(experiment.prompt for experiment in experiments))),
     ]

@@ -7,11 +7,11 @@ from typing import Literal
 
 from sdbench.report.caps import CHART_ROWS
 from sdbench.report.chart_model import SampleChart, SampleMark
-from sdbench.report.format import format_count
 from sdbench.report.model import Section
 from sdbench.report.series import Point, Source, needs_log_scale
 from sdbench.schema.metrics import steady_latencies_s
 from sdbench.schema.outcome import was_throttled
+from sdbench.units import format_count
 
 TITLE = "Sample by sample"
 _DOTS = 10_000

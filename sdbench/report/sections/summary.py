@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from sdbench.compare.causes import Cause, find_causes
-from sdbench.compare.projection import PROJECTED_STEPS
+from sdbench.compare.repeat import make_command
+from sdbench.compare.resolution import describe_resolution, describe_smallest_change
 from sdbench.report.answers import answer_chart
 from sdbench.report.chart_model import Chart
 from sdbench.report.format import format_estimate, format_number, list_some
@@ -15,9 +16,10 @@ from sdbench.report.questions import is_for_buyers, main_experiments
 from sdbench.report.sections.compare import first_pair_chart
 from sdbench.report.sections.energy import IMAGE_COUNT, cost_of_images, format_cost
 from sdbench.report.sections.latency import first_screen_charts
-from sdbench.report.sections.reproduce import make_command, repeat_commands
+from sdbench.report.sections.reproduce import repeat_commands
 from sdbench.report.series import Measured, Source
 from sdbench.schema.base import Known
+from sdbench.schema.experiment import PROJECTED_STEPS
 from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
 from sdbench.units import format_bytes, round_significant
 
@@ -30,6 +32,7 @@ _LINK_TEXTS = {
     "results": "All results",
     "checks": "Evidence",
     "quality": "All checks",
+    "samples": "Every launch",
     "reproduce": "Manifest, versions, hashes",
 }
 _TONES: dict[str, Tone] = {"no": "bad", "care": "warn", "note": "muted"}
@@ -39,7 +42,7 @@ def build(source: Source) -> Section:
     """Return the sentence, the charts, the answers and the warnings."""
     headline = make_headline(source)
     causes = find_causes([machine.record for machine in source.machines])
-    cards = (*_machine_cards(source), _trust_card(source, causes), _repeat_card(source))
+    cards = (*_machine_cards(source), _trust_card(source, causes), *_resolution_cards(source), _repeat_card(source))
     return SummarySection(
         headline=headline.text,
         tone=headline.tone,
@@ -136,7 +139,8 @@ def _trust_card(source: Source, causes: tuple[Cause, ...]) -> Card:
     remarks = [f"not checked: {list_some(list(unknown))}"] if unknown else []
     if not against:
         passed = sum(check.verdict == "passed" for point in source.own for check in point.quality_checks)
-        return _card(question, "Yes", [f"{passed:,} quality checks passed, none warned"], "quality", "good", remarks)
+        others = f"note: {causes[0].what}" if causes else "none warned"
+        return _card(question, "Yes", [f"{passed:,} quality checks passed, {others}"], "quality", "good", remarks)
     first = against[0]
     answer = f"{'No' if first.weight == 'no' else 'With care'}: {first.summary}"
     lines = [_sentence(first), f"{first.hint[:1].upper()}{first.hint[1:]}."]
@@ -150,6 +154,15 @@ def _sentence(cause: Cause) -> str:
 
 def _warning(cause: Cause) -> WarningLine:
     return WarningLine(tone=_TONES[cause.weight], what=cause.what, where=cause.where, hint=cause.hint)
+
+
+def _resolution_cards(source: Source) -> Iterator[Card]:
+    """What `ab` would detect on the machine of a single run."""
+    if source.several or (change := describe_smallest_change(source.machines[0].record)) is None:
+        return
+    text = describe_resolution(source.machines[0].record) or ""
+    answer = f"Changes of {change}" if " to " in change else f"Changes of {change} or more"
+    yield _card("What can it tell?", answer, [text], "samples")
 
 
 def _repeat_card(source: Source) -> Card:

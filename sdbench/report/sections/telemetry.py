@@ -5,10 +5,11 @@ from datetime import datetime
 from statistics import median
 
 from sdbench.report.chart_model import TraceChart, TracePoint
-from sdbench.report.format import Row, format_count, make_table, name_field, numbers, texts
+from sdbench.report.format import Row, make_table, name_field, numbers, texts
 from sdbench.report.model import Section
 from sdbench.report.series import Machine, Source
 from sdbench.schema.outcome import Launch, Series
+from sdbench.units import format_count
 
 # The other series' clock.
 TIME_SERIES = "time_s"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from sdbench.report.format import Row, cell, format_count, texts
+from sdbench.report.format import Row, cell, texts
 from sdbench.report.model import Detail, Section
 from sdbench.report.series import Point, Source
 from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut
-from sdbench.units import format_duration
+from sdbench.units import format_count, format_duration
 
 TITLE = "What was not measured, and why?"
 
