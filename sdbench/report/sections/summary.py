@@ -161,8 +161,7 @@ def _resolution_cards(source: Source) -> Iterator[Card]:
     if source.several or (change := describe_smallest_change(source.machines[0].record)) is None:
         return
     text = describe_resolution(source.machines[0].record) or ""
-    answer = f"Changes of {change}" if " to " in change else f"Changes of {change} or more"
-    yield _card("What can it tell?", answer, [text], "samples")
+    yield _card("What can it tell?", f"Changes of {change} or more", [text], "samples")
 
 
 def _repeat_card(source: Source) -> Card:
