@@ -46,7 +46,6 @@ EXCEPTIONS = {
     "sdbench/report/templates/macros.html.j2": {"figure"},  # the HTML element
     "sdbench/report/templates/report.css": {"figure"},  # the HTML element
     "sdbench/models/synthetic.py": {"notice"},  # the verb
-    "docs/methodology/aa.md": {"doubts", "told"},  # the words of a page that was made with an earlier version
 }
 # Words that are wrong in these folders only: what is compared is baseline and candidate, or arm A and arm B.
 WORDS_OF_COMPARISONS = re.compile(r"\bsides?\b", re.IGNORECASE)
