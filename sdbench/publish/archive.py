@@ -80,8 +80,8 @@ def unpack(content: bytes, name: str) -> dict[str, bytes]:
             if problem := next(_entry_problems(entries, len(content)), None):
                 raise RecordError(f"{name}: {problem}; do not trust it")
             files = {entry.filename: archive.read(entry) for entry in entries}
-    # zipfile's own: an unknown compression is NotImplementedError, an encrypted entry RuntimeError.
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
+    # RuntimeError is what zipfile raises for an encrypted entry and an unknown compression.
+    except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, EOFError) as error:
         detail = " ".join(str(error).split())[:100]
         raise RecordError(f"{name}: not a valid archive of a run ({detail}); get it again") from None
     if pack(files) != content:

@@ -163,7 +163,7 @@ def draw_launches(scenario: Scenario, random: Any, trials: int, launches: int = 
     blocks = ceil(2 * launches / LAUNCHES_PER_BLOCK)
     first = _image_orders()[random.integers(0, _ORDERS, trials), :blocks, None] > 0
     ys, xs = (
-        _split_arms(logs.reshape(trials, blocks, LAUNCHES_PER_BLOCK), first)[..., :launches]
+        split_arms(logs.reshape(trials, blocks, LAUNCHES_PER_BLOCK), first)[..., :launches]
         for logs in scenario.draw(random, trials, blocks * LAUNCHES_PER_BLOCK)
     )
     ys[0] += log1p(scenario.change)
@@ -171,7 +171,7 @@ def draw_launches(scenario: Scenario, random: Any, trials: int, launches: int = 
     return ys, xs
 
 
-def _split_arms(logs: Any, is_abba: Any) -> Any:
+def split_arms(logs: Any, is_abba: Any) -> Any:
     """Return candidate and baseline, (2 arms, trials, launches), of blocks, (trials, blocks, 4), ABBA or BAAB."""
     outer, inner = logs[:, :, [0, 3]], logs[:, :, 1:3]
     arms = np.where(is_abba, inner, outer), np.where(is_abba, outer, inner)

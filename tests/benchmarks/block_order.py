@@ -14,6 +14,7 @@ from sdbench.compare.levels import LAUNCHES_PER_BLOCK
 from sdbench.compare.policy import ALPHA, ALPHA_OF_ANY_CHANGE, BLOCKS_MAX, MARGIN, draw_image_order, draw_session_order
 from sdbench.compare.simulation import Looks, simulate_session
 from sdbench.stats.noise import LAUNCH_NOISE, NoiseModel, periodic, swinging
+from tests.benchmarks.adjustment import split_arms
 
 TRIALS = 10_000
 SEED = 17
@@ -74,10 +75,9 @@ def _compare_images(model: NoiseModel, orders: Any, launches: int) -> float:
     blocks = 2 * launches // LAUNCHES_PER_BLOCK
     logs = model(random, TRIALS, 2 * launches).reshape(TRIALS, blocks, LAUNCHES_PER_BLOCK)
     is_abba = orders[random.integers(0, _ORDERS, TRIALS), :blocks, None] > 0
-    outer, inner = logs[:, :, [0, 3]], logs[:, :, [1, 2]]
-    arms = [np.where(mask, outer, inner).reshape(TRIALS, launches) for mask in (is_abba, ~is_abba)]
+    arms = split_arms(logs, is_abba)
     squares = [arm.var(axis=1, ddof=1) / launches for arm in arms]
-    center, error = arms[1].mean(axis=1) - arms[0].mean(axis=1), np.sqrt(sum(squares))
+    center, error = arms[0].mean(axis=1) - arms[1].mean(axis=1), np.sqrt(sum(squares))
     freedom = error**4 / (sum(square**2 for square in squares) / (launches - 1))
     beyond, any_change = (2 * stdtr(freedom, -(np.abs(center) - edge) / error) for edge in (log1p(MARGIN), 0.0))
     return float(((beyond <= ALPHA) & (any_change <= ALPHA_OF_ANY_CHANGE)).mean())

@@ -219,9 +219,9 @@ def test_too_little_memory_is_distinguished_from_a_crash(tmp_path: Path) -> None
     assert "out of memory" in by_sdk.stderr
 
 
-def test_termination_seals_what_is_there(tmp_path: Path) -> None:
+def start_and_wait_for_a_launch(out: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdbench", "run", SMOKE, "--image", "sdbench:cpu", "--out", tmp_path],
+        [sys.executable, "-m", "sdbench", "run", SMOKE, "--image", "sdbench:cpu", "--out", out],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -230,6 +230,11 @@ def test_termination_seals_what_is_there(tmp_path: Path) -> None:
     for line in process.stderr:
         if "launch 1" in line:
             break
+    return process
+
+
+def test_termination_seals_what_is_there(tmp_path: Path) -> None:
+    process = start_and_wait_for_a_launch(tmp_path)
     time.sleep(1)
     # Not SIGINT, which a shell's background jobs ignore, and CI may be one.
     process.terminate()
@@ -239,16 +244,7 @@ def test_termination_seals_what_is_there(tmp_path: Path) -> None:
 
 
 def test_launcher_that_dies_is_followed_up_by_attach(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sdbench", "run", SMOKE, "--image", "sdbench:cpu", "--out", tmp_path],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "launch 1" in line:
-            break
+    process = start_and_wait_for_a_launch(tmp_path)
     process.kill()
     process.communicate()
     done = launch("--attach", "--out", str(tmp_path))
