@@ -44,12 +44,11 @@ def execute(options: argparse.Namespace) -> int:
 
 def _print_bundle(path: Path) -> None:
     bundle = export_bundle(path, os.environ)
-    record = bundle.files[RECORD_NAME].decode()
     if sys.stdout.isatty():
-        show(record, end="")
+        show("to see the record as it would be published, add: > record.json")
     else:
         # Byte for byte what would be published.
-        sys.stdout.write(record)
+        sys.stdout.write(bundle.files[RECORD_NAME].decode())
     show_progress(f"bundle {bundle.sha256}, {format_bytes(len(bundle.archive))}")
     for name, file in sorted(bundle.files.items()):
         show_progress(f"  published  {name}, {format_bytes(len(file))}")

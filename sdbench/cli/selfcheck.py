@@ -32,11 +32,11 @@ _OVERHEAD_START_S = 20.0
 _MANIFEST = """\
 schema: sdbench/manifest/v1
 title: This machine against itself
-protocol: {warmup_calls: 3, calls_min: 10, calls_max: 10}
+protocol: {warmup_calls: 2, calls_min: 5, calls_max: 5}
 experiments:
   - id: itself
     title: The tiny architecture against itself
-    options: {architecture: tiny, height: 64, width: 64, steps: 4, batch: 4}
+    options: {architecture: tiny, height: 64, width: 64, steps: 4}
 """
 # Fewer show nothing about rates of 0.1 %; more need more memory than they are worth.
 _TRIALS_MIN, _TRIALS_MAX = 1_000, 200_000

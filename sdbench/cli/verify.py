@@ -13,12 +13,13 @@ from sdbench.errors import UserError
 from sdbench.verification.statement import make_statement
 from sdbench.verification.verify import Verification, verify
 
+_SHA256_DIGITS = 64
 _SIGNS = {"proven": "✓", "not proven": "?", "contradicted": "✗"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("runs", nargs="+", metavar="RUN|FILE|URL", help="run folder, bundle, or URL of a bundle")
+    parser.add_argument("runs", nargs="+", metavar="RUN|FILE|URL", help="a run, a bundle, a folder of them, or a URL")
     parser.add_argument("--image", metavar="sha256:...", help="the image that it must have run in")
     parser.add_argument("--format", choices=("text", "json", "in-toto"), default="text", help="default: %(default)s")
     add_signature_options(parser)
@@ -53,7 +54,14 @@ def execute(options: argparse.Namespace) -> int:
 def _expand(places: Sequence[str]) -> list[str]:
     urls = [place for place in places if "://" in place]
     paths = [Path(place) for place in places if "://" not in place]
-    return [*urls, *map(str, named_runs(paths) if paths else ())]
+    published = [bundle for path in paths for bundle in _bundles_in(path)]
+    runs = [path for path in paths if not _bundles_in(path)]
+    return [*urls, *map(str, published), *map(str, named_runs(runs) if runs else ())]
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    """The bundles in a folder that runs were published to."""
+    return sorted(path for path in folder.glob("*/*.zip") if len(path.stem) == _SHA256_DIGITS)
 
 
 def _print(verification: Verification) -> None:

@@ -18,7 +18,7 @@ from sdbench.stats.ratios import LogRatio, paired_ratio, welch_ratio
 
 # The p at which the reference operation is shown to have changed. Where chance moves the reference, it moves the plain
 # ratio as well, and that is then what counts: at 0.01, intervals of 95 % that a verdict is based on cover the truth in
-# 93.9 % of 50,000 trials of one noise model, at 0.005 in 94.1 % of 40,000 (docs/methodology/adjustment.md).
+# 93.9 % of 50,000 trials of one noise model, at 0.005 in 94.3 % of 40,000 (docs/methodology/adjustment.md).
 REFERENCE_CHANGED = 0.005
 # The launches of each session of an arm, with their values.
 ArmSessions = Sequence[Sequence[Timed]]

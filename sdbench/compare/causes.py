@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
 from statistics import median
@@ -31,7 +31,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 class Cause:
     """One cause of warnings: what was seen, in how many of how many experiments, and what to do.
 
-    ``summary`` is the cause in two or three words, for "No: the machine was busy".
+    ``summary`` is the cause in two or three words, for "No: the machine was busy"; ``counted`` is what ``count`` and
+    ``total`` are of: experiments, or the results of several runs.
     """
 
     weight: Weight
@@ -40,6 +41,7 @@ class Cause:
     count: int
     total: int
     hint: str
+    counted: str = "experiments"
 
     @property
     def where(self) -> str:
@@ -47,8 +49,8 @@ class Cause:
         if self.count == 0 or self.total == 1:
             return ""
         if self.count < self.total:
-            return f"{self.count} of {self.total} experiments"
-        return "both experiments" if self.total == 2 else f"all {self.total} experiments"  # noqa: PLR2004 - both
+            return f"{self.count} of {self.total} {self.counted}"
+        return f"{'both' if self.total == 2 else f'all {self.total}'} {self.counted}"  # noqa: PLR2004 - both
 
 
 class _Share(NamedTuple):
@@ -156,6 +158,9 @@ def find_causes(records: Sequence[Record]) -> tuple[Cause, ...]:
     timed = [result for record in records for result in record.results if timed_calls_s(result.outcome)]
     causes = [*_request_causes(timed), *_share_causes(timed), *_check_causes(timed), *_launch_causes(timed)]
     causes += _warning_causes(records)
+    if len(records) > 1:
+        # Each run has its own result of an experiment.
+        causes = [replace(cause, counted="results") for cause in causes]
     return tuple(sorted(causes, key=lambda cause: (_WEIGHTS.index(cause.weight), -cause.count)))
 
 

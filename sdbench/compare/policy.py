@@ -20,20 +20,20 @@ MARGIN = 0.02
 ALPHA = 0.01
 # A change must also differ from no change at all: where the noise is wide against the margin, the margin no longer
 # protects, and an interval of 99 % alone errs in one of a hundred looks (2.8 % of sessions whose blocks vary by 30 %,
-# looked at from 6 to 20). At this level, and a thirtieth of it for repeated looks, it is below 0.1 % in every model of
+# looked at from 6 to 20). At this level, and a sixtieth of it for repeated looks, it is below 0.1 % in every model of
 # `stats.noise`. It cannot be for any noise: whatever the order of the blocks, some pattern of slow launches follows it,
 # and seven blocks have only 64 orders. Those that a periodic noise follows are not used (`stats.block_order`).
 ALPHA_OF_ANY_CHANGE = 0.001
-LOOKS_REPEATED = 30
+LOOKS_REPEATED = 60
 # With fewer units two equally frequent modes of one system look too often like two systems, because all units of the
 # baseline happen to be in one mode and all of the candidate in the other: 0.2 % of comparisons at 5 each, 0.05 % at 6.
 UNITS_MIN = 6
 # The same for blocks, where a session looks after each one: where launches fall into two modes 10 % apart, a first look
 # at 6 causes a third more false alarms than one at 7.
 BLOCKS_MIN = 7
-# A session that is not resolved by then needs another design, not more blocks: where blocks vary by 1 %, a change
-# of 2 % against a margin of 1 % is detected by then in 95 of 100 sessions.
-BLOCKS_MAX = 20
+# A session that is not resolved by then needs a quieter machine, not more blocks: where blocks vary by 5 %, identical
+# arms are called the same by then in 45 of 100 sessions, and after 20 blocks in none.
+BLOCKS_MAX = 60
 # As many as a session may take, with those that replace throttled ones.
 _BLOCKS_ORDERED = BLOCKS_MAX + 4
 
@@ -108,7 +108,7 @@ def draw_session_order(random: Random) -> tuple[int, ...]:
 def draw_image_order(random: Random) -> tuple[int, ...]:
     """Return the order of interleaved images, 1 or -1 for two rounds each; they are compared from three such blocks on.
 
-    With the order of a session, which may begin with equal blocks, up to 15 % of comparisons raise a false alarm where
+    With the order of a session, which may begin with equal blocks, up to 16 % of comparisons raise a false alarm where
     noise is periodic; with this one none of 10,000 (ADR 17).
     """
     return draw_order(random, _BLOCKS_ORDERED, UNITS_MIN // 2)
@@ -118,13 +118,13 @@ def p_changed(ratio: LogRatio, margin: float, level: Level) -> float:
     """Return the p of "no change that matters": at most ALPHA where a single comparison shows faster or slower.
 
     It is the larger of two: that of the margin, and that of no change at all, scaled so that it passes ALPHA at
-    ALPHA_OF_ANY_CHANGE, or for blocks, which are looked at repeatedly, at a thirtieth of it.
+    ALPHA_OF_ANY_CHANGE, or for blocks, which are looked at repeatedly, at a sixtieth of it.
     """
     return max(ratio.p_beyond(margin), p_any_change(ratio, level))
 
 
 def p_any_change(ratio: LogRatio, level: Level) -> float:
-    """Return the p of "no change at all", scaled to pass ALPHA at ALPHA_OF_ANY_CHANGE, or a thirtieth of it."""
+    """Return the p of "no change at all", scaled to pass ALPHA at ALPHA_OF_ANY_CHANGE, or a sixtieth of it."""
     repeated = LOOKS_REPEATED if level == "block" else 1
     return min(1.0, ratio.p_beyond(0.0) * ALPHA / ALPHA_OF_ANY_CHANGE * repeated)
 

@@ -6,7 +6,7 @@ vary, and change points divide it into levels that are compared. A level of one 
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import chain, combinations, pairwise
@@ -29,6 +29,7 @@ from sdbench.stats.ratios import ratio_with_variance
 
 VERSIONS_FOR_CHANGE_POINTS = 10
 _MACHINES_NAMED = 5
+_FIELDS_NAMED = 3
 _MACHINE_DIGITS = 12
 _TO = " to "
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
@@ -267,11 +268,18 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
             sorted_records.setdefault(str(value), []).append(record)
     if len(sorted_records) < 2:  # noqa: PLR2004 - one version has no trend
         known = f"only version {next(iter(sorted_records))}" if sorted_records else "no known version"
-        raise UserError(f"--by {field}: these runs have {known}; name runs of two or more versions")
+        others = [name for name in names if name.startswith("software.") and _differs(name, leaves)][:_FIELDS_NAMED]
+        hint = f"try --by {' or '.join(others)}" if others else "name runs of two or more versions"
+        raise UserError(f"--by {field}: these runs have {known}; {hint}")
     if all(map(_DOTTED.match, sorted_records)):
         return field, dict(sorted(sorted_records.items(), key=lambda item: _version_key(item[0])))
     # Image ids and commits have no order of their own.
     return field, dict(sorted(sorted_records.items(), key=lambda item: min(record.created_utc for record in item[1])))
+
+
+def _differs(name: str, leaves: Sequence[Mapping[str, object]]) -> bool:
+    values = [leaf.get(name) for leaf in leaves]
+    return len(set(map(str, values))) > 1 and not any(value is None or isinstance(value, Unknown) for value in values)
 
 
 def _field_meant(by: str, names: Collection[str]) -> str:
@@ -289,10 +297,5 @@ def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
     """The other fields of configuration and software that are not the same in all runs."""
     leaves = [flatten(record.fingerprint) for record in records]
     ignored = OF_THE_DRIVER if field == _ALIASES["driver"] else re.compile(re.escape(field))
-    companions = []
-    for name in leaves[0]:
-        values = [leaf.get(name) for leaf in leaves]
-        is_considered = name.startswith(("configuration.", "software.")) and not ignored.fullmatch(name)
-        if is_considered and len(set(map(str, values))) > 1 and not any(isinstance(value, Unknown) for value in values):
-            companions.append(name)
-    return tuple(companions)
+    considered = (name for name in leaves[0] if name.startswith(("configuration.", "software.")))
+    return tuple(name for name in considered if not ignored.fullmatch(name) and _differs(name, leaves))

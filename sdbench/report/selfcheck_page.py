@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sdbench.compare import selfcheck
 from sdbench.compare.comparison import Comparison
-from sdbench.compare.policy import ALPHA_OF_ANY_CHANGE, LOOKS_REPEATED
+from sdbench.compare.policy import ALPHA_OF_ANY_CHANGE, BLOCKS_MAX, BLOCKS_MIN, LOOKS_REPEATED
 from sdbench.compare.selfcheck import SUITE, SelfCheck, any_of_suite, bars_of
 from sdbench.compare.simulation import COVERAGE_CONFIDENCE, Coverage
 from sdbench.compare.wording import explain, format_change, format_interval, format_units
@@ -29,11 +29,11 @@ each.
 
 ## Two identical arms, interleaved
 
-Sessions of ABBA and BAAB blocks, looked at after each block from the 7th to the 20th, margin 2 %. A look resolves a
-session when the interval of 99 % lies within the margin, or beyond it and the p of no change at all is below
-{ALPHA_OF_ANY_CHANGE / LOOKS_REPEATED:.3%} (a false alarm here). The bound is the one-sided 95 % bound of the rate
-(Clopper & Pearson). Bars: {selfcheck.FALSE_ALARMS_MAX:.1%} per experiment,
-{selfcheck.SUITE_FALSE_ALARMS_MAX:.0%} for any of {SUITE}.
+Sessions of ABBA and BAAB blocks, looked at after each block from the {BLOCKS_MIN}th to the {BLOCKS_MAX}th, margin 2 %.
+A look resolves a session when the interval of 99 % lies within the margin, or beyond it and the p of no change at all
+is below {ALPHA_OF_ANY_CHANGE / LOOKS_REPEATED:.4%} (a false alarm here). The bound is the one-sided 95 % bound of the
+rate (Clopper & Pearson). Bars: {selfcheck.FALSE_ALARMS_MAX:.1%} per experiment, {selfcheck.SUITE_FALSE_ALARMS_MAX:.0%}
+for any of {SUITE}.
 
 {_identical_table(check)}
 
@@ -125,5 +125,5 @@ def _overhead_text(overhead: Overhead | None) -> str:
         f"Around a call, against a bare loop, in CPU time: {format_change(overhead.ratio)} "
         f"[{format_change(overhead.low)}, {format_change(overhead.high)}] from {overhead.pair_count} pairs. By itself: "
         f"{overhead.own_s * 1e6:.0f} us, {overhead.own_s / overhead.call_s:.2%} of a call of the tiny architecture "
-        f"({overhead.call_s * 1e3:.0f} ms). Bar: {selfcheck.OVERHEAD_MAX:.1%}."
+        f"with one step ({overhead.call_s * 1e3:.0f} ms). Bar: {selfcheck.OVERHEAD_MAX:.1%}."
     )

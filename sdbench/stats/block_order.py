@@ -5,8 +5,8 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 
-# Up to 24 blocks, two neighbouring frequencies differ by less than a period.
-_FREQUENCIES = 33
+# Up to 64 blocks, two neighbouring frequencies differ by half a period.
+_FREQUENCIES = 65
 # n signs in step with a frequency add up to n, signs by coin to about n^0.5. Simulated with slow places and sines of
 # periods of 2 to 32 launches, on 1 to 6 experiments: no false alarm in 10,000 sessions each; with no limit in up to
 # 1.9 %, and with the second block of each pair the mirror of the first in up to 10 % (ADR 17).

@@ -22,6 +22,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_runs_are_published_pulled_and_verified(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["publish", "results", "out"]) == 0
     assert capsys.readouterr().out.count("new ") == 2
+    assert main(["verify", "out"]) == 0
+    assert capsys.readouterr().out.count("nothing contradicts it") == 2
     assert main(["publish", "FROM runs WHERE run_id = 'run-1'", "out"]) == 0
     assert capsys.readouterr().out.startswith("already present")
     assert main(["pull", "out", "--out", "pulled", "--where", "cpu=example", "--where", "run_id=run-2"]) == 0
@@ -58,6 +60,14 @@ def test_dry_run_shows_what_publish_sends_and_sends_nothing(results: Path, capsy
     assert path.stem in captured.err
     with zipfile.ZipFile(path) as bundle:
         assert json.loads(captured.out) == json.loads(bundle.read("record.json"))
+
+
+def test_dry_run_does_not_fill_a_terminal_with_the_record(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["publish", "results/run-1", "out", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "to see the record as it would be published, add: > record.json\n"
 
 
 def test_verify_prints_json_and_in_toto(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

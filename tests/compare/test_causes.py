@@ -39,6 +39,11 @@ def test_many_busy_experiments_are_one_cause_with_its_range() -> None:
     assert "close them" in cause.hint
 
 
+def test_results_of_several_runs_are_counted_as_such() -> None:
+    (cause,) = find_causes([busy_run(0.18), busy_run(0.3)])
+    assert cause.where == "both results"
+
+
 @pytest.mark.parametrize(("ratios", "weight"), [((0.3, 0.4, 0.01), "no"), ((0.3, 0.1, 0.01), "care")])
 def test_machine_that_was_busy_in_most_experiments_cannot_be_trusted(ratios: tuple[float, ...], weight: str) -> None:
     assert [cause.weight for cause in find_causes([busy_run(*ratios)])] == [weight]

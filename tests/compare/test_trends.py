@@ -165,6 +165,11 @@ def test_what_changed_with_the_driver_is_named() -> None:
         ([run_of(1.0, driver="1")], "driver", "have only version 1; name runs of two or more versions"),
         ([run_of(1.0, driver="1")], "drivr", "did you mean driver"),
         (
+            [run_of(1.0, day=1, driver="1"), run_of(1.0, day=2, driver="2")],
+            "torch",
+            "have only version .*; try --by software.gpu_kernel_driver",
+        ),
+        (
             [run_of(1.0), run_of(1.0, day=2), record_of(make_result(make_succeeded()), device="cpu")],
             "driver",
             r"of 2 machines or devices: .* on cuda:0 \(2 runs\), .* on cpu \(1 run\); choose one with --where dev",

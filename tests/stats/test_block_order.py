@@ -9,7 +9,7 @@ import pytest
 from sdbench.compare.policy import draw_image_order
 from sdbench.stats.block_order import draw_order
 
-ORDERS = [draw_order(Random(seed), 20, 7) for seed in range(200)]
+ORDERS = [draw_order(Random(seed), 60, 7) for seed in range(200)]
 
 PATTERNS: dict[str, Callable[[int], float]] = {
     "constant": lambda _: 1.0,
@@ -24,18 +24,18 @@ PATTERNS: dict[str, Callable[[int], float]] = {
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_order_follows_a_pattern(name: str) -> None:
-    pattern = [PATTERNS[name](block) for block in range(20)]
+    pattern = [PATTERNS[name](block) for block in range(60)]
     for order in ORDERS:
-        for count in range(7, 21):
+        for count in range(7, 61):
             agreement = sum(sign * value for sign, value in zip(order[:count], pattern, strict=False))
             assert abs(agreement) < 0.9 * sum(map(abs, pattern[:count])), (order, count)
 
 
 def test_no_order_follows_noise_in_every_fifth_launch() -> None:
-    launches = [launch % 5 == 0 for launch in range(80)]
-    blocks = [sum(w * x for w, x in zip((-1, 1, 1, -1), launches[4 * n : 4 * n + 4], strict=True)) for n in range(20)]
+    launches = [launch % 5 == 0 for launch in range(240)]
+    blocks = [sum(w * x for w, x in zip((-1, 1, 1, -1), launches[4 * n : 4 * n + 4], strict=True)) for n in range(60)]
     for order in ORDERS:
-        for count in range(14, 21):
+        for count in range(14, 61):
             agreement = sum(sign * value for sign, value in zip(order[:count], blocks, strict=False))
             assert abs(agreement) < 0.95 * sum(map(abs, blocks[:count]))
 
@@ -47,7 +47,7 @@ def test_orders_are_many_and_either_arm_comes_first() -> None:
 
 
 def test_a_seed_repeats_its_order() -> None:
-    assert draw_order(Random(5), 20, 7) == ORDERS[5]
+    assert draw_order(Random(5), 60, 7) == ORDERS[5]
 
 
 def test_three_blocks_of_images_neither_agree_nor_alternate() -> None:

@@ -15,7 +15,7 @@ ERROR = 0.013
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("launches", "blocks"), [(8, 7), (20, 20)])
+@pytest.mark.parametrize(("launches", "blocks"), [(8, 7), (20, 60)])
 def test_promised_power_is_reached(name: str, launches: int, blocks: int) -> None:
     share = detected_share(NOISE_MODELS[name], TRIALS, launches, blocks)
     assert share >= LOW - ERROR
