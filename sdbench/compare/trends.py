@@ -28,8 +28,7 @@ from sdbench.stats.change_points import find_change_points
 from sdbench.stats.ratios import ratio_with_variance
 
 VERSIONS_FOR_CHANGE_POINTS = 10
-_MACHINES_NAMED = 5
-_FIELDS_NAMED = 3
+_NAMED_MAX = 5
 _MACHINE_DIGITS = 12
 _TO = " to "
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
@@ -228,9 +227,9 @@ def _refuse_several_machines(records: Sequence[Record]) -> None:
     machines = Counter(record.machine_key for record in records)
     if len(machines) > 1:
         names = {record.machine_key: f"{record.device_name} on {record.device}" for record in records}
-        common = machines.most_common(_MACHINES_NAMED)
+        common = machines.most_common(_NAMED_MAX)
         named = ", ".join(f"{names[key]} ({count} run{'s' * (count != 1)})" for key, count in common)
-        more = ", ..." if len(machines) > _MACHINES_NAMED else ""
+        more = ", ..." if len(machines) > _NAMED_MAX else ""
         raise UserError(
             f"these are runs of {len(machines)} machines or devices: {named}{more}; "
             f"choose one with {_condition_of(common[0][0], machines)}"
@@ -268,7 +267,7 @@ def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str,
             sorted_records.setdefault(str(value), []).append(record)
     if len(sorted_records) < 2:  # noqa: PLR2004 - one version has no trend
         known = f"only version {next(iter(sorted_records))}" if sorted_records else "no known version"
-        others = [name for name in names if name.startswith("software.") and _differs(name, leaves)][:_FIELDS_NAMED]
+        others = [name for name in names if name.startswith("software.") and _differs(name, leaves)][:_NAMED_MAX]
         hint = f"try --by {' or '.join(others)}" if others else "name runs of two or more versions"
         raise UserError(f"--by {field}: these runs have {known}; {hint}")
     if all(map(_DOTTED.match, sorted_records)):
