@@ -24,7 +24,7 @@ from sdbench.worker.events import EventWriter
 from sdbench.workloads.latency import reason_to_stop, time_call
 
 _PAIRS_MIN = 40
-_PAIRS_MAX = 2000
+_PAIRS_MAX = 5000
 _IDLE_CALLS = 2000
 _WARMUP_PAIRS = 4
 _CONFIDENCE = 0.95
