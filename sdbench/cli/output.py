@@ -1,5 +1,6 @@
 """The one way in which commands print: nothing of a record, manifest or file name steers the terminal."""
 
+import re
 import shutil
 import sys
 import textwrap
@@ -23,6 +24,9 @@ _PROBLEMS_SHOWN = 20
 _LINE_MAX = 10_000
 # Half an interval up to here is as good as most protocols request, up to there worth a look.
 _NARROW_RATIO, _WIDE_RATIO = 0.02, 0.10
+# The spaces of ``7 m 39 s``, ``5 %`` and ``3 GiB``.
+_IN_QUANTITY = re.compile(r"(?<=\d) (?=(?:h|m|s|ms|us|[GMK]iB)\b|%)|(?<=\d [hm]) (?=\d+ [ms]\b)")
+_NO_BREAK = "\u00a0"
 
 
 def show(text: object = "", *, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
@@ -62,8 +66,10 @@ def open_console(width: int) -> "Console":
 
 
 def wrap_line(text: str, width: int) -> str:
-    """Return a line wrapped at spaces, the following lines indented; what has none, such as a path, stays whole."""
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    """Return a line wrapped at spaces, the following lines indented; a path stays whole, and so does ``7 m 39 s``."""
+    kept = _IN_QUANTITY.sub(_NO_BREAK, text)
+    filled = textwrap.fill(kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return filled.replace(_NO_BREAK, " ")
 
 
 def print_wrapped(text: str, style: str = "") -> None:

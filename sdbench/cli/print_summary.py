@@ -177,7 +177,9 @@ def _other_ends(record: Record) -> Iterator[tuple[str, str]]:
     for result in record.results:
         outcome = result.outcome
         if not isinstance(outcome, Succeeded):
-            end = describe_end(outcome), "yellow" if outcome.kind == "skipped" else "red"
+            is_elsewhere = result.planned.experiment.device not in ("any", record.device.partition(":")[0])
+            style = "red" if outcome.kind != "skipped" else "dim" if is_elsewhere else "yellow"
+            end = describe_end(outcome), style
         elif timed_calls_s(outcome):
             continue
         else:

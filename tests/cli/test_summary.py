@@ -105,3 +105,10 @@ def test_long_line_wraps_at_spaces_with_an_indent_on_a_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     output.print_wrapped("plain", "red")
     assert capsys.readouterr().out == "plain\n"
+
+
+def test_quantity_is_not_broken() -> None:
+    for width in range(12, 40):
+        lines = output.wrap_line("on average 7 m 39 s of 12 %, 5.48 GiB and 204 ms", width).splitlines()
+        for quantity in ("7 m 39 s", "12 %", "5.48 GiB", "204 ms"):
+            assert sum(quantity in line for line in lines) == 1
