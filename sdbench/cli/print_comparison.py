@@ -138,10 +138,12 @@ def _check_warnings(comparison: Comparison) -> list[str]:
     for item in comparison.experiments:
         for failed in item.failed_checks:
             warned.setdefault((failed.role, failed.check.name), []).append(failed.check.evidence)
-    return [
-        f"warning: {role}, {len(texts)} of {len(comparison.experiments)} experiments: {name}: {merge_numbers(texts)}"
-        for (role, name), texts in warned.items()
-    ]
+    total = len(comparison.experiments)
+    lines = []
+    for (role, name), texts in warned.items():
+        where = f", {len(texts)} of {total} experiments" if total > 1 else ""
+        lines.append(f"warning: {role}{where}: {name}: {merge_numbers(texts)}")
+    return lines
 
 
 def _describe_more_runs(comparison: Comparison) -> str:

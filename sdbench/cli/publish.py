@@ -35,6 +35,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.dry_run:
         for path in runs:
             _print_bundle(path)
+        if sys.stdout.isatty():
+            show_progress("to see a record as it would be published, name one run and add: > record.json")
         return 0
     for transfer in publish_runs(runs, open_destination(options.destination), os.environ, options.sign):
         fate = transfer.fate + _SIGNED[transfer.is_signed_now]
@@ -44,9 +46,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _print_bundle(path: Path) -> None:
     bundle = export_bundle(path, os.environ)
-    if sys.stdout.isatty():
-        show("to see the record as it would be published, add: > record.json")
-    else:
+    if not sys.stdout.isatty():
         # Byte for byte what would be published.
         sys.stdout.write(bundle.files[RECORD_NAME].decode())
     show_progress(f"bundle {bundle.sha256}, {format_bytes(len(bundle.archive))}")

@@ -39,7 +39,7 @@ experiments:
     options: {architecture: tiny, height: 64, width: 64, steps: 4}
 """
 # Fewer show nothing about rates of 0.1 %; more need more memory than they are worth.
-_TRIALS_MIN, _TRIALS_MAX = 1_000, 200_000
+_TRIALS_MIN, _TRIALS_MAX = 1_000, 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

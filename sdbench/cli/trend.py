@@ -40,7 +40,7 @@ def execute(options: argparse.Namespace) -> int:
     show(f"{trend.device_name}{mark}: {len(trend.versions)} versions of {trend.by}, margin {trend.margin:.1%}")
     if trend.also:
         shown = ", ".join(trend.also[:_COMPANIONS_SHOWN]) + (", ..." if len(trend.also) > _COMPANIONS_SHOWN else "")
-        show(f"not only {trend.by} changed: {len(trend.also)} more fields did ({shown}); do not blame it alone")
+        show(f"{len(trend.also)} other fields changed with {trend.by} ({shown}); the cause may be any of them")
     for experiment in trend.experiments:
         show()
         show(f"{experiment.label} ({experiment.method})")
@@ -59,11 +59,11 @@ def _lines(experiment: ExperimentTrend) -> Iterator[str]:
     for reason in experiment.left_out:
         yield f"left out: {reason}"
     for session in experiment.odd_sessions:
-        yield f"odd session or a change: {session}; one session cannot show which, so measure that version again"
+        yield f"possible outlier or change: {session}; one session cannot show which, so measure that version again"
     for step in experiment.steps:
         judgement = step.judgement
         change = "" if judgement.ratio is None else f"{format_change(judgement.ratio)} [{format_interval(judgement)}]"
         reason = f" ({text})" if (text := explain(judgement)) else ""
         yield f"{step.before} -> {step.after}: {name_verdict(judgement)} {change}{reason}"
     if not experiment.steps:
-        yield "the level does not change" if len(experiment.points) > 1 else "fewer than two versions measured it"
+        yield "no change detected" if len(experiment.points) > 1 else "fewer than two versions measured it"

@@ -10,16 +10,19 @@ from sdbench.cli.options import add_signature_options
 from sdbench.cli.output import complain, show
 from sdbench.cli.run_folders import named_runs
 from sdbench.errors import UserError
+from sdbench.publish.transfer import bundles_in
+from sdbench.store.layout import RECORD_NAME
 from sdbench.verification.statement import make_statement
 from sdbench.verification.verify import Verification, verify
 
-_SHA256_DIGITS = 64
 _SIGNS = {"proven": "✓", "not proven": "?", "contradicted": "✗"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("runs", nargs="+", metavar="RUN|FILE|URL", help="a run, a bundle, a folder of them, or a URL")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN|FILE|URL", help="a run, a bundle, a folder, or the URL of a bundle"
+    )
     parser.add_argument("--image", metavar="sha256:...", help="the image that it must have run in")
     parser.add_argument("--format", choices=("text", "json", "in-toto"), default="text", help="default: %(default)s")
     add_signature_options(parser)
@@ -52,16 +55,12 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _expand(places: Sequence[str]) -> list[str]:
+    """The runs and bundles that paths mean, and the URLs as they are: a folder means all that it holds."""
     urls = [place for place in places if "://" in place]
     paths = [Path(place) for place in places if "://" not in place]
-    published = [bundle for path in paths for bundle in _bundles_in(path)]
-    runs = [path for path in paths if not _bundles_in(path)]
-    return [*urls, *map(str, published), *map(str, named_runs(runs) if runs else ())]
-
-
-def _bundles_in(folder: Path) -> list[Path]:
-    """The bundles in a folder that runs were published to."""
-    return sorted(path for path in folder.glob("*/*.zip") if len(path.stem) == _SHA256_DIGITS)
+    bundles = [bundle for path in paths for bundle in bundles_in(path)]
+    runs = [path for path in paths if not bundles_in(path) or any(path.glob(f"*/{RECORD_NAME}"))]
+    return [*urls, *map(str, bundles), *map(str, named_runs(runs) if runs else ())]
 
 
 def _print(verification: Verification) -> None:

@@ -105,7 +105,7 @@ def compare_fingerprints(baseline: Fingerprint, candidate: Fingerprint) -> Finge
             differences.append(
                 Difference(field=name, part=part, baseline=first, candidate=second, why="".join(reasons))
             )
-    differences.sort(key=lambda item: (_rank(item.field), not item.is_known, item.field))
+    differences.sort(key=lambda item: (rank_field(item.field), not item.is_known, item.field))
     return FingerprintDiff(tuple(differences), unknown_count)
 
 
@@ -159,5 +159,6 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _rank(field: str) -> int:
+def rank_field(field: str) -> int:
+    """Return the rank of a field among the causes of a difference, 0 for the likeliest."""
     return next((rank for rank, pattern in enumerate(_LIKELIEST) if re.fullmatch(pattern, field)), len(_LIKELIEST))

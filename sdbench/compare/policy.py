@@ -22,7 +22,8 @@ ALPHA = 0.01
 # protects, and an interval of 99 % alone errs in one of a hundred looks (2.8 % of sessions whose blocks vary by 30 %,
 # looked at from 6 to 20). At this level, and a sixtieth of it for repeated looks, it is below 0.1 % in every model of
 # `stats.noise`. It cannot be for any noise: whatever the order of the blocks, some pattern of slow launches follows it,
-# and seven blocks have only 64 orders. Those that a periodic noise follows are not used (`stats.block_order`).
+# and seven blocks have only 64 pairs of opposite orders. Those that a periodic noise follows are not used
+# (`stats.block_order`).
 ALPHA_OF_ANY_CHANGE = 0.001
 LOOKS_REPEATED = 60
 # With fewer units two equally frequent modes of one system look too often like two systems, because all units of the
@@ -31,8 +32,8 @@ UNITS_MIN = 6
 # The same for blocks, where a session looks after each one: where launches fall into two modes 10 % apart, a first look
 # at 6 causes a third more false alarms than one at 7.
 BLOCKS_MIN = 7
-# A session that is not resolved by then needs a quieter machine, not more blocks: where blocks vary by 5 %, identical
-# arms are called the same by then in 45 of 100 sessions, and after 20 blocks in none.
+# Where blocks vary by 5 %, identical arms are called the same by then in 44 of 100 sessions, and after 20 blocks in
+# none. More looks would need an even smaller p of any change.
 BLOCKS_MAX = 60
 # As many as a session may take, with those that replace throttled ones.
 _BLOCKS_ORDERED = BLOCKS_MAX + 4
@@ -198,7 +199,7 @@ def explain_inconclusive(ratio: LogRatio, margin: float, own_p: float) -> str:
     if own_p <= ALPHA:
         return "beyond the margin if it were the only experiment, but not among so many"
     if low > edge or high < -edge:
-        return "beyond the margin, but with so much noise the same happens too often where nothing changed"
+        return "beyond the margin, but too noisy to rule out chance"
     if low < -edge and high > edge:
         return "the interval covers faster and slower: too noisy, or too few units"
     return "the interval crosses the margin"

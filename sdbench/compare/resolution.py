@@ -32,6 +32,8 @@ LOOKS = Looks(
 )
 # An interval beyond a factor of 10 says nothing, and neither does such a change.
 _USELESS_CHANGE = 9.0
+# Of these the smallest that every experiment detects is named.
+_TARGETS = (0.03, 0.05, 0.1, 0.2, 0.5)
 # Reading a record takes a hundredth of a second; older runs say less of the machine as it is now.
 _EARLIER_RUNS_MAX = 20
 # In the name of a run folder.
@@ -69,20 +71,27 @@ def describe_resolution(record: Record, labels: Collection[str] | None = None) -
     known = [item for item in resolutions(record) if labels is None or item.label in labels]
     if not known:
         return None
-    first, last = (
-        (_range_of_changes([item.changes[index] for item in known]), _range_of_times(known, blocks))
-        for index, blocks in ((0, BLOCKS_MIN), (-1, BLOCKS_MAX))
-    )
-    each = ", by experiment and each measured by itself," if len(known) > 1 else ""
+    each = "; by experiment, each measured alone" if len(known) > 1 else ""
+    last = f"{_range_of_changes([item.changes[-1] for item in known])} in {BLOCKS_MAX}"
     if max(item.changes[0] for item in known) >= _USELESS_CHANGE:
         return (
-            f"launches vary too much here: {BLOCKS_MAX} blocks of sdbench ab ({last[1]}) would detect only a change "
-            f"of {last[0]} or more{each.rstrip(',')}"
+            f"launches vary too much here: sdbench ab would detect a change of {last} blocks "
+            f"({_range_of_times(known, BLOCKS_MAX)}), and no smaller one{each}"
         )
-    return (
-        f"sdbench ab would detect a change of {first[0]} or more{each} in {BLOCKS_MIN} blocks ({first[1]}), "
-        f"and of {last[0]} in {BLOCKS_MAX} ({last[1]}), in 8 of 10 tries"
-    )
+    first = _range_of_changes([item.changes[0] for item in known])
+    parts = [f"{first} in {BLOCKS_MIN} blocks ({_range_of_times(known, BLOCKS_MIN)})"]
+    for target in _TARGETS:
+        blocks = max(_blocks_for(item, target) for item in known)
+        if BLOCKS_MIN < blocks < BLOCKS_MAX:
+            parts.append(f"{_describe_change(target)} in {blocks} ({_range_of_times(known, blocks)})")
+            break
+    parts.append(f"{last} ({_range_of_times(known, BLOCKS_MAX)})")
+    return f"sdbench ab would detect a change of {', '.join(parts)}, in 8 of 10 tries{each}"
+
+
+def _blocks_for(item: Resolution, change: float) -> int:
+    """The blocks that detect a change; more than a session has where it would not."""
+    return BLOCKS_MIN + sum(smallest > change for smallest in item.changes)
 
 
 def describe_earlier_run(plan: Plan, results: Path) -> str | None:
@@ -127,7 +136,7 @@ def _range_of_changes(changes: Sequence[float]) -> str:
 
 
 def _describe_change(change: float) -> str:
-    return f"{round_significant(100 * change, 2)} %" if change < 1 else f"{round_significant(1 + change, 2)} times"
+    return f"{round_significant(100 * change, 2)} %" if change < 1 else f"{round_significant(1 + change, 2)}x"
 
 
 def _range_of_times(known: Sequence[Resolution], blocks: int) -> str:

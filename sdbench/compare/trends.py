@@ -4,24 +4,22 @@ With fewer than ten versions each is compared with the one before. With more, th
 vary, and change points divide it into levels that are compared. A level of one session may be an odd one: it is named.
 """
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import chain, combinations, pairwise
 from math import exp, log
 from statistics import fmean
 
 from sdbench.compare.comparability import Measured, group_by_experiment, reasons_against
-from sdbench.compare.differences import OF_THE_DRIVER, flatten
 from sdbench.compare.judge import judge_metric
 from sdbench.compare.levels import learn_session_variance, sample, session_values
 from sdbench.compare.policy import ONE_SESSION, Judgement
 from sdbench.compare.quality import failed_checks, quality_checks_of
 from sdbench.compare.samples import Evidence, Pair, Sessions, weigh
+from sdbench.compare.versions import DRIVER, find_companions, sort_by_version
 from sdbench.errors import UserError
-from sdbench.schema.base import Model, Unknown
+from sdbench.schema.base import Model
 from sdbench.schema.metrics import latency_s as read_latency_s
 from sdbench.schema.record import Record
 from sdbench.stats.change_points import find_change_points
@@ -31,15 +29,6 @@ VERSIONS_FOR_CHANGE_POINTS = 10
 _NAMED_MAX = 5
 _MACHINE_DIGITS = 12
 _TO = " to "
-_DOTTED = re.compile(r"[0-9]+\.[0-9]")
-# Short names of fields.
-_ALIASES = {
-    "driver": "software.gpu_kernel_driver",
-    "nvidia_driver": "software.gpu_kernel_driver",
-    "cuda": "software.torch_cuda",
-    "image": "software.image_id",
-    "sdbench": "software.sdbench_commit",
-}
 
 
 class VersionPoint(Model):
@@ -97,13 +86,13 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
         UserError: the runs are not of one machine, the field is unknown, or it has fewer than two versions.
     """
     _refuse_several_machines(records)
-    field, by_version = _sort_by_version(records, by)
+    field, by_version = sort_by_version(records, by)
     experiments: dict[str, dict[str, tuple[Measured, ...]]] = {}
     for version, members in by_version.items():
         for experiment_id, items in group_by_experiment(members).items():
             experiments.setdefault(experiment_id, {})[version] = items
     # A driver changes with a boot: all its runs in one boot are one session.
-    sessions = Sessions(records, by_boot=field == _ALIASES["driver"])
+    sessions = Sessions(records, by_boot=field == DRIVER)
     followed = [_follow(key, versions, sessions) for key, versions in experiments.items()]
     return Trend(
         by=field,
@@ -112,23 +101,8 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
         margin=margin,
         versions=tuple(by_version),
         experiments=tuple(_judge_all(followed, margin)),
-        also=_find_companions(records, field),
+        also=find_companions(records, field),
     )
-
-
-def count_versions(records: Sequence[Record], by: str) -> int:
-    """Return how many known versions of a fingerprint field records have; 0 where it is not a field of theirs."""
-    try:
-        return len(_sort_by_version(records, by)[1])
-    except UserError:
-        return 0
-
-
-def version_of(record: Record, by: str) -> str | None:
-    """Return a record's version of a fingerprint field; None where it is not known."""
-    leaves = flatten(record.fingerprint)
-    value = leaves.get(_field_meant(by, leaves))
-    return None if value is None or isinstance(value, Unknown) else str(value)
 
 
 def _follow(
@@ -249,52 +223,3 @@ def _condition_of(chosen: _MachineKey, machines: Collection[_MachineKey]) -> str
         if sum(all(key[place] == chosen[place] for _, place in choice) for key in machines) == 1
     )
     return " ".join(f"--where {text}" for text, _ in wanted)
-
-
-def _sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str, list[Record]]]:
-    """The field that ``by`` means, and the records by its versions, the lowest first."""
-    leaves = [flatten(record.fingerprint) for record in records]
-    names = sorted({name for leaf in leaves for name in leaf})
-    field = _field_meant(by, names)
-    if field not in names:
-        close = get_close_matches(by, [*names, *_ALIASES], n=3, cutoff=0.4)
-        nearest = " or ".join(close) or "driver"
-        raise UserError(f"--by {by!r} is not a field of these fingerprints; did you mean {nearest}?")
-    sorted_records: dict[str, list[Record]] = {}
-    for record, leaf in zip(records, leaves, strict=True):
-        value = leaf.get(field)
-        if value is not None and not isinstance(value, Unknown):
-            sorted_records.setdefault(str(value), []).append(record)
-    if len(sorted_records) < 2:  # noqa: PLR2004 - one version has no trend
-        known = f"only version {next(iter(sorted_records))}" if sorted_records else "no known version"
-        others = [name for name in names if name.startswith("software.") and _differs(name, leaves)][:_NAMED_MAX]
-        hint = f"try --by {' or '.join(others)}" if others else "name runs of two or more versions"
-        raise UserError(f"--by {field}: these runs have {known}; {hint}")
-    if all(map(_DOTTED.match, sorted_records)):
-        return field, dict(sorted(sorted_records.items(), key=lambda item: _version_key(item[0])))
-    # Image ids and commits have no order of their own.
-    return field, dict(sorted(sorted_records.items(), key=lambda item: min(record.created_utc for record in item[1])))
-
-
-def _differs(name: str, leaves: Sequence[Mapping[str, object]]) -> bool:
-    values = [leaf.get(name) for leaf in leaves]
-    return len(set(map(str, values))) > 1 and not any(value is None or isinstance(value, Unknown) for value in values)
-
-
-def _field_meant(by: str, names: Collection[str]) -> str:
-    field = _ALIASES.get(by.removeprefix("software."), by)
-    return f"software.packages.{by}" if field not in names and f"software.packages.{by}" in names else field
-
-
-def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Numbers as numbers, so that 9.1 comes before 10.0: the more digits, the larger."""
-    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.findall(r"[0-9]+|[^0-9.]+", version)]
-    return tuple((0, len(part), part) if part.isdecimal() or not part else (1, 0, part) for part in parts)
-
-
-def _find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
-    """The other fields of configuration and software that are not the same in all runs."""
-    leaves = [flatten(record.fingerprint) for record in records]
-    ignored = OF_THE_DRIVER if field == _ALIASES["driver"] else re.compile(re.escape(field))
-    considered = (name for name in leaves[0] if name.startswith(("configuration.", "software.")))
-    return tuple(name for name in considered if not ignored.fullmatch(name) and _differs(name, leaves))

@@ -9,7 +9,7 @@ from sdbench.compare.policy import ALL_THROTTLED, ONE_SESSION, UNIDENTIFIED, Jud
 from sdbench.schema.manifest import Claim
 from sdbench.schema.metrics import METRIC_TITLES
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, is_useful
-from sdbench.units import format_duration, round_significant
+from sdbench.units import format_count, format_duration, round_significant
 
 _GIGABYTE = 1e9
 _DIGITS = 3
@@ -95,7 +95,9 @@ def format_units(judgement: Judgement) -> str:
     if judgement.level is None:
         return ""
     first, second = judgement.units
-    return f"{first if judgement.level == 'block' else f'{first} and {second}'} {LEVEL_PLURALS[judgement.level]}"
+    if judgement.level == "block":
+        return format_count(first, "block")
+    return f"{first} and {second} {LEVEL_PLURALS[judgement.level]}"
 
 
 def explain(judgement: Judgement, *, briefly: bool = False) -> str:
@@ -123,7 +125,7 @@ def _hint(judgement: Judgement, plural: str) -> str:
         return "measure the version with one session again"
     if ALL_THROTTLED in judgement.reasons:
         return "cool the machine, or lower the load it is under, and measure again"
-    return "no reasonable number of repetitions resolves a ratio at the margin"
+    return "the change is too close to the margin to resolve"
 
 
 def name_state(judgement: Judgement, margin: float) -> str:
@@ -157,6 +159,9 @@ def headline(comparison: Comparison) -> str:
     verdict = comparison.verdict if lean == "inconclusive" else lean
     if len(judgements) == 1 and verdict == lean != "inconclusive":
         return f"{verdict.upper()}: {_describe_lean(judgements[0])}"
+    if len(judgements) == 1 and (ratio := judgements[0].ratio) is not None:
+        interval, units = format_interval(judgements[0]), format_units(judgements[0])
+        return f"{verdict.upper()}: {format_change(ratio)} [{interval}], {units}"
     mean = ""
     if (suite := comparison.suite).ratio is not None:
         mean = f"; geometric mean {format_change(suite.ratio)} [{format_interval(suite)}]: "

@@ -36,6 +36,12 @@ _OBJECT = re.compile(r"(?P<run_id>[A-Za-z0-9][A-Za-z0-9._-]{0,199})/(?P<sha256>[
 Fate = Literal["new", "already present", "filtered out", "refused"]
 
 
+def bundles_in(folder: Path) -> tuple[Path, ...]:
+    """Return the bundles in a folder that runs were published to, by name."""
+    paths = sorted(folder.glob("*/*.zip"))
+    return tuple(path for path in paths if _OBJECT.fullmatch(path.relative_to(folder).as_posix()))
+
+
 @dataclass(frozen=True)
 class Transfer:
     """What became of one run: its id, the SHA-256 of its bundle, where it is now, and why it was refused."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from sdbench.compare.trends import version_of
+from sdbench.compare.versions import version_of
 from sdbench.errors import UserError
 from sdbench.report.escape import clean
 from sdbench.report.grouping import group_by

@@ -9,7 +9,8 @@ from xml.etree import ElementTree as ET
 
 from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import MARGIN
-from sdbench.compare.trends import Trend, count_versions, find_trend, version_of
+from sdbench.compare.trends import Trend, find_trend
+from sdbench.compare.versions import count_versions, version_of
 from sdbench.compare.wording import format_change, format_interval, headline
 from sdbench.errors import UserError
 from sdbench.report.caps import RUNS

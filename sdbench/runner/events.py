@@ -23,7 +23,8 @@ class Outlook:
 class RunEvent:
     """One thing that happened; a tick is that nothing has for a second.
 
-    ``number`` (from 1) is the experiment's place among all, ``total_count``; ``done_count`` of them have ended.
+    ``number`` (from 1) is the experiment's place among those that were not skipped in the plan, ``total_count``;
+    ``done_count`` of them have ended.
     ``estimate_s`` is its latency over the launches so far, with half its interval as a ratio where that is useful.
     ``remaining_s`` is about how long the run still takes, if that is known; ``budget_s`` limits it and ``elapsed_s``.
     """

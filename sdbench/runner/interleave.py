@@ -272,9 +272,9 @@ class _Interleaving:
         needed = self._taken + sum(map(self._blocks_missing, open_pairs))
         needing = f"for {len(open_pairs)} experiments, the first ones first" if len(open_pairs) > 1 else "for a verdict"
         budget_s = round_up_budget_s(self._budget_s - self._left_s + sum(needed_s))
-        advice = f"use --budget {budget_s / 60:.0f}m, or repeat the command to continue"
+        advice = f"use --budget {budget_s / 60:.0f}m or more, or repeat the command to continue"
         self._states[0].emit(
             "note",
-            f"{format_duration(self._budget_s)} is enough for about {blocks} of the {needed:.0f} blocks needed "
-            f"{needing}; {advice if self._taken else 'how many will be clearer after the first block'}",
+            f"{format_duration(self._budget_s)} is enough for about {blocks} of at least {needed:.0f} blocks needed "
+            f"{needing}; {advice}",
         )

@@ -80,7 +80,7 @@ def measure(
 
     with contextlib.ExitStack() as stack:
         if not specs[0].is_virtual:  # it uses no device, and simulates its own time
-            stack.enter_context(hold_device(device.lock_key, report_waiting, purpose=_describe_purpose(specs)))
+            stack.enter_context(hold_device(device.lock_key, report_waiting, purpose=lambda: _describe_purpose(specs)))
         launcher = stack.enter_context(closing(Launcher(specs[0].worker_command, specs[0].template_command)))
         states = []
         fingerprints = [read_fingerprint(spec) for spec in specs]

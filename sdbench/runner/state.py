@@ -61,6 +61,7 @@ class RunState:
         """Send an event to the listener."""
         self._emitted_s = time.monotonic()
         outlook, budget_s = self.outlook() if self.outlook else None, self.spec.plan.budget_s
+        possible = self._possible
         elapsed_s = self.elapsed_s
         self.listener(
             RunEvent(
@@ -70,8 +71,8 @@ class RunState:
                 block=outlook.block if outlook else None,
                 block_count=outlook.block_count if outlook else None,
                 latency_s=latency_s,
-                done_count=sum(item.ended is not None for item in self.progress),
-                total_count=len(self.progress),
+                done_count=sum(item.ended is not None for item in possible),
+                total_count=len(possible),
                 elapsed_s=elapsed_s,
                 remaining_s=outlook.remaining_s if outlook else remaining_s(self.progress, elapsed_s, budget_s),
                 budget_s=budget_s,
@@ -83,12 +84,17 @@ class RunState:
         if time.monotonic() - self._emitted_s >= _TICK_INTERVAL_S:
             self.emit("tick", "", progress)
 
+    @property
+    def _possible(self) -> list[Progress]:
+        """The experiments that the plan did not skip."""
+        return [item for item in self.progress if item.planned.experiment_id not in self.spec.plan.skipped]
+
     def _describe(self, progress: Progress, kind: EventKind) -> dict[str, Any]:
         """The fields of an event about an experiment; its estimate changes with its launches only."""
         fields: dict[str, Any] = {
             "experiment": progress.planned.label,
             "arm": self.spec.session.arm if self.spec.session else None,
-            "number": next(number for number, item in enumerate(self.progress, 1) if item is progress),
+            "number": next(number for number, item in enumerate(self._possible, 1) if item is progress),
             "launch_index": progress.next_index - (kind == "launched"),
             "launch_count": progress.planned.protocol.launches_max,
         }

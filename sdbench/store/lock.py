@@ -43,11 +43,12 @@ def hold_file(path: Path, *, refusal: str | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_device(
-    lock_key: str, on_wait: Callable[[str], None], folder: Path | None = None, *, purpose: str = ""
+    lock_key: str, on_wait: Callable[[str], None], folder: Path | None = None, *, purpose: Callable[[], str] = str
 ) -> Iterator[None]:
     """Hold the lock of a device; while another run has it, pass its holder to ``on_wait`` and wait.
 
-    ``purpose`` is what others who wait are shown with the process: what runs, and for how long at most.
+    ``purpose`` returns what others who wait are shown with the process: what runs, and until when at most. It is called
+    when the lock is held.
 
     Raises:
         EnvironmentProblem: the lock file cannot be opened.
@@ -60,7 +61,7 @@ def hold_device(
             on_wait(f"process {holder}" if holder else "another process")
             lock_descriptor(descriptor, poll_interval=_POLL_S)
         os.ftruncate(descriptor, 0)
-        holder = f"{os.getpid()} ({purpose})" if purpose else str(os.getpid())
+        holder = f"{os.getpid()} ({text})" if (text := purpose()) else str(os.getpid())
         os.pwrite(descriptor, holder.encode()[:_HOLDER_BYTES_MAX], 0)
         yield
 

@@ -194,7 +194,7 @@ def _images(subject: _Subject) -> VerificationCheck:
         return _unproven("Pillow is not installed, the content was not checked; install sdbench[report]")
     if not count and not wrong:
         return _unproven("the record names no picture")
-    return _judge(f"the {count} pictures are the images whose hashes the record holds", wrong)
+    return _judge(f"{count} pictures: their hashes are those in the record", wrong)
 
 
 def _journal(record: Record, path: Path) -> VerificationCheck:

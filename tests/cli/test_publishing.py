@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def test_runs_are_published_pulled_and_verified(results: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.count("new ") == 2
     assert main(["verify", "out"]) == 0
     assert capsys.readouterr().out.count("nothing contradicts it") == 2
+    make_run(Path("out") / "run-3")
+    assert main(["verify", "out"]) == 0
+    assert capsys.readouterr().out.count("nothing contradicts it") == 3
+    shutil.rmtree(Path("out") / "run-3")
     assert main(["publish", "FROM runs WHERE run_id = 'run-1'", "out"]) == 0
     assert capsys.readouterr().out.startswith("already present")
     assert main(["pull", "out", "--out", "pulled", "--where", "cpu=example", "--where", "run_id=run-2"]) == 0
@@ -67,7 +72,9 @@ def test_dry_run_does_not_fill_a_terminal_with_the_record(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["publish", "results/run-1", "out", "--dry-run"]) == 0
-    assert capsys.readouterr().out == "to see the record as it would be published, add: > record.json\n"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("add: > record.json") == 1
 
 
 def test_verify_prints_json_and_in_toto(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ from sdbench.compare.selfcheck import SUITE_FALSE_ALARMS_MAX
 from sdbench.compare.trends import find_trend
 from sdbench.compare.wording import explain
 from sdbench.errors import UserError
+from sdbench.schema.base import Known
+from sdbench.schema.fingerprint import Package
 from sdbench.schema.record import Record
 from tests.compare.test_comparison import record_of, run_of
 from tests.records import make_failed, make_result, make_succeeded
@@ -157,6 +159,11 @@ def test_what_changed_with_the_driver_is_named() -> None:
     records = [run_of(1.0, day=1, driver="1"), run_of(1.0, day=2, driver="2")]
     assert find_trend(records, "nvidia_driver", 0.02).also == ()
     assert find_trend(records, "software.gpu_kernel_driver", 0.02).versions == ("1", "2")
+    packages = Known(value=(Package(name="xformers", version=Known(value="1.0")),))
+    software = records[1].fingerprint.software.model_copy(update={"packages": packages})
+    fingerprint = records[1].fingerprint.model_copy(update={"software": software})
+    records[1] = records[1].model_copy(update={"fingerprint": fingerprint})
+    assert find_trend(records, "driver", 0.02).also[-1] == "software.packages.xformers"
 
 
 @pytest.mark.parametrize(

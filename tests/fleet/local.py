@@ -78,7 +78,7 @@ def start_fleet(
 @contextlib.contextmanager
 def cpu_held() -> Iterator[None]:
     """Hold the CPU, so that a run on a node of this machine waits and cannot end before the test acts."""
-    with hold_device("cpu", lambda _holder: None, purpose="a test"):
+    with hold_device("cpu", lambda _holder: None, purpose=lambda: "a test"):
         yield
 
 

@@ -6,10 +6,9 @@ from random import Random
 
 import pytest
 
-from sdbench.compare.policy import draw_image_order
-from sdbench.stats.block_order import draw_order
+from sdbench.compare.policy import draw_image_order, draw_session_order
 
-ORDERS = [draw_order(Random(seed), 60, 7) for seed in range(200)]
+ORDERS = [draw_session_order(Random(seed)) for seed in range(200)]
 
 PATTERNS: dict[str, Callable[[int], float]] = {
     "constant": lambda _: 1.0,
@@ -47,7 +46,7 @@ def test_orders_are_many_and_either_arm_comes_first() -> None:
 
 
 def test_a_seed_repeats_its_order() -> None:
-    assert draw_order(Random(5), 60, 7) == ORDERS[5]
+    assert draw_session_order(Random(5)) == ORDERS[5]
 
 
 def test_three_blocks_of_images_neither_agree_nor_alternate() -> None:

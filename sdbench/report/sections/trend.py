@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from sdbench.compare.policy import MARGIN
-from sdbench.compare.trends import ExperimentTrend, Trend, count_versions, find_trend
+from sdbench.compare.trends import ExperimentTrend, Trend, find_trend
+from sdbench.compare.versions import count_versions
 from sdbench.compare.wording import explain
 from sdbench.report.chart_model import LineChart, LinePoint
 from sdbench.report.format import Row, cell, limit_rows, make_table, numbers, shorten_hashes, texts, verdict_cells
