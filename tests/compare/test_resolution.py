@@ -56,7 +56,7 @@ def test_sentence_names_the_change_the_blocks_and_the_time() -> None:
     assert text is not None
     assert text.startswith("sdbench ab would detect a change of ")
     assert "in 7 blocks (2 m 41 s)" in text
-    assert ", 3 % in " in text
+    assert ", 3.0 % in 17 (6 m 31 s), " in text
     assert "in 60 (23 m 00 s)" in text
     assert "by experiment" not in text
     assert "by experiment" in str(describe_resolution(record_of(0.01, 0.1)))
