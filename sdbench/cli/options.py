@@ -104,7 +104,7 @@ def add_margin_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--margin``, the largest ratio of a change that is ignored."""
     margin = partial(parse_ratio, name="--margin")
     parser.add_argument(
-        "--margin", type=margin, default="2%", metavar="RATIO", help="ignore smaller ones (default: 2%%)"
+        "--margin", type=margin, default="2%", metavar="RATIO", help="ignore smaller changes (default: 2%%)"
     )
 
 

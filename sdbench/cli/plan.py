@@ -86,7 +86,7 @@ def plan_text(plan: Plan) -> str:
     elsewhere = Counter(kind for kind in kinds if kind not in ("any", plan.device.kind))
     lines += [f"{count} more are for {kind}: --device {kind}" for kind, count in elsewhere.items()]
     least_s, most_s = total_s(plan)
-    budget = f"; the budget ends it at {format_duration(plan.budget_s)}" if plan.budget_s else ""
+    budget = f"; it stops at the budget of {format_duration(plan.budget_s)}" if plan.budget_s else ""
     lines += [
         "",
         f"in all about {format_duration(least_s)} to {format_duration(most_s)}{budget}",

@@ -71,7 +71,7 @@ def describe_end(end: Failure | Skipped | ReferenceResult) -> str:
             return f"out of {end.where} memory during {end.stage!r}"
         case "timed_out":
             return (
-                f"no end within {end.limit_s:g} s (at {end.stage!r}); "
+                f"did not finish within {end.limit_s:g} s (at {end.stage!r}); "
                 "raise protocol.launch_timeout_s if it only needs longer"
             )
         case "skipped":

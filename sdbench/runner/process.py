@@ -47,7 +47,7 @@ _DIED_EARLY = Start("fork")
 class WorkerEnd:
     """What a worker has sent so far and how it ended, before it is judged. ``probing`` is the batch it is trying.
 
-    ``unusable_fork`` is why this launch has to be repeated in a process that is started whole.
+    ``unusable_fork`` is why this launch has to be repeated in a spawned process.
     """
 
     stage: str = "start"

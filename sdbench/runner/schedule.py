@@ -222,7 +222,7 @@ def _explain_skip(needed_s: float, left_s: float, budget_s: float) -> Skipped:
     return Skipped(
         reason=f"needs about {format_duration(needed_s)}, and {format_duration(max(0.0, left_s))} were left of the "
         f"budget of {budget_s:g} s",
-        hint="raise --budget, or name it with --only",
+        hint="raise --budget, or run only this experiment with --only",
     )
 
 

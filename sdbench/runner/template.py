@@ -228,7 +228,7 @@ class Launcher:
         self.start_round()
 
     def spawn(self, environment: Mapping[str, str], start: Start) -> WorkerProcess:
-        """Return a worker that is started whole."""
+        """Return a spawned worker."""
         return SpawnedWorker(self._worker_command, environment, start)
 
     def fork(
@@ -254,7 +254,7 @@ class Launcher:
                     self.start_round()
                     raise
             self.distrust(backend, self._template.unsafe)
-        message = f"started whole instead of forked: {self._unsafe[backend]}"
+        message = f"spawned instead of forked: {self._unsafe[backend]}"
         return self.spawn(environment, Start("spawn", warnings=(warn(WarningCode.NOT_FORKED, message),)))
 
     def distrust(self, backend: str, reason: str) -> None:

@@ -74,7 +74,7 @@ def open_pipes() -> Iterator[tuple[Pipes, tuple[int, int, int]]]:
 
 
 class SpawnedWorker:
-    """A worker that was started whole, and imports its libraries itself."""
+    """A worker that was spawned, and imports its libraries itself."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], start: Start) -> None:
         self.start = start

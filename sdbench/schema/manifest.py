@@ -45,7 +45,7 @@ class Protocol(Model):
     launch_timeout_s: Seconds = Field(default=3600.0, description="Seconds after which a launch that hangs is killed.")
     isolation: Isolation = Field(
         default="fork",
-        description="Launches are forked from a process that has only imported the libraries, or each started whole.",
+        description="Launches are forked from a process that has only imported the libraries, or each is spawned.",
     )
     adjust: Literal["none", "reference"] = Field(
         default="none", description="Whether the ratio at equal reference operation decides a comparison."

@@ -176,8 +176,8 @@ class Launch(LaunchData):
     """One fresh process, as the supervisor observed it."""
 
     index: Count = Field(description="Number of the launch, from 0.")
-    isolation: Isolation = Field(description="Whether it was forked from a template or started whole.")
-    template_id: str | None = Field(description="Template it was forked from; null for one started whole.")
+    isolation: Isolation = Field(description="Whether it was forked from a template or spawned.")
+    template_id: str | None = Field(description="Template it was forked from; null for a spawned one.")
     position: Count | None = Field(description="Place in the order of an interleaved session; null in a plain run.")
     started_utc: str = Field(description="When it started, UTC.")
     wall_s: Number = Field(description="Seconds from start to end.")

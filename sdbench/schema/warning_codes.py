@@ -58,8 +58,8 @@ class WarningCode(StrEnum):
     )
     NOT_FORKED = (
         "not-forked",
-        "the launch was started whole, because a fork of its template would not have been safe",
-        "compare it with launches that were started whole too; see docs/methodology/isolation.md",
+        "the launch was spawned, because a fork of its template would not have been safe",
+        "compare it with spawned launches; see docs/methodology/isolation.md",
     )
     OTHER_LOAD = (
         "other-load",

@@ -10,5 +10,5 @@ def _workers_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["fork", "spawn"])
 def _both_isolations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test with workers that are forked from a template, and with workers that are started whole."""
+    """Run a test with workers that are forked from a template, and with spawned workers."""
     monkeypatch.setenv("FAKE_ISOLATION", request.param)

@@ -130,7 +130,7 @@ def test_first_launch_that_cannot_fit_any_more_is_skipped_with_the_reason() -> N
     assert next_round([done, second], 97.8, 100.0) == ()
     assert second.ended == Skipped(
         reason="needs about 10.0 s, and 2.20 s were left of the budget of 100 s",
-        hint="raise --budget, or name it with --only",
+        hint="raise --budget, or run only this experiment with --only",
     )
 
 
