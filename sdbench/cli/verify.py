@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from sdbench import exit_codes
@@ -58,9 +59,9 @@ def _expand(places: Sequence[str]) -> list[str]:
     """The runs and bundles that paths mean, and the URLs as they are: a folder means all that it holds."""
     urls = [place for place in places if "://" in place]
     paths = [Path(place) for place in places if "://" not in place]
-    bundles = [bundle for path in paths for bundle in bundles_in(path)]
-    runs = [path for path in paths if not bundles_in(path) or any(path.glob(f"*/{RECORD_NAME}"))]
-    return [*urls, *map(str, bundles), *map(str, named_runs(runs) if runs else ())]
+    published = {path: bundles_in(path) for path in paths}
+    runs = [path for path, bundles in published.items() if not bundles or any(path.glob(f"*/{RECORD_NAME}"))]
+    return [*urls, *map(str, chain(*published.values())), *map(str, named_runs(runs) if runs else ())]
 
 
 def _print(verification: Verification) -> None:

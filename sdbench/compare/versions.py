@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 
 from sdbench.compare.differences import OF_THE_DRIVER, flatten, rank_field
 from sdbench.errors import UserError
@@ -29,7 +30,7 @@ def sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str, 
         UserError: the field is unknown, or has fewer than two versions.
     """
     leaves = [flatten(record.fingerprint) for record in records]
-    names = sorted({name for leaf in leaves for name in leaf})
+    names = sorted(set(chain(*leaves)))
     field = _field_meant(by, names)
     if field not in names:
         close = get_close_matches(by, [*names, *_ALIASES], n=3, cutoff=0.4)
@@ -54,10 +55,8 @@ def sort_by_version(records: Sequence[Record], by: str) -> tuple[str, dict[str, 
 
 def count_versions(records: Sequence[Record], by: str) -> int:
     """Return how many known versions of a fingerprint field records have; 0 where it is not a field of theirs."""
-    try:
-        return len(sort_by_version(records, by)[1])
-    except UserError:
-        return 0
+    leaves = [flatten(record.fingerprint) for record in records]
+    return len(_known_values(_field_meant(by, set(chain(*leaves))), leaves))
 
 
 def version_of(record: Record, by: str) -> str | None:
@@ -71,7 +70,7 @@ def find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
     """Return the other fields of configuration and software that are not the same in all runs."""
     leaves = [flatten(record.fingerprint) for record in records]
     ignored = OF_THE_DRIVER if field == DRIVER else re.compile(re.escape(field))
-    names = dict.fromkeys(name for leaf in leaves for name in leaf)
+    names = dict.fromkeys(chain(*leaves))
     considered = (name for name in names if name.startswith(("configuration.", "software.")))
     return tuple(name for name in considered if not ignored.fullmatch(name) and _differs(name, leaves))
 

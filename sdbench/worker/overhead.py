@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -24,7 +25,6 @@ from sdbench.worker.events import EventWriter
 from sdbench.workloads.latency import reason_to_stop, time_call
 
 _PAIRS_MIN = 40
-_PAIRS_MAX = 5000
 _IDLE_CALLS = 2000
 _WARMUP_PAIRS = 4
 _CONFIDENCE = 0.95
@@ -86,7 +86,7 @@ def _time_pairs(
     """Return the CPU times (s) of our and of the bare call, pair by pair."""
     pairs_s: list[tuple[float, float]] = []
     started_s = time.monotonic()
-    for index in range(-_WARMUP_PAIRS, _PAIRS_MAX):
+    for index in count(-_WARMUP_PAIRS):
         if index >= _PAIRS_MIN and time.monotonic() - started_s > budget_s:
             break
         # Each goes first in alternate pairs, so that drift of the machine favours neither.
