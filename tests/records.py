@@ -144,6 +144,9 @@ def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
     given: dict[str, Any] = {
         "throttle_shares": Known(value=()),
         "clock_spread_ratio": Known(value=0.01),
+        "clock_mean_mhz": Known(value=1980.0) if on_cuda else Known(value=2600.0),
+        "memory_clock_mean_mhz": Known(value=2619.0) if on_cuda else Unknown(reason="no GPU is used"),
+        "performance_state": Known(value=0) if on_cuda else Unknown(reason="no GPU is used"),
         "others_cpu_ratio": Known(value=0.005),
         "load1_mean": Known(value=1.9),
         "steal_ratio": Known(value=0.0),

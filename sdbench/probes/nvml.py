@@ -137,6 +137,8 @@ class Nvml:
     clock_max_sm_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_SM)
     clock_max_memory_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_MEMORY)
     application_clock_sm_mhz = _query("nvmlDeviceGetApplicationsClock", int, CLOCK_SM)  # what applications are set to
+    # 0 is the fastest; NVML answers 32 where it cannot tell.
+    performance_state = _query("nvmlDeviceGetPerformanceState", int)
     power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)  # drawn now
     power_limit_w = _query("nvmlDeviceGetEnforcedPowerLimit", _thousandth)  # in force
     power_limit_default_w = _query("nvmlDeviceGetPowerManagementDefaultLimit", _thousandth)  # what the card came with

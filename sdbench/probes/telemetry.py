@@ -80,6 +80,9 @@ class Telemetry:
         return Conditions(
             throttle_shares=device.throttle_shares(),
             clock_spread_ratio=device.clock.spread(),
+            clock_mean_mhz=device.clock.mean(),
+            memory_clock_mean_mhz=device.memory_clock_mean_mhz(),
+            performance_state=device.performance_state(),
             others_cpu_ratio=others if isinstance(others, Unknown) else Known(value=others.value / self._cpu_count),
             load1_mean=host["load1"].mean(),
             steal_ratio=host["steal_ratio"].mean(),

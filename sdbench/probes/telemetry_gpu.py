@@ -9,6 +9,7 @@ from sdbench.probes.gpu import count_foreign_processes
 from sdbench.probes.nvml import THROTTLE_REASONS, Nvml
 from sdbench.probes.readings import as_reading, value_of
 from sdbench.probes.telemetry_columns import make_columns
+from sdbench.schema.base import Reading
 from sdbench.schema.outcome import ThrottleShare
 
 # Listing processes is NVML's slowest query here, and processes last seconds: between listings the count is repeated.
@@ -24,6 +25,7 @@ class GpuProbe:
             {
                 ("gpu_sm_clock_mhz", "MHz"): lambda: value_of(nvml.clock_sm_mhz(index)),
                 ("gpu_memory_clock_mhz", "MHz"): lambda: value_of(nvml.clock_memory_mhz(index)),
+                ("gpu_performance_state", "P-state"): lambda: value_of(nvml.performance_state(index)),
                 ("gpu_power_w", "W"): lambda: value_of(nvml.power_w(index)),
                 ("gpu_temperature_c", "degC"): lambda: value_of(nvml.temperature_c(index)),
                 ("gpu_utilization_ratio", "ratio"): lambda: value_of(nvml.utilization_ratio(index)),
@@ -41,6 +43,15 @@ class GpuProbe:
         masks = self.columns["gpu_throttle_reasons"].samples()
         ratios = {name: fmean(bool(int(mask) & bit) for mask in masks) for bit, name in THROTTLE_REASONS.items()}
         return tuple(ThrottleShare(reason=name, ratio=ratio) for name, ratio in ratios.items() if ratio)
+
+    def memory_clock_mean_mhz(self) -> Reading[float]:
+        """Return the mean clock of the GPU's memory (MHz)."""
+        return self.columns["gpu_memory_clock_mhz"].mean()
+
+    @as_reading
+    def performance_state(self) -> int:
+        """Return the slowest P-state of the samples."""
+        return int(max(self.columns["gpu_performance_state"].samples()))
 
     @as_reading
     def foreign_process_count(self) -> int:

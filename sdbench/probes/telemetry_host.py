@@ -72,6 +72,14 @@ class HostProbe:
         """Return that no GPU is in use."""
         return Unknown(reason="the device is the CPU")
 
+    def memory_clock_mean_mhz(self) -> Reading[float]:
+        """Return that the host's memory clock is not known."""
+        return Unknown(reason="no GPU is used")
+
+    def performance_state(self) -> Reading[int]:
+        """Return that a CPU has no P-state of this kind."""
+        return Unknown(reason="no GPU is used")
+
     @as_reading
     def others_cpu_count(self) -> float:
         """Return how many CPUs were busy on average with anything but the worker."""

@@ -92,6 +92,9 @@ def virtual_conditions(machine: VirtualMachine, experiment: Experiment) -> Condi
     return Conditions(
         throttle_shares=Known(value=shares),
         clock_spread_ratio=quiet,
+        clock_mean_mhz=unknown,
+        memory_clock_mean_mhz=unknown,
+        performance_state=unknown,
         others_cpu_ratio=quiet,
         load1_mean=unknown,
         steal_ratio=quiet,

@@ -143,6 +143,9 @@ class Conditions(Compact):
 
     throttle_shares: Reading[tuple[ThrottleShare, ...]] = Field(description="Why the hardware slowed down.")
     clock_spread_ratio: Reading[float] = Field(description="10th to 90th percentile of the clock over its median.")
+    clock_mean_mhz: Reading[float] = Field(description="Mean clock in MHz: of the SMs, or of the CPU's cores.")
+    memory_clock_mean_mhz: Reading[float] = Field(description="Mean memory clock of the GPU in MHz.")
+    performance_state: Reading[int] = Field(description="Slowest P-state of the GPU: 0 is the fastest.")
     others_cpu_ratio: Reading[float] = Field(description="Share of the machine's CPUs that other processes kept busy.")
     load1_mean: Reading[float] = Field(description="Mean load average, with the worker's own tasks.")
     steal_ratio: Reading[float] = Field(description="Share of CPU time that the hypervisor took.")
