@@ -133,7 +133,7 @@ SKIPPED = {
 def test_study_skips_on_a_card_what_torch_could_not_run_there(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for(card, "lambda-2022", monkeypatch)
     skipped = {
-        item.experiment.attention: plan.skipped[item.experiment_id].reason
+        str(item.experiment.attention): plan.skipped[item.experiment_id].reason
         for item in plan.planned
         if item.experiment_id in plan.skipped and item.experiment.attention.startswith("sdpa-")
     }
