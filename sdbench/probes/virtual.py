@@ -37,9 +37,9 @@ class VirtualMachine:
 
     seed: Annotated[int, Field(ge=0)] = Field(default_factory=lambda: secrets.randbits(_SEED_BITS))
     factor: PositiveFloat = 1.0
-    clock: PositiveFloat = 1.0
     driver: Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,4}){1,2}$")] | None = None
     position: Count = 0
+    clock: PositiveFloat = 1.0
 
     def __str__(self) -> str:
         driver = f" driver={self.driver}" if self.driver else ""
