@@ -13,6 +13,7 @@ from sdbench.models.architectures import COMPONENTS, Architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
 from sdbench.models.libraries import Networks, cast, library_classes
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
+from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
 
@@ -72,9 +73,7 @@ def fetch_tokenizer(experiment: Experiment, cache_folder: Path) -> Any:
             str(folder), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsUnavailable(
-            f"{_name_of(experiment)}: the tokenizer cannot be loaded ({type(error).__name__}); pin another revision"
-        ) from error
+        raise _explain(error, f"{_name_of(experiment)}: the tokenizer", "pin another revision") from error
 
 
 def load_network(folder: Path, component: str, name: str) -> Any:
@@ -82,6 +81,7 @@ def load_network(folder: Path, component: str, name: str) -> Any:
 
     Raises:
         WeightsUnavailable: a weight is missing, unexpected or of another shape, or the file is damaged.
+        MemoryError: the host's memory does not suffice.
     """
     import torch
     from safetensors import SafetensorError
@@ -101,12 +101,21 @@ def load_network(folder: Path, component: str, name: str) -> Any:
     try:
         network, info = library_classes()[component].from_pretrained(str(folder / component), **options)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        raise WeightsUnavailable(
-            f"{name}: {WEIGHT_FILES[component]} cannot be loaded ({type(error).__name__}); "
-            f"remove {folder} to download it again, or pin another revision"
-        ) from error
+        path = folder / WEIGHT_FILES[component]
+        hint = f"remove {path.resolve()} to download it again, or pin another revision"
+        raise _explain(error, f"{name}: {WEIGHT_FILES[component]}", hint) from error
     _check_loading(info, component, name)
     return network
+
+
+def _explain(error: Exception, subject: str, hint: str) -> Exception:
+    """Return the exception to raise: of memory, even where a library took the lack of it for a damaged file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if where_memory_ran_out(cause):
+            return MemoryError(f"{subject} does not fit into the host's memory: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    return WeightsUnavailable(f"{subject} cannot be loaded ({type(error).__name__}); {hint}")
 
 
 def _hash_weights(path: Path, name: str) -> str:

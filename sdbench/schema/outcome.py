@@ -46,6 +46,13 @@ class MemoryUse(Compact):
     host_rss_file_bytes: Reading[int] = Field(description="Resident memory of files, after the timed calls.")
 
 
+class AllocatorEvents(Compact):
+    """How often torch's allocator on the GPU got no memory at first: such a call is slower than with room to spare."""
+
+    retries: Count = Field(description="How often it freed its cache and asked again, in the timed calls.")
+    caught_out_of_memory: Count = Field(description="How often a call continued without, warm-up calls included.")
+
+
 class Energy(Compact):
     """Energy (J) drawn over the timed steady calls, and over how many calls and seconds."""
 
@@ -65,12 +72,13 @@ class Check(Compact):
 
 
 class ImageResult(Compact):
-    """One produced image: the hash of its RGB bytes, whether the decoder's output was finite, and where it is kept."""
+    """One produced image: the hash of its RGB bytes, whether it can be an image, and where it is kept."""
 
     sha256: Sha256 = Field(description="Hash of the RGB bytes.")
     width: PositiveInt = Field(description="Width in pixels.")
     height: PositiveInt = Field(description="Height in pixels.")
     finite: bool = Field(description="Whether the decoder's output was finite.")
+    constant: bool = Field(description="Whether all pixels have one color.")
     path: str | None = Field(description="File in the bundle; null where it was not kept.")
 
 
@@ -165,6 +173,7 @@ class LaunchData(Compact):
     series: tuple[Series, ...] = Field(description="Raw samples.")
     stop_reason: StopReason = Field(description="Why sampling stopped.")
     memory: MemoryUse = Field(description="Memory in use.")
+    allocator: Reading[AllocatorEvents] = Field(description="Signs that the GPU's memory hardly sufficed.")
     energy: Energy = Field(description="Energy of the steady calls.")
     reference_operation: Reading[ReferenceOperation] = Field(description="Speed of the machine around the timed calls.")
     checks: tuple[Check, ...] = Field(description="What was requested against what ran.")

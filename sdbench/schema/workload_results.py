@@ -20,13 +20,13 @@ class Export(Model):
 
 
 class BatchProbe(Model):
-    """One try of a batch size: whether it fitted, the memory peak (bytes), or why it did not."""
+    """One try of a batch size: whether it fitted, the memory peak (bytes), or why it did not or only just did."""
 
     batch: PositiveInt = Field(description="Batch size that was tried.")
     fits: bool = Field(description="Whether it fitted.")
     peak_bytes: Reading[int] = Field(description="Peak memory in bytes.")
     wall_s: Number = Field(description="Seconds that it took.")
-    message: str = Field(description="Why it did not fit.")
+    message: str = Field(description="Why it did not fit, or only just did.")
 
 
 class BatchSearch(Model):
