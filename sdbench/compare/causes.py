@@ -102,8 +102,8 @@ _SHARES = (
 _CHECKS: dict[QualityCheckName, _Words] = {
     "finite": _Words(
         "no",
-        "images are not finite",
-        "images have values that are not finite",
+        "images are not finite or constant",
+        "images have values that are not finite, or one color only",
         WarningCode.NOT_FINITE.hint,
     ),
     "throttled": _Words("no", "the device was throttled", "every launch was throttled", WarningCode.GPU_THROTTLED.hint),
