@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sdbench.errors import WeightsUnavailable
 from sdbench.models.architectures import COMPONENTS, Architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
+from sdbench.models.hub_errors import chain_of
 from sdbench.models.libraries import Networks, cast, library_classes
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
 from sdbench.probes.out_of_memory import where_memory_ran_out
@@ -110,11 +111,8 @@ def load_network(folder: Path, component: str, name: str) -> Any:
 
 def _explain(error: Exception, subject: str, hint: str) -> Exception:
     """Return the exception to raise: of memory, even where a library took the lack of it for a damaged file."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if where_memory_ran_out(cause):
-            return MemoryError(f"{subject} does not fit into the host's memory: {cause}")
-        cause = cause.__cause__ or cause.__context__
+    if lack := next(filter(where_memory_ran_out, chain_of(error)), None):
+        return MemoryError(f"{subject} does not fit into the host's memory: {lack}")
     return WeightsUnavailable(f"{subject} cannot be loaded ({type(error).__name__}); {hint}")
 
 
