@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from sdbench.probes.out_of_memory import where_memory_ran_out as where_memory_ran_out  # noqa: PLC0414 - exported
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment, Precision
 from sdbench.schema.outcome import AllocatorEvents, Check, RecordWarning, WorkerEnvironment

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sdbench.backends.base import where_memory_ran_out
 from sdbench.backends.onnx_cache import GRAPH_NAME, ExportFacts
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline
-from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.processes import die_with
 from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.experiment import Experiment

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sdbench.backends.base import Clock, ReferenceSamples
-from sdbench.probes.out_of_memory import where_memory_ran_out
+from sdbench.backends.base import Clock, ReferenceSamples, where_memory_ran_out
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Precision
 

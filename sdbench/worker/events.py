@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from sdbench.probes.out_of_memory import where_memory_ran_out
+from sdbench.backends.base import where_memory_ran_out
 from sdbench.schema.wire import FailureEvent, Stage, StageEvent, WorkerEvent
 
 # More than is kept: the supervisor redacts first and cuts then, so that no half of a secret slips through.

@@ -5,9 +5,8 @@ This is the search. The batch it finds is measured afterwards in fresh processes
 
 from contextlib import nullcontext
 
-from sdbench.backends.base import Backend, DeviceRoom, WrongExecution
+from sdbench.backends.base import Backend, DeviceRoom, WrongExecution, where_memory_ran_out
 from sdbench.probes.memory import MemoryLimit, choose_host_limit, host_memory_bounded
-from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.probes.readings import value_or
 from sdbench.probes.wsl import is_wsl
 from sdbench.schema.base import Reading, Unknown

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sdbench.backends import onnx_export
+from sdbench.backends.base import where_memory_ran_out
 from sdbench.backends.onnx_cache import ExportFacts
 from sdbench.backends.onnx_export import ExportFailed, ExportReply, Inputs, export_in_child, write_graph
 from sdbench.backends.onnx_session import GraphRunner, SessionFailed, make_options, open_session
-from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.experiment import Experiment
 
 # torch's exporter warns of its own deprecated calls.
