@@ -15,7 +15,6 @@ from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
 from sdbench.schema.outcome import (
-    AllocatorEvents,
     AnyOutcome,
     Check,
     Conditions,
@@ -36,6 +35,7 @@ from sdbench.schema.record import PlannedExperiment, Record, Request, Result
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.versions import RECORD_SCHEMA
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.store.bundle import compute_seal, encode_record
 from tests.fingerprints import make_fingerprint
 

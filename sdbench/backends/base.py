@@ -10,9 +10,9 @@ from typing import Any, Protocol, Self
 from sdbench.probes.out_of_memory import where_memory_ran_out as where_memory_ran_out  # noqa: PLC0414 - exported
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment, Precision
-from sdbench.schema.outcome import AllocatorEvents, Check, RecordWarning, WorkerEnvironment
+from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment
 from sdbench.schema.wire import Stage
-from sdbench.schema.workload_results import Export
+from sdbench.schema.workload_results import AllocatorEvents, Export
 
 
 class Clock(Protocol):

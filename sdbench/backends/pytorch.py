@@ -16,8 +16,9 @@ from sdbench.models.libraries import library_classes
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.experiment import Attention, Experiment, Tf32
-from sdbench.schema.outcome import AllocatorEvents, Check
+from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
+from sdbench.schema.workload_results import AllocatorEvents
 
 # NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
 _TF32_CAPABILITY = (8, 0)

@@ -110,9 +110,9 @@ def load_network(folder: Path, component: str, name: str) -> Any:
 
 
 def _explain(error: Exception, subject: str, hint: str) -> Exception:
-    """Return the exception to raise: of memory, even where a library took the lack of it for a damaged file."""
-    if lack := next(filter(where_memory_ran_out, chain_of(error)), None):
-        return MemoryError(f"{subject} does not fit into the host's memory: {lack}")
+    """Return the exception to raise: of memory, even where a library took that for a damaged file."""
+    if cause := next(filter(where_memory_ran_out, chain_of(error)), None):
+        return MemoryError(f"{subject} does not fit into the host's memory: {cause}")
     return WeightsUnavailable(f"{subject} cannot be loaded ({type(error).__name__}); {hint}")
 
 

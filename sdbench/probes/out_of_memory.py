@@ -1,6 +1,6 @@
 """Which memory an error says was too small, by what the libraries write.
 
-torch raises its own class for its allocator on the GPU alone; all else is a RuntimeError that only its text tells.
+torch raises its own class for its allocator on the GPU alone; all else is a RuntimeError known by its text.
 """
 
 import errno

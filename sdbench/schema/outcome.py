@@ -9,7 +9,7 @@ from sdbench.schema.base import Compact, Count, Known, Model, Number, PositiveFl
 from sdbench.schema.manifest import Isolation
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
-from sdbench.schema.workload_results import BatchSearch, Export, PrecisionResult, WorkloadResult
+from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Export, PrecisionResult, WorkloadResult
 
 StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
 WeightsSource = Literal["drawn", "mapped", "downloaded", "exported", "simulated"]
@@ -44,13 +44,6 @@ class MemoryUse(Compact):
     host_rss_peak_bytes: Reading[int] = Field(description="Peak resident memory of the process on the host.")
     host_rss_anon_bytes: Reading[int] = Field(description="Resident memory not of files, after the timed calls.")
     host_rss_file_bytes: Reading[int] = Field(description="Resident memory of files, after the timed calls.")
-
-
-class AllocatorEvents(Compact):
-    """How often torch's allocator on the GPU got no memory at first: such a call is slower than with room to spare."""
-
-    retries: Count = Field(description="How often it freed its cache and asked again, in the timed calls.")
-    caught_out_of_memory: Count = Field(description="How often a call continued without, warm-up calls included.")
 
 
 class Energy(Compact):

@@ -16,7 +16,6 @@ from sdbench.probes.memory import HostMemoryProbe, read_device_memory
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import (
-    AllocatorEvents,
     Check,
     Energy,
     ImageResult,
@@ -27,7 +26,7 @@ from sdbench.schema.outcome import (
 )
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.wire import Stage, StageEvent, WorkerEvent, WorkerRequest
-from sdbench.schema.workload_results import BatchSearch, PrecisionResult
+from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, PrecisionResult
 
 # Of the workloads that time no steady calls.
 NO_REFERENCE_OPERATION = Unknown(reason="it runs around timed calls, which only workload latency makes")

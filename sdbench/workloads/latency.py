@@ -8,10 +8,11 @@ from sdbench.backends.base import Backend, Clock, Observation, ReferenceSamples
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE
-from sdbench.schema.outcome import AllocatorEvents, ImageResult, RecordWarning, Series, StopReason, warn
+from sdbench.schema.outcome import ImageResult, RecordWarning, Series, StopReason, warn
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import SampleEvent
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.stats.intervals import relative_half_width
 from sdbench.workloads.base import Session, WorkloadOutput, events_since
 from sdbench.workloads.memory_warnings import find_memory_warnings, read_room

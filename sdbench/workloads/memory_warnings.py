@@ -9,8 +9,9 @@ from sdbench.probes.readings import value_or
 from sdbench.probes.sysfs import ROOT
 from sdbench.probes.wsl import is_wsl
 from sdbench.schema.base import Known, Reading
-from sdbench.schema.outcome import AllocatorEvents, MemoryUse, RecordWarning, warn
+from sdbench.schema.outcome import MemoryUse, RecordWarning, warn
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.units import format_bytes
 
 

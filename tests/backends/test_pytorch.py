@@ -11,7 +11,7 @@ from sdbench.backends.base import DeviceRoom, WrongExecution
 from sdbench.backends.diffusers_call import draw_noise
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
-from sdbench.schema.outcome import AllocatorEvents
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.worker.clock import MonotonicClock
 
 

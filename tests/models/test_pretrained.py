@@ -127,7 +127,7 @@ def test_weights_for_which_the_host_has_no_memory_are_not_damaged(
     assert "remove" not in str(caught.value)
 
 
-def test_device_without_memory_for_the_weights_is_told_as_that(
+def test_device_without_memory_for_the_weights_is_out_of_memory(
     snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:

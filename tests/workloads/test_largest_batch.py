@@ -9,8 +9,8 @@ from sdbench.backends.base import DeviceRoom, WrongExecution
 from sdbench.probes.memory import MemoryLimit, choose_host_limit
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import AllocatorEvents, MemoryUse
-from sdbench.schema.workload_results import BatchProbe, BatchSearch
+from sdbench.schema.outcome import MemoryUse
+from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, BatchSearch
 from sdbench.workloads import largest_batch
 from tests.probes.test_out_of_memory import TEXTS
 from tests.records import make_experiment, make_memory
@@ -62,7 +62,7 @@ class MachineSession(VirtualSession):
 
 @dataclasses.dataclass
 class OnnxruntimeSession(MachineSession):
-    """A session in which torch counts nothing, and the driver tells what the process holds, or not."""
+    """A session in which torch counts nothing, and the driver reports what the process holds, or not."""
 
     process: Unknown | None = None
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import AllocatorEvents
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.workloads.base import WorkloadOutput
 from sdbench.workloads.latency import reason_to_stop, run
 from tests.workloads import virtual

@@ -1,4 +1,4 @@
-"""GPU memory that the driver pages to the host, told by what torch held and what there was."""
+"""GPU memory that the driver pages to the host, known by what torch held and what there was."""
 
 from pathlib import Path
 

@@ -7,8 +7,8 @@ import pytest
 from sdbench.backends.base import DeviceMemory
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import AllocatorEvents
 from sdbench.schema.wire import WorkerRequest
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.workloads import base
 from sdbench.workloads.base import Session
 from tests.records import make_experiment

@@ -11,9 +11,9 @@ from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import AllocatorEvents, Energy, MemoryUse, RecordWarning, WorkerEnvironment
+from sdbench.schema.outcome import Energy, MemoryUse, RecordWarning, WorkerEnvironment
 from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
-from sdbench.schema.workload_results import BatchProbe, Export
+from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, Export
 from sdbench.workloads.base import Session
 from tests.records import make_environment, make_experiment, make_memory
 
