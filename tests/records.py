@@ -35,6 +35,7 @@ from sdbench.schema.record import PlannedExperiment, Record, Request, Result
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.versions import RECORD_SCHEMA
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.store.bundle import compute_seal, encode_record
 from tests.fingerprints import make_fingerprint
 
@@ -184,6 +185,9 @@ def make_launch(
         "series": make_series(index, latency_s, steps=steps, call_count=call_count),
         "stop_reason": "converged",
         "memory": make_memory(device),
+        "allocator": (
+            Known(value=AllocatorEvents(retries=0, caught_out_of_memory=0)) if on_cuda else Unknown(reason=NO_CUDA)
+        ),
         "energy": Energy(
             source="nvml" if on_cuda else "none",
             energy_j=energy_j,
@@ -195,7 +199,9 @@ def make_launch(
             Check(name="dtype of the modules", expected="float32", observed="float32", passed=True),
             Check(name="attention processor", expected="AttnProcessor2_0", observed="AttnProcessor2_0", passed=True),
         ),
-        "images": (ImageResult(sha256=sha256_of("image"), width=64, height=64, finite=True, path=None),),
+        "images": (
+            ImageResult(sha256=sha256_of("image"), width=64, height=64, finite=True, constant=False, path=None),
+        ),
         "exports": (),
         "workload_result": None,
         "environment": make_environment(device, unet_calls=steps + 1),

@@ -34,7 +34,7 @@ def make_run(folder: Path, webp: bytes | None = None, **changes: Any) -> Record:
     """Write a run that agrees with itself into ``folder`` and return its record, with fields changed by name."""
     webp = webp or make_webp()
     path = "images/0-0.webp"
-    image = ImageResult(sha256=hash_pixels(webp), width=SIDE_PX, height=SIDE_PX, finite=True, path=path)
+    image = ImageResult(sha256=hash_pixels(webp), width=SIDE_PX, height=SIDE_PX, finite=True, constant=False, path=path)
     launches = tuple(
         make_launch(
             index,

@@ -1,24 +1,18 @@
 """What a backend offers to a workload."""
 
 import gc
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
-from sdbench.schema.base import Reading
+from sdbench.probes.out_of_memory import where_memory_ran_out as where_memory_ran_out  # noqa: PLC0414 - exported
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment, Precision
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment
 from sdbench.schema.wire import Stage
-from sdbench.schema.workload_results import Export
-
-# What the allocators of torch and of the C++ library report; torch raises plain RuntimeError for host memory.
-_HOST_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|std::bad_alloc|Cannot allocate memory", re.IGNORECASE
-)
-_DEVICE_MEMORY = re.compile(r"CUDA( driver)? error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED", re.IGNORECASE)
+from sdbench.schema.workload_results import AllocatorEvents, Export
 
 
 class Clock(Protocol):
@@ -66,6 +60,14 @@ class DeviceMemory:
     reserved_peak_bytes: Reading[int]
 
 
+@dataclass(frozen=True)
+class DeviceRoom:
+    """Memory (bytes) of the GPU that no process uses, and all it has."""
+
+    free_bytes: int
+    total_bytes: int
+
+
 class Backend(Protocol):
     """A loaded pipeline on a device."""
 
@@ -93,6 +95,10 @@ class Backend(Protocol):
     def read_peaks(self) -> DeviceMemory:
         """Return the memory peaks since the reset."""
 
+    def read_allocator_events(self) -> Reading[AllocatorEvents]:
+        """Return how often memory was short, since the process began."""
+        return Unknown(reason="only torch counts them, and only on a GPU")
+
     def describe(self) -> WorkerEnvironment:
         """Return the software and device that the worker process runs with."""
 
@@ -111,8 +117,8 @@ class Backend(Protocol):
         """Free what a call that ran out of memory left behind."""
         free_unreferenced_memory()
 
-    def device_memory_limit_bytes(self) -> int | None:
-        """Return how much memory (bytes) this process may have on the device, None where that is the host's."""
+    def read_device_room(self) -> DeviceRoom | None:
+        """Return the device's free and total memory (bytes), None where its memory is the host's."""
         return None
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
@@ -157,12 +163,3 @@ def free_unreferenced_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def where_memory_ran_out(error: Exception) -> Literal["device", "host"] | None:
-    """Return which memory an exception says was too small, or None for any other exception."""
-    text = str(error) if isinstance(error, RuntimeError) else ""
-    # torch's class by its name, without importing torch here.
-    if type(error).__name__ == "OutOfMemoryError" or _DEVICE_MEMORY.search(text):
-        return "device"
-    return "host" if isinstance(error, MemoryError) or _HOST_MEMORY.search(text) else None

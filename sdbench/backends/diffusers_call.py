@@ -5,7 +5,15 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
-from sdbench.backends.base import Backend, Clock, DeviceMemory, Observation, ReferenceSamples, WrongExecution
+from sdbench.backends.base import (
+    Backend,
+    Clock,
+    DeviceMemory,
+    DeviceRoom,
+    Observation,
+    ReferenceSamples,
+    WrongExecution,
+)
 from sdbench.backends.observed_call import ObservedCall
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
@@ -106,12 +114,9 @@ class DiffusersCall(Backend, ABC):
         other.arguments = make_arguments(other.experiment, self.device, self.pipeline)
         return other
 
-    def device_memory_limit_bytes(self) -> int | None:
-        """Return what torch has reserved plus what is free on the GPU (bytes); None on the CPU."""
-        if not self._cuda:
-            return None
-        free_bytes, _ = self._cuda.mem_get_info(self.device)
-        return int(free_bytes + self._cuda.memory_reserved(self.device))
+    def read_device_room(self) -> DeviceRoom | None:
+        """Return the free and total memory (bytes) of the GPU, or of its slice; None on the CPU."""
+        return DeviceRoom(*map(int, self._cuda.mem_get_info(self.device))) if self._cuda else None
 
     def reset_peaks(self) -> None:
         """Forget torch's memory peaks."""

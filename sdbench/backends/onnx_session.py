@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdbench.backends.base import WrongExecution
 from sdbench.backends.onnx_export import OUTPUT_NAME
 from sdbench.errors import EnvironmentProblem
+from sdbench.probes.out_of_memory import find_memory, where_memory_ran_out
 from sdbench.schema.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _ELEMENT_TYPES = {"torch.float32": 1, "torch.int64": 7, "torch.float16": 10, "to
 _ERROR_LEVEL = 3  # onnxruntime's OrtLoggingLevel: its warnings are about nodes put on the CPU on purpose
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
-_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|ALLOC_FAILED|Available memory of")
+# onnxruntime bfc_arena.cc and allocator.cc: each device's arena reports in these words, and not which one it is.
+_OF_ARENA = re.compile(r"[Ff]ailed to allocate memory|[Mm]emory allocation failed|Available memory of|out of memory")
 _OPERATORS = (
     re.compile(r"while running (\w+) node"),
     re.compile(r"implementation for (\w+)"),
@@ -33,7 +35,7 @@ _OPERATORS = (
 )
 
 
-class SessionFailed(Exception):
+class SessionFailed(RuntimeError):
     """onnxruntime cannot open an exported network; the message names the part, and the operator where there is one."""
 
 
@@ -147,7 +149,7 @@ class GraphRunner:
         return output
 
     def shrink(self) -> None:
-        """Run the smallest input once and free what onnxruntime's arenas then no longer need."""
+        """Run the smallest input once and free what onnxruntime's arenas then no longer need; raises as ``run``."""
         import numpy as np
         import onnxruntime
 
@@ -162,7 +164,10 @@ class GraphRunner:
         run_options = onnxruntime.RunOptions()
         arenas = "cpu:0" if self.device.type == "cpu" else f"cpu:0;gpu:{self.device.index or 0}"
         run_options.add_run_config_entry(_SHRINK_ARENA, arenas)
-        self.session.run(None, inputs, run_options)
+        try:
+            self.session.run(None, inputs, run_options)
+        except runtime_errors() as error:
+            raise explain(error, self.part, str(self.device)) from error
 
     def _place_of(self, tensor: "torch.Tensor") -> tuple[str, int, int, tuple[int, ...], int]:
         """Return a tensor's device, its index, and the element type, shape and address, as onnxruntime wants them."""
@@ -181,10 +186,13 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def explain(error: Exception, part: str, device: str) -> Exception:
     """Return the exception to raise for one of onnxruntime's: of memory, or one that names the operator."""
     text = str(error)
-    if isinstance(error, MemoryError) or _MEMORY.search(text):
+    where = where_memory_ran_out(error) or find_memory(text)
+    if where is None and _OF_ARENA.search(text):
+        where = "host" if device == "cpu" else "device"
+    if where:
         import torch
 
-        kind = MemoryError if device == "cpu" else torch.OutOfMemoryError
+        kind = MemoryError if where == "host" else torch.OutOfMemoryError
         return kind(f"onnxruntime ran out of memory in the {part}: {text}")
     operator = next((match[1] for pattern in _OPERATORS if (match := pattern.search(text))), None)
     subject = f"the operator {operator} of the {part}" if operator else f"the {part}"

@@ -1,6 +1,7 @@
 """Backend ``onnxruntime``: the stock diffusers pipeline around networks exported to ONNX, on CPU or CUDA."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -107,10 +108,16 @@ class OnnxruntimeBackend(DiffusersCall):
         return warnings
 
     def recover(self) -> None:
-        """Free what a failed call left behind, onnxruntime's arenas too."""
+        """Free what a failed call left behind, onnxruntime's arenas too.
+
+        Where even the smallest input finds no memory, the arenas stay as they are: smaller batches run in them.
+        """
+        import torch
+
         super().recover()
         for runner in self._runners.values():
-            runner.shrink()
+            with suppress(MemoryError, torch.OutOfMemoryError):
+                runner.shrink()
 
     def read_peaks(self) -> DeviceMemory:
         """Return no peaks: what torch counts is not what onnxruntime allocates."""

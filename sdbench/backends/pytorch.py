@@ -14,9 +14,11 @@ from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.libraries import library_classes
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
+from sdbench.schema.base import Known, Reading
 from sdbench.schema.experiment import Attention, Experiment, Tf32
 from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
+from sdbench.schema.workload_results import AllocatorEvents
 
 # NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
 _TF32_CAPABILITY = (8, 0)
@@ -135,6 +137,15 @@ class PytorchBackend(DiffusersCall):
     """The pipeline with torch's own networks."""
 
     _observer = TorchCall
+
+    def read_allocator_events(self) -> Reading[AllocatorEvents]:
+        """Return torch's counts since the process began; it keeps none on the CPU."""
+        if not self._cuda:
+            return super().read_allocator_events()
+        counts = self._cuda.memory_stats(self.device)
+        return Known(
+            value=AllocatorEvents(retries=counts["num_alloc_retries"], caught_out_of_memory=counts["num_ooms"])
+        )
 
     def _around_call(self) -> AbstractContextManager[Any]:
         if self.experiment.autocast == "off":

@@ -74,8 +74,8 @@ class VirtualBackend(Backend):
         CLOCK.advance(self._next_latency_s())
         e = self._experiment
         size = (_PICTURE_PX, _PICTURE_PX)
-        seeds = [f"{e.seed + index} {e.prompt}" for index in range(e.batch)]
-        return tuple(Image.new("RGB", size, tuple(sha256(seed.encode()).digest()[:3])) for seed in seeds)
+        colors = [sha256(f"{e.seed + index} {e.prompt}".encode()).digest() for index in range(e.batch)]
+        return tuple(Image.frombytes("RGB", size, color[:24] * (_PICTURE_PX**2 // 8)) for color in colors)
 
     def _next_latency_s(self) -> float:
         e = self._experiment.virtual

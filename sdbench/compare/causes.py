@@ -102,8 +102,8 @@ _SHARES = (
 _CHECKS: dict[QualityCheckName, _Words] = {
     "finite": _Words(
         "no",
-        "images are not finite",
-        "images have values that are not finite",
+        "images are constant or not finite",
+        "images are of one color, or have values that are not finite",
         WarningCode.NOT_FINITE.hint,
     ),
     "throttled": _Words("no", "the device was throttled", "every launch was throttled", WarningCode.GPU_THROTTLED.hint),
@@ -151,6 +151,8 @@ _SAID_BY_CHECKS = frozenset(
         WarningCode.IMAGES_DIFFER,
     }
 )
+# Warnings of numbers that are not those of the machine or the precision they are named after.
+_NOT_AS_IT_SEEMS = frozenset({WarningCode.ALLOCATOR_RETRIES, WarningCode.COMPUTES_IN_FP32, WarningCode.HOST_PAGING})
 
 
 def find_causes(records: Sequence[Record]) -> tuple[Cause, ...]:
@@ -239,7 +241,7 @@ def _warning_causes(records: Sequence[Record]) -> Iterator[Cause]:
                 warnings.append(warning)
     for code, (places, warnings) in groups.items():
         what = merge_numbers([warning.message for warning in warnings])
-        weight: Weight = "care" if code == WarningCode.COMPUTES_IN_FP32 else "note"
+        weight: Weight = "care" if code in _NOT_AS_IT_SEEMS else "note"
         yield Cause(weight, code.description, what, len(places), total, warnings[0].hint)
 
 

@@ -213,8 +213,10 @@ def _drift(outcome: Succeeded) -> _Observation:
 
 
 def _finite(outcome: Succeeded) -> _Observation:
-    finite = [image.finite for launch in measuring_launches(outcome.launches) for image in launch.images]
-    return all(finite) if finite else None, f"{sum(finite)} of {len(finite)} images finite"
+    images = [image for launch in measuring_launches(outcome.launches) for image in launch.images]
+    finite, constant = sum(image.finite for image in images), sum(image.constant for image in images)
+    passed = finite == len(images) and not constant if images else None
+    return passed, f"{finite} of {len(images)} images finite" + (f", {constant} constant" if constant else "")
 
 
 def _output(outcome: Succeeded) -> _Observation:
@@ -284,6 +286,11 @@ _CHECKS = (
         f"no slope over the launches with p below {_DRIFT_P} and a rise of {_EFFECT_MIN:.0%} or more",
         _OWN,
     ),
-    _Check("finite", _finite, "every image finite", "the decoder's output before it is clamped to pixels"),
+    _Check(
+        "finite",
+        _finite,
+        "every image finite, and none constant",
+        "the decoder's output before it is clamped to pixels; diffusers makes a black image of NaN",
+    ),
     _Check("output", _output, "one output", "SHA-256 of the pixels: the same seed gives the same image"),
 )

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sdbench.errors import WeightsUnavailable
+from sdbench.probes.out_of_memory import where_memory_ran_out
 
 if TYPE_CHECKING:
     from sdbench.models.hub import Pin
@@ -50,11 +51,13 @@ _CAUSE_OF_ERRNO = dict.fromkeys((ENOSPC, EDQUOT), "full disk") | dict.fromkeys(
 )
 
 
-def explain(error: BaseException, pin: "Pin", endpoint: str, *, sent_token: bool) -> WeightsUnavailable:
-    """Return the error to show for what huggingface_hub raised."""
+def explain(error: BaseException, pin: "Pin", endpoint: str, *, sent_token: bool) -> Exception:
+    """Return the error to show for what huggingface_hub raised: MemoryError where the host's memory ran out."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    refusal = next((link for link in _chain_of(error) if isinstance(link, HfHubHTTPError)), None)
+    if any(map(where_memory_ran_out, chain_of(error))):
+        return MemoryError(f"no memory on the host to download {pin.hub_id} at {pin.revision} ({type(error).__name__})")
+    refusal = next((link for link in chain_of(error) if isinstance(link, HfHubHTTPError)), None)
     status = refusal.response.status_code if refusal else 0
     cause = _find_refusal(refusal, status, sent_token=sent_token) if refusal else _find_local_cause(error)
     return WeightsUnavailable(
@@ -74,7 +77,7 @@ def is_broken_connection(error: BaseException) -> bool:
     """Return whether trying again can help: the connection was there, and broke while data flowed."""
     import httpx2
 
-    chain = tuple(_chain_of(error))
+    chain = tuple(chain_of(error))
     if any(isinstance(link, httpx2.ConnectError) for link in chain):
         return False
     broken = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout)
@@ -85,7 +88,8 @@ def is_broken_connection(error: BaseException) -> bool:
     )
 
 
-def _chain_of(error: BaseException) -> Iterator[BaseException]:
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those it came from."""
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -112,7 +116,7 @@ def _find_local_cause(error: BaseException) -> str:
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    chain = tuple(_chain_of(error))
+    chain = tuple(chain_of(error))
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return "offline"
     if is_broken_connection(error):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sdbench.errors import WeightsUnavailable
 from sdbench.models.architectures import COMPONENTS, Architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
+from sdbench.models.hub_errors import chain_of
 from sdbench.models.libraries import Networks, cast, library_classes
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
+from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
 
@@ -72,9 +74,7 @@ def fetch_tokenizer(experiment: Experiment, cache_folder: Path) -> Any:
             str(folder), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsUnavailable(
-            f"{_name_of(experiment)}: the tokenizer cannot be loaded ({type(error).__name__}); pin another revision"
-        ) from error
+        raise _explain(error, f"{_name_of(experiment)}: the tokenizer", "pin another revision") from error
 
 
 def load_network(folder: Path, component: str, name: str) -> Any:
@@ -82,6 +82,7 @@ def load_network(folder: Path, component: str, name: str) -> Any:
 
     Raises:
         WeightsUnavailable: a weight is missing, unexpected or of another shape, or the file is damaged.
+        MemoryError: the host's memory does not suffice.
     """
     import torch
     from safetensors import SafetensorError
@@ -101,12 +102,18 @@ def load_network(folder: Path, component: str, name: str) -> Any:
     try:
         network, info = library_classes()[component].from_pretrained(str(folder / component), **options)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        raise WeightsUnavailable(
-            f"{name}: {WEIGHT_FILES[component]} cannot be loaded ({type(error).__name__}); "
-            f"remove {folder} to download it again, or pin another revision"
-        ) from error
+        path = folder / WEIGHT_FILES[component]
+        hint = f"remove {path.resolve()} to download it again, or pin another revision"
+        raise _explain(error, f"{name}: {WEIGHT_FILES[component]}", hint) from error
     _check_loading(info, component, name)
     return network
+
+
+def _explain(error: Exception, subject: str, hint: str) -> Exception:
+    """Return the exception to raise: of memory, even where a library took that for a damaged file."""
+    if cause := next(filter(where_memory_ran_out, chain_of(error)), None):
+        return MemoryError(f"{subject} does not fit into the host's memory: {cause}")
+    return WeightsUnavailable(f"{subject} cannot be loaded ({type(error).__name__}); {hint}")
 
 
 def _hash_weights(path: Path, name: str) -> str:

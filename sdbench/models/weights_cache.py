@@ -19,6 +19,7 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.models.architectures import Architecture
 from sdbench.models.libraries import Networks, name_parameters
 from sdbench.models.synthetic import RECIPE_VERSION, build_all_on_meta, build_synthetic, fill_buffers
+from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import canonical_json, sha256_of
 from sdbench.schema.outcome import warn
 from sdbench.schema.warning_codes import WarningCode
@@ -116,6 +117,8 @@ def load_synthetic(key: WeightsKey, device: str, *, mapped: bool = True) -> Netw
     except FileNotFoundError:
         problem = _find_obstacle(key) or f"cannot write {key.folder}; check the folder and the free space"
     except OSError as error:
+        if where_memory_ran_out(error):
+            raise
         problem = f"cannot read {path}: {error.strerror}"
     except ValueError as error:
         problem, code = f"{path.name} was damaged: {error}", WarningCode.WEIGHTS_DRAWN_AGAIN

@@ -8,6 +8,7 @@ from sdbench.probes.identity import hash_uuid
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_names, read_text
+from sdbench.probes.wsl import NO_PROCESSES, is_wsl
 from sdbench.schema.base import Reading
 from sdbench.schema.fingerprint import GpuConfiguration, GpuIdentity
 
@@ -88,6 +89,8 @@ def count_foreign_processes(nvml: Nvml, index: int, own_pids: frozenset[int], ro
     NVML uses the host's process ids. Inside a container's process namespace our own processes cannot be recognised,
     so the count is unknown if there are any, unless none of ours can be on the GPU (``own_pids`` empty).
     """
+    if is_wsl(root):
+        raise ReadingFailed(NO_PROCESSES)
     processes = value_of(nvml.processes(index))
     if own_pids and processes and not is_host_pid_namespace(root):
         raise ReadingFailed(_FOREIGN_NAMESPACE)
@@ -97,6 +100,8 @@ def count_foreign_processes(nvml: Nvml, index: int, own_pids: frozenset[int], ro
 @as_reading
 def read_process_memory(nvml: Nvml, index: int, pid: int, root: Path = ROOT) -> int:
     """Return the GPU memory of one process (bytes), contexts and libraries included."""
+    if is_wsl(root):
+        raise ReadingFailed(NO_PROCESSES)
     processes = value_of(nvml.processes(index))
     if not is_host_pid_namespace(root):
         raise ReadingFailed(_FOREIGN_NAMESPACE)

@@ -168,7 +168,10 @@ def reader(metric: MetricName, source: str) -> Callable[[Launch], float | None]:
 
 
 def explain_missing(metric: MetricName, launches: Sequence[Launch]) -> str:
-    """Return why no launch knows a metric: the first reason that the preferred source gives."""
+    """Return why no launch knows a metric: the first reason that the preferred source gives, of memory the last."""
+    if metric == "memory_bytes":
+        memory = next((read_memory(launch.memory, on_gpu=is_on_gpu(launch)) for launch in launches), None)
+        return memory.reason if isinstance(memory, Unknown) else "no launch has it"
     readings = (read(metric, source, launch) for source in _sources_of(metric, launches) for launch in launches)
     return next((reading.reason for reading in readings if isinstance(reading, Unknown)), "no launch has it")
 

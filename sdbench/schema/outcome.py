@@ -9,7 +9,7 @@ from sdbench.schema.base import Compact, Count, Known, Model, Number, PositiveFl
 from sdbench.schema.manifest import Isolation
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
-from sdbench.schema.workload_results import BatchSearch, Export, PrecisionResult, WorkloadResult
+from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Export, PrecisionResult, WorkloadResult
 
 StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
 WeightsSource = Literal["drawn", "mapped", "downloaded", "exported", "simulated"]
@@ -65,12 +65,13 @@ class Check(Compact):
 
 
 class ImageResult(Compact):
-    """One produced image: the hash of its RGB bytes, whether the decoder's output was finite, and where it is kept."""
+    """One produced image: the hash of its RGB bytes, whether it can be an image, and where it is kept."""
 
     sha256: Sha256 = Field(description="Hash of the RGB bytes.")
     width: PositiveInt = Field(description="Width in pixels.")
     height: PositiveInt = Field(description="Height in pixels.")
     finite: bool = Field(description="Whether the decoder's output was finite.")
+    constant: bool = Field(description="Whether all pixels have one color.")
     path: str | None = Field(description="File in the bundle; null where it was not kept.")
 
 
@@ -165,6 +166,7 @@ class LaunchData(Compact):
     series: tuple[Series, ...] = Field(description="Raw samples.")
     stop_reason: StopReason = Field(description="Why sampling stopped.")
     memory: MemoryUse = Field(description="Memory in use.")
+    allocator: Reading[AllocatorEvents] = Field(description="Signs that the GPU's memory hardly sufficed.")
     energy: Energy = Field(description="Energy of the steady calls.")
     reference_operation: Reading[ReferenceOperation] = Field(description="Speed of the machine around the timed calls.")
     checks: tuple[Check, ...] = Field(description="What was requested against what ran.")

@@ -18,6 +18,11 @@ class WarningCode(StrEnum):
         member.hint = hint
         return member
 
+    ALLOCATOR_RETRIES = (
+        "allocator-retries",
+        "the GPU's memory hardly sufficed: torch freed its cache and tried again, or did without",
+        "use a smaller batch: the time is not what the machine can do",
+    )
     BUSY_BEFORE = (
         "busy-before",
         "other programs used the CPU at the start",
@@ -45,6 +50,11 @@ class WarningCode(StrEnum):
         "the GPU slowed itself because of heat or a hardware slowdown",
         "check cooling and power supply, then run again",
     )
+    HOST_PAGING = (
+        "host-paging",
+        "torch held more GPU memory than there is: the driver moves it to the host and back",
+        "use a smaller batch, or set the driver's CUDA sysmem fallback policy to prefer no sysmem fallback",
+    )
     IMAGES_DIFFER = (
         "images-differ",
         "calls with the same seed gave different images",
@@ -53,7 +63,7 @@ class WarningCode(StrEnum):
     MEMORY_PRESSURE = ("memory-pressure", "processes waited for memory", "free memory, or measure a smaller batch")
     NOT_FINITE = (
         "not-finite",
-        "the decoder's output has values that are not finite",
+        "the decoder's output has values that are not finite, or the image has one color only",
         "use bf16 or fp32, or weights that are finite in this precision",
     )
     NOT_FORKED = (

@@ -1,12 +1,19 @@
-"""What a launch can find next to samples: exported networks, a search, a comparison of images."""
+"""What a launch can find next to samples: shortage of memory, exported networks, a search, a comparison of images."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sdbench.schema.base import Count, Model, Number, PositiveInt, Reading, Sha256
+from sdbench.schema.base import Compact, Count, Model, Number, PositiveInt, Reading, Sha256
 
 ExportedPart = Literal["unet", "vae_decoder", "text_encoder"]
+
+
+class AllocatorEvents(Compact):
+    """How often torch's allocator on the GPU got no memory at first: such a call is slower than with room to spare."""
+
+    retries: Count = Field(description="How often it freed its cache and asked again, in the timed calls.")
+    caught_out_of_memory: Count = Field(description="How often a call continued without, warm-up calls included.")
 
 
 class Export(Model):
@@ -20,13 +27,13 @@ class Export(Model):
 
 
 class BatchProbe(Model):
-    """One try of a batch size: whether it fitted, the memory peak (bytes), or why it did not."""
+    """One try of a batch size: whether it fitted, the memory peak (bytes), or why it did not or only just did."""
 
     batch: PositiveInt = Field(description="Batch size that was tried.")
     fits: bool = Field(description="Whether it fitted.")
     peak_bytes: Reading[int] = Field(description="Peak memory in bytes.")
     wall_s: Number = Field(description="Seconds that it took.")
-    message: str = Field(description="Why it did not fit.")
+    message: str = Field(description="Why it did not fit, or only just did.")
 
 
 class BatchSearch(Model):

@@ -26,10 +26,11 @@ from sdbench.schema.outcome import (
 )
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.wire import Stage, StageEvent, WorkerEvent, WorkerRequest
-from sdbench.schema.workload_results import BatchSearch, PrecisionResult
+from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, PrecisionResult
 
 # Of the workloads that time no steady calls.
 NO_REFERENCE_OPERATION = Unknown(reason="it runs around timed calls, which only workload latency makes")
+NO_ALLOCATOR_EVENTS = Unknown(reason="they are counted up to the last timed call, and only workload latency makes any")
 
 _PEAKS = ("torch_allocated_peak_bytes", "torch_reserved_peak_bytes", "host_rss_peak_bytes")
 
@@ -54,6 +55,7 @@ class Session:
         # The peaks until counting was paused.
         self._earlier: MemoryUse | None = None
         self._libraries_bytes = 0
+        self._paused_out_of_memory = 0
 
     @property
     def backend(self) -> Backend:
@@ -102,8 +104,9 @@ class Session:
     @contextmanager
     def memory_paused(self) -> Iterator[None]:
         """While entered, no memory counts; nor do libraries that were loaded onto the device meanwhile."""
-        earlier = self.read_memory()
+        earlier, events = self.read_memory(), self.read_allocator_events()
         yield
+        self._paused_out_of_memory += events_since(events, self.read_allocator_events()).caught_out_of_memory
         self.reset_memory()
         later = self.read_memory()
         self._earlier = earlier
@@ -133,6 +136,14 @@ class Session:
             host_rss_file_bytes=host_file_backed,
         )
 
+    def read_allocator_events(self) -> Reading[AllocatorEvents]:
+        """Return how often memory was short since the process began, but not while counting was paused."""
+        events = self.backend.read_allocator_events()
+        if isinstance(events, Unknown):
+            return events
+        caught = events.value.caught_out_of_memory - self._paused_out_of_memory
+        return Known(value=AllocatorEvents(retries=events.value.retries, caught_out_of_memory=caught))
+
     def image_path(self, name: str) -> str | None:
         """Return the path within the bundle of a picture called ``name``, None when none are kept."""
         return f"{self.request.image_prefix}{name}.webp" if self.request.image_prefix else None
@@ -149,6 +160,16 @@ def _difference(later: Reading[int], earlier: Reading[int]) -> int:
     return later.value - earlier.value if isinstance(later, Known) and isinstance(earlier, Known) else 0
 
 
+def events_since(earlier: Reading[AllocatorEvents], later: Reading[AllocatorEvents]) -> AllocatorEvents:
+    """Return what was counted between two readings; nothing where one is unknown."""
+    if isinstance(earlier, Unknown) or isinstance(later, Unknown):
+        return AllocatorEvents(retries=0, caught_out_of_memory=0)
+    return AllocatorEvents(
+        retries=later.value.retries - earlier.value.retries,
+        caught_out_of_memory=later.value.caught_out_of_memory - earlier.value.caught_out_of_memory,
+    )
+
+
 @dataclass(frozen=True)
 class WorkloadOutput:
     """What a workload measured. ``pictures`` maps paths within the bundle to the bytes of a WebP."""
@@ -157,6 +178,7 @@ class WorkloadOutput:
     stop_reason: StopReason
     first_call_s: float
     memory: MemoryUse
+    allocator: Reading[AllocatorEvents]
     energy: Energy
     reference_operation: Reading[ReferenceOperation]
     series: tuple[Series, ...] = ()

@@ -3,33 +3,38 @@
 This is the search. The batch it finds is measured afterwards in fresh processes, like any other.
 """
 
-import re
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
-from sdbench.backends.base import Backend, where_memory_ran_out
+from sdbench.backends.base import Backend, DeviceRoom, WrongExecution, where_memory_ran_out
 from sdbench.probes.memory import MemoryLimit, choose_host_limit, host_memory_bounded
 from sdbench.probes.readings import value_or
-from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.probes.wsl import is_wsl
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.metrics import read_memory
-from sdbench.schema.outcome import MemoryUse
 from sdbench.schema.wire import ProbeEvent, ProbingEvent
 from sdbench.schema.workload_results import BatchProbe, BatchSearch
 from sdbench.stats.batch_search import PROBE_STEPS, Tried, choose_next_batch, find_bracket
-from sdbench.workloads.base import NO_REFERENCE_OPERATION, Session, WorkloadOutput
+from sdbench.workloads.base import (
+    NO_ALLOCATOR_EVENTS,
+    NO_REFERENCE_OPERATION,
+    Session,
+    WorkloadOutput,
+    events_since,
+)
 from sdbench.workloads.latency import time_call
+from sdbench.workloads.memory_warnings import describe_events
 
 _MESSAGE_CHARACTERS = 500
-# All that oneDNN reports when it gets no memory. It has other reasons too, but not for a network that has just run.
-_ONEDNN = re.compile(r"could not (create|execute) a primitive|could not create a memory")
 
 
 def run(session: Session) -> WorkloadOutput:
     """Return the search: the probes in order, and the largest batch that fits."""
     experiment = session.experiment
     backend = session.open_backend(experiment)
-    loaded = resident(session.read_memory(), backend)
+    room = backend.read_device_room()
+    loaded = read_memory(session.read_memory(), on_gpu=room is not None)
     loaded_bytes = value_or(loaded, None)
-    limit = _choose_limit(backend, experiment.memory_limit_bytes)
+    limit = _choose_limit(room, loaded, experiment.memory_limit_bytes)
     probes = list(session.request.known_probes)
     first_call_s: float | None = None
     session.emit_stage("probe")
@@ -48,6 +53,7 @@ def run(session: Session) -> WorkloadOutput:
         stop_reason="converged",
         first_call_s=first_call_s or 0.0,
         memory=session.read_memory(),
+        allocator=NO_ALLOCATOR_EVENTS,
         energy=session.energy.stop(0, session.clock.now_s() - started_s),
         reference_operation=NO_REFERENCE_OPERATION,
         workload_result=BatchSearch(
@@ -61,44 +67,47 @@ def run(session: Session) -> WorkloadOutput:
     )
 
 
-def resident(memory: MemoryUse, backend: Backend) -> Reading[int]:
-    """Return the memory (bytes) that runs out first, from the source for the device."""
-    return read_memory(memory, on_gpu=backend.device_memory_limit_bytes() is not None)
-
-
-def _choose_limit(backend: Backend, requested_bytes: int | None) -> MemoryLimit:
-    device_bytes = backend.device_memory_limit_bytes()
-    if device_bytes is None:
+def _choose_limit(room: DeviceRoom | None, loaded: Reading[int], requested_bytes: int | None) -> MemoryLimit:
+    """Return the limit on what ``read_memory`` returns: on a GPU what is free, and what this process holds of it."""
+    if room is None:
         return choose_host_limit(requested_bytes)
+    if isinstance(loaded, Unknown):
+        # A peak that cannot be read is above no limit: only the device's own refusal ends the search.
+        if requested_bytes is not None or is_wsl():
+            why = "memory_limit_bytes" if requested_bytes is not None else "what WSL2 pages to the host"
+            reason = f"the memory of this process is unknown ({loaded.reason})"
+            raise WrongExecution(f"{why} cannot be checked: {reason}; use backend: pytorch, which counts its own")
+        return MemoryLimit(room.total_bytes, "all the device has: what this process holds is unknown")
+    device_bytes = room.free_bytes + loaded.value
     if requested_bytes is not None and requested_bytes < device_bytes:
         return MemoryLimit(requested_bytes, "memory_limit_bytes")
-    return MemoryLimit(device_bytes, "what is free on the device and what torch holds")
+    return MemoryLimit(device_bytes, "what is free on the device and what this process holds")
 
 
 def _probe(session: Session, backend: Backend, batch: int, limit: MemoryLimit, *, ran_before: bool) -> BatchProbe:
     """Return what one call with ``batch`` images gave; ``ran_before``: a smaller batch has run here."""
     session.reset_memory()
+    on_gpu = backend.read_device_room() is not None
+    events = session.read_allocator_events()
     started_s = session.clock.now_s()
-    message = ""
+    fits, message = False, ""
     peak: Reading[int] = Unknown(reason="memory ran out")
     try:
-        with _bound(backend, limit):
+        with nullcontext() if on_gpu else host_memory_bounded(limit.limit_bytes):
             time_call(backend.with_batch(batch, min(session.experiment.steps, PROBE_STEPS)), session.clock)
-        peak = resident(session.read_memory(), backend)
-        if isinstance(peak, Known) and peak.value > limit.limit_bytes:
-            message = f"its peak of {peak.value} bytes is above the limit"
+        peak = read_memory(session.read_memory(), on_gpu=on_gpu)
+        if fits := value_or(peak, 0) <= limit.limit_bytes:
+            message = describe_events(events_since(events, session.read_allocator_events()))
+        else:
+            message = f"its peak of {value_or(peak, 0)} bytes is above the limit"
     except (RuntimeError, MemoryError) as error:
-        if where_memory_ran_out(error) is None and not (ran_before and _ONEDNN.search(str(error))):
+        if where_memory_ran_out(error, ran_before=ran_before) is None:
             raise
-        message = str(error)[:_MESSAGE_CHARACTERS]
+        message = str(error)[:_MESSAGE_CHARACTERS] or type(error).__name__
     backend.recover()
     return BatchProbe(
-        batch=batch, fits=not message, peak_bytes=peak, wall_s=session.clock.now_s() - started_s, message=message
+        batch=batch, fits=fits, peak_bytes=peak, wall_s=session.clock.now_s() - started_s, message=message
     )
-
-
-def _bound(backend: Backend, limit: MemoryLimit) -> AbstractContextManager[None]:
-    return host_memory_bounded(limit.limit_bytes) if backend.device_memory_limit_bytes() is None else nullcontext()
 
 
 def _tried(probes: list[BatchProbe]) -> list[Tried]:

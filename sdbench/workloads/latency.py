@@ -12,8 +12,10 @@ from sdbench.schema.outcome import ImageResult, RecordWarning, Series, StopReaso
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import SampleEvent
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.stats.intervals import relative_half_width
-from sdbench.workloads.base import Session, WorkloadOutput
+from sdbench.workloads.base import Session, WorkloadOutput, events_since
+from sdbench.workloads.memory_warnings import find_memory_warnings, read_room
 from sdbench.workloads.pictures import encode_webp
 
 PHASES = ("text_encode", "vae_decode", "rest", "total")
@@ -22,7 +24,9 @@ PHASES = ("text_encode", "vae_decode", "rest", "total")
 def run(session: Session) -> WorkloadOutput:
     """Return the latency series (s) with warm-ups marked, and the phases and checks of the last warm-up."""
     backend, protocol, clock = session.open_backend(session.experiment), session.protocol, session.clock
+    room = read_room(backend)
     warmups_s, observation, reference = _warm_up(session, backend)
+    warmed_up = session.read_allocator_events()
     session.emit_stage("measure")
     session.energy.start()
     start_s = clock.now_s()
@@ -33,24 +37,28 @@ def run(session: Session) -> WorkloadOutput:
         steady_s.append(latency_s)
         session.emit(SampleEvent(latency_s=latency_s, warmup=False))
     energy = session.energy.stop(len(steady_s), clock.now_s() - start_s)
-    memory = session.read_memory()
+    memory, allocator = session.read_memory(), _in_timed_calls(warmed_up, session.read_allocator_events())
     session.emit_stage("reference")
     reference_operation = _join(reference, backend.time_reference_operation(clock))
     session.emit_stage("verify")
     latency = Series(name="latency", unit="s", samples=(*warmups_s, *steady_s), warmup_count=len(warmups_s))
-    hashes = tuple(map(_pixels_sha256, images))
     path = session.image_path("0")
+    results = _image_results(images, observation, path)
     return WorkloadOutput(
         batch=session.experiment.batch,
         series=(latency, *_phase_series(observation)),
         stop_reason=reason,
         first_call_s=warmups_s[0],
         memory=memory,
+        allocator=allocator,
         energy=energy,
         reference_operation=reference_operation,
         checks=observation.checks,
-        images=_image_results(images, hashes, observation, path),
-        warnings=_find_warnings(latency, hashes, observation),
+        images=results,
+        warnings=(
+            *_find_warnings(latency, results, observation),
+            *find_memory_warnings(memory, allocator, room),
+        ),
         pictures={path: encode_webp(images[0], lossless=True)} if path else {},
     )
 
@@ -107,27 +115,44 @@ def _phase_series(observation: Observation) -> tuple[Series, ...]:
     return tuple(Series(name=f"phase.{name}", unit="s", samples=samples) for name, samples in samples_s.items())
 
 
+def _in_timed_calls(warmed_up: Reading[AllocatorEvents], timed: Reading[AllocatorEvents]) -> Reading[AllocatorEvents]:
+    """Return the retries of the timed calls alone, and every caught error: what it made slower stays slower."""
+    if isinstance(timed, Unknown):
+        return timed
+    return Known(value=timed.value.model_copy(update={"retries": events_since(warmed_up, timed).retries}))
+
+
 def _pixels_sha256(image: Any) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def _image_results(
-    images: tuple[Any, ...], hashes: tuple[str, ...], observation: Observation, first_path: str | None
+    images: tuple[Any, ...], observation: Observation, first_path: str | None
 ) -> tuple[ImageResult, ...]:
     return tuple(
         ImageResult(
-            sha256=digest, width=image.width, height=image.height, finite=finite, path=None if index else first_path
+            sha256=_pixels_sha256(image),
+            width=image.width,
+            height=image.height,
+            finite=finite,
+            constant=all(low == high for low, high in image.getextrema()),
+            path=None if index else first_path,
         )
-        for index, (image, digest, finite) in enumerate(zip(images, hashes, observation.finite, strict=True))
+        for index, (image, finite) in enumerate(zip(images, observation.finite, strict=True))
     )
 
 
-def _find_warnings(latency: Series, hashes: tuple[str, ...], observation: Observation) -> tuple[RecordWarning, ...]:
+def _find_warnings(
+    latency: Series, images: tuple[ImageResult, ...], observation: Observation
+) -> tuple[RecordWarning, ...]:
     warnings = []
-    if tuple(map(_pixels_sha256, observation.images)) != hashes:
+    if tuple(map(_pixels_sha256, observation.images)) != tuple(image.sha256 for image in images):
         warnings.append(warn(WarningCode.IMAGES_DIFFER, "calls with one seed gave different pixels in one process"))
     if not all(observation.finite):
         message = "the decoder's output holds NaN or infinity: the time is of a pipeline that makes no image"
+        warnings.append(warn(WarningCode.NOT_FINITE, message))
+    elif any(image.constant for image in images):
+        message = "an image is constant, all its pixels have one color: NaN after the decoder becomes black"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
     ratio = observation.phases_s["total"] / median(latency.steady)
     if latency.warmup_count == 1:

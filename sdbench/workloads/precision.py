@@ -13,7 +13,7 @@ from sdbench.backends.base import Backend
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.workload_results import Divergence, PrecisionResult
-from sdbench.workloads.base import NO_REFERENCE_OPERATION, Session, WorkloadOutput
+from sdbench.workloads.base import NO_ALLOCATOR_EVENTS, NO_REFERENCE_OPERATION, Session, WorkloadOutput
 from sdbench.workloads.pictures import AMPLIFICATION, draw_difference, encode_animation, encode_webp, to_picture
 
 # What makes the candidate: at their defaults they are the reference.
@@ -84,6 +84,7 @@ def run(session: Session) -> WorkloadOutput:
         stop_reason="max_calls",
         first_call_s=observation.phases_s["total"],
         memory=memory,
+        allocator=NO_ALLOCATOR_EVENTS,
         energy=energy,
         reference_operation=NO_REFERENCE_OPERATION,
         checks=observation.checks,

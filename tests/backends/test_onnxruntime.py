@@ -9,9 +9,10 @@ import pytest
 
 from sdbench.backends import onnx_session, onnxruntime, pytorch
 from sdbench.backends.base import WrongExecution
-from sdbench.backends.onnx_session import CPU_PROVIDER, check_provider, make_options, open_session
+from sdbench.backends.onnx_session import CPU_PROVIDER, check_provider, explain, make_options, open_session
 from sdbench.backends.onnxruntime import OnnxruntimeBackend
 from sdbench.errors import EnvironmentProblem
+from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import RecordWarning
 from sdbench.schema.warning_codes import WarningCode
@@ -198,6 +199,42 @@ def test_rebuilt_export_and_fp16_on_the_cpu_are_warnings(cache: Path) -> None:
     assert [warning.code for warning in backend.warnings()] == ["synthetic-weights", "export-rebuilt"]
     backend.experiment = Experiment.model_validate(dict(backend.experiment) | {"precision": "fp16"})
     assert [warning.code for warning in backend.warnings()][2:] == ["computes-in-fp32"]
+
+
+@pytest.mark.parametrize("text", ["std::bad_alloc", "Failed to allocate memory for requested buffer of size 9"])
+def test_arenas_that_cannot_shrink_for_want_of_memory_stay(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(text)
+
+    backend = open_tiny(cache)
+    for runner in backend._runners.values():
+        monkeypatch.setattr(runner.session, "run", fail)
+    backend.recover()
+    assert len(backend.generate()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "expected"),
+    [
+        # onnxruntime#16307 and bfc_arena.cc: the same words for the memory of the host and of the GPU.
+        ("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9", "cpu", "host"),
+        ("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9", "cuda:0", "device"),
+        ("Available memory of 1 is smaller than requested bytes of 2", "cuda:0", "device"),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);", "cuda:0", "device"),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&handle);", "cuda:0", "device"),
+        ("CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ; GPU=0", "cuda:0", "host"),
+        ("std::bad_alloc", "cuda:0", "host"),
+        ("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0", "cuda:0", "after"),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", "cuda:0", "none"),
+    ],
+)
+def test_memory_that_ran_out_in_onnxruntime_is_the_right_one(text: str, device: str, expected: str) -> None:
+    error = explain(Exception(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {text}"), "unet", device)
+    assert text in str(error)
+    assert where_memory_ran_out(error) == (expected if expected in ("device", "host") else None)
+    assert where_memory_ran_out(error, ran_before=True) == {"after": "device", "none": None}.get(expected, expected)
 
 
 def test_memory_of_onnxruntime_is_not_read_from_torch(cache: Path) -> None:

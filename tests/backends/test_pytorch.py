@@ -1,14 +1,17 @@
 """The real pipeline on the tiny architecture: what is requested is what runs, and a fallback is caught."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sdbench.backends import pytorch
-from sdbench.backends.base import WrongExecution
+from sdbench.backends.base import DeviceRoom, WrongExecution
 from sdbench.backends.diffusers_call import draw_noise
+from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.worker.clock import MonotonicClock
 
 
@@ -224,3 +227,13 @@ def test_image_that_is_not_finite_is_distinguished_from_the_others(tmp_path: Pat
     backend = open_tiny(tmp_path, batch=2, **options)
     backend.arguments["latents"][1] = float("nan")
     assert backend.observe(MonotonicClock()).finite == (True, False)
+
+
+def test_counts_of_the_allocator_and_room_on_the_device_are_those_of_torch(tmp_path: Path) -> None:
+    backend = open_tiny(tmp_path)
+    assert isinstance(backend.read_allocator_events(), Unknown)
+    assert backend.read_device_room() is None
+    counts = {"num_alloc_retries": 2, "num_ooms": 1, "num_sync_all_streams": 9}
+    backend._cuda = SimpleNamespace(memory_stats=lambda _device: counts, mem_get_info=lambda _device: (5, 8))
+    assert backend.read_allocator_events() == Known(value=AllocatorEvents(retries=2, caught_out_of_memory=1))
+    assert backend.read_device_room() == DeviceRoom(free_bytes=5, total_bytes=8)

@@ -109,6 +109,11 @@ def test_the_same_seed_gives_the_same_picture() -> None:
     assert other.generate()[0].tobytes() != first
 
 
+def test_picture_has_more_than_one_color() -> None:
+    (picture,) = VirtualBackend(experiment_of(), VirtualMachine(1)).generate()
+    assert any(low != high for low, high in picture.getextrema())
+
+
 def test_memory_runs_out_at_the_launch_that_was_configured() -> None:
     failing = experiment_of(fault="out-of-memory", fault_launch=2)
     VirtualBackend(failing, VirtualMachine(1, position=1)).generate()

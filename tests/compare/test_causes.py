@@ -7,7 +7,7 @@ import pytest
 from sdbench.compare import causes
 from sdbench.compare.causes import find_causes, merge_numbers
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import Check, QualityCheckName, RecordWarning, Succeeded
+from sdbench.schema.outcome import Check, QualityCheckName, RecordWarning, Succeeded, warn
 from sdbench.schema.record import Record
 from sdbench.schema.warning_codes import WarningCode
 from tests.records import make_conditions, make_launch, make_record, make_result, make_succeeded
@@ -80,6 +80,14 @@ def test_warning_that_a_check_repeats_with_its_numbers_is_not_said_twice() -> No
     results = (make_result(Succeeded(launches=launches, stop_reason="converged")),)
     (cause,) = find_causes([make_record(results=results, warnings=())])
     assert (cause.weight, cause.what) == ("note", "at the limit")
+
+
+@pytest.mark.parametrize("code", [WarningCode.ALLOCATOR_RETRIES, WarningCode.HOST_PAGING])
+def test_number_of_a_gpu_short_of_memory_is_to_be_taken_with_care(code: WarningCode) -> None:
+    launches = tuple(make_launch(index, warnings=(warn(code, "short"),)) for index in range(ENOUGH))
+    results = (make_result(Succeeded(launches=launches, stop_reason="converged")),)
+    (cause,) = find_causes([make_record(results=results, warnings=())])
+    assert (cause.weight, cause.hint) == ("care", code.hint)
 
 
 def test_messages_that_differ_in_numbers_become_one_with_ranges() -> None:

@@ -160,3 +160,6 @@ def test_pixels_that_change_or_are_not_finite_warn() -> None:
     assert [check.name for check in failed_checks(check_quality(changed))] == ["output"]
     broken = succeeded(images=(image.model_copy(update={"finite": False}),))
     assert check_of(broken, "finite").verdict == "warned"
+    black = check_of(succeeded(images=(image.model_copy(update={"constant": True}),)), "finite")
+    assert black.verdict == "warned"
+    assert black.evidence.endswith("images finite, 8 constant")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdbench.errors import UserError, WeightsUnavailable
+from sdbench.models import hub as hub_module
 from sdbench.models.hub import REQUIRED_FILES, WANTED_FILES, Pin, check_pin, fetch_snapshot, read_token
 from tests.models.hub import HUB_ID, REVISION, Hub, free_endpoint, serving
 
@@ -224,6 +225,17 @@ def test_no_network_is_named_with_its_hint(tmp_path: Path, monkeypatch: pytest.M
     message = refusal(tmp_path)
     assert f"no connection to {endpoint}" in message
     assert f"copy a filled cache to {tmp_path}" in message
+
+
+def test_host_without_memory_for_a_download_is_out_of_memory_and_shows_no_text_of_the_library(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Cannot allocate memory (os error 12), authorization: Bearer token")
+
+    monkeypatch.setattr(hub_module, "_download", fail)
+    with pytest.raises(MemoryError, match=r"^no memory on the host to download [^ ]+ at [0-9a-f]+ \(RuntimeError\)$"):
+        fetch(tmp_path)
 
 
 def test_offline_mode_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from sdbench.errors import WeightsUnavailable
+from sdbench.models import pretrained
 from sdbench.models.architectures import COMPONENTS, load_architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES
 from sdbench.models.libraries import Networks, library_classes
@@ -100,6 +101,41 @@ def test_a_full_cache_is_loaded_without_any_connection(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert build_pipeline(EXPERIMENT, "cpu", tmp_path).parameter_count == TINY.parameter_count
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12",
+        "unable to mmap 8 bytes from file <x.safetensors>: Cannot allocate memory (12)",
+    ],
+)
+@pytest.mark.parametrize("component", ["unet", "tokenizer"])
+def test_weights_for_which_the_host_has_no_memory_are_not_damaged(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, component: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        error = OSError("Unable to load weights from checkpoint file")
+        error.__context__ = RuntimeError(text)  # as diffusers' load_state_dict leaves it
+        raise error
+
+    monkeypatch.setattr(library_classes()[component], "from_pretrained", fail)
+    load_part = fetch_tokenizer if component == "tokenizer" else lambda *_: load_network(tmp_path, component, NAME)
+    with pytest.raises(MemoryError) as caught:
+        load_part(EXPERIMENT, tmp_path)
+    assert text in str(caught.value)
+    assert "remove" not in str(caught.value)
+
+
+def test_device_without_memory_for_the_weights_is_out_of_memory(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pretrained, "cast", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        load(tmp_path)
 
 
 def test_loading_writes_nothing_though_the_libraries_had_bars(

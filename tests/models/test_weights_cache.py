@@ -1,5 +1,7 @@
 """Kept weights: the values that would be drawn, whatever becomes of the file, the disk and other processes."""
 
+import errno
+import mmap
 import os
 import shutil
 import threading
@@ -17,6 +19,7 @@ from sdbench.models.architectures import load_architecture
 from sdbench.models.libraries import Networks, name_parameters
 from sdbench.models.synthetic import build_synthetic
 from sdbench.models.weights_cache import WeightsKey, keep_weights, load_synthetic
+from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.store.cache_folder import measure_weights
 
 TINY = load_architecture("tiny")
@@ -173,6 +176,22 @@ def test_damaged_file_is_noticed_and_its_weights_are_drawn_again(
     keep(key)
     assert len(draws) == 3  # to keep, for this launch, and to keep again
     assert load_synthetic(key, "cpu").source == "mapped"
+
+
+def test_host_without_memory_to_map_the_weights_is_out_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draws: list[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    key = make_key(tmp_path)
+    keep(key)
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory") as caught:
+        load_synthetic(key, "cpu")
+    assert where_memory_ran_out(caught.value) == "host"
+    assert key.path().exists()
+    assert len(draws) == 1  # not drawn again, into the memory that is not there
 
 
 def test_full_disk_lets_the_launch_draw_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

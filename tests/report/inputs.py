@@ -24,7 +24,7 @@ def make_png() -> bytes:
 
 
 def make_image_result() -> ImageResult:
-    return ImageResult(sha256=sha256_of("pixels"), width=8, height=8, finite=True, path=IMAGE_PATH)
+    return ImageResult(sha256=sha256_of("pixels"), width=8, height=8, finite=True, constant=False, path=IMAGE_PATH)
 
 
 def make_image_file(content: bytes) -> BundledFile:

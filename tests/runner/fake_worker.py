@@ -31,6 +31,7 @@ SHARED = (
     "worker_cpu_s",
     "stop_reason",
     "memory",
+    "allocator",
     "energy",
     "reference_operation",
     "checks",

@@ -13,6 +13,7 @@ from sdbench.schema.base import Known, Unknown
 from sdbench.schema.metrics import (
     MemoryRange,
     common_source,
+    explain_missing,
     launches_that_count,
     result_energy_j,
     result_latency_s,
@@ -152,6 +153,12 @@ def test_host_memory_never_stands_for_a_gpu() -> None:
     launches = CASES["a GPU whose driver reports nothing"]()
     assert values("memory_bytes", launches) == ()
     assert isinstance(common_source("memory_bytes", launches, CASES["torch on a CPU"]()), Unknown)
+
+
+def test_memory_of_onnxruntime_is_unknown_for_the_reason_that_the_driver_gives() -> None:
+    hidden = memory(torch=False).model_copy(update={"device_process_bytes": Unknown(reason="WSL2 shows no processes")})
+    launches = (make_launch(0, 0.2, "cuda:0", memory=hidden),)
+    assert explain_missing("memory_bytes", launches) == "WSL2 shows no processes"
 
 
 def test_energy_of_two_counters_is_not_compared() -> None:

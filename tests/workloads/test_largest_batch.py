@@ -1,20 +1,25 @@
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from sdbench.backends.base import DeviceRoom, WrongExecution
 from sdbench.probes.memory import MemoryLimit, choose_host_limit
-from sdbench.schema.base import Known, Unknown
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import MemoryUse
-from sdbench.schema.workload_results import BatchProbe, BatchSearch
+from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, BatchSearch
 from sdbench.workloads import largest_batch
+from tests.probes.test_out_of_memory import TEXTS
 from tests.records import make_experiment, make_memory
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
 
+HIDDEN = Unknown(reason="no process list")
 LOADED_BYTES = 500_000_000
 BYTES_PER_IMAGE = 30_000_000
+OTHERS_BYTES = 200_000_000
 
 
 @dataclasses.dataclass
@@ -24,6 +29,8 @@ class Machine(VirtualBackend):
     capacity: int = 20
     error: Exception = dataclasses.field(default_factory=lambda: MemoryError("no room"))
     batch: int = 0
+    retries: int = 0
+    caught: int = 0
 
     def with_batch(self, batch: int, steps: int) -> Self:
         self.batch = batch
@@ -33,10 +40,16 @@ class Machine(VirtualBackend):
     def generate(self) -> tuple[Any, ...]:
         if self.batch > self.capacity:
             raise self.error
+        if self.batch == self.capacity:
+            self.retries, self.caught = self.retries + 3, self.caught + 1
         return super().generate()
 
-    def device_memory_limit_bytes(self) -> int | None:
-        return LOADED_BYTES + BYTES_PER_IMAGE * self.capacity + BYTES_PER_IMAGE // 2
+    def read_device_room(self) -> DeviceRoom | None:
+        free_bytes = BYTES_PER_IMAGE * self.capacity + BYTES_PER_IMAGE // 2
+        return DeviceRoom(free_bytes, total_bytes=LOADED_BYTES + free_bytes + OTHERS_BYTES)
+
+    def read_allocator_events(self) -> Reading[AllocatorEvents]:
+        return Known(value=AllocatorEvents(retries=self.retries, caught_out_of_memory=self.caught))
 
 
 @dataclasses.dataclass
@@ -45,6 +58,26 @@ class MachineSession(VirtualSession):
         machine = self.machine
         assert isinstance(machine, Machine)
         return make_memory("cuda:0", LOADED_BYTES + BYTES_PER_IMAGE * min(machine.batch, machine.capacity))
+
+
+@dataclasses.dataclass
+class OnnxruntimeSession(MachineSession):
+    """A session in which torch counts nothing, and the driver reports what the process holds, or not."""
+
+    process: Unknown | None = None
+
+    def read_memory(self) -> MemoryUse:
+        known, none = super().read_memory().torch_reserved_peak_bytes, Unknown(reason="onnxruntime counts no peak")
+        values = {"torch_reserved_peak_bytes": none, "torch_allocated_peak_bytes": none}
+        return super().read_memory().model_copy(update=values | {"device_process_bytes": self.process or known})
+
+
+def search_with_onnxruntime(process: Unknown | None = None, **options: Any) -> BatchSearch:
+    experiment = make_experiment(workload="largest-batch", **options)
+    session = OnnxruntimeSession(Machine(FakeClock(), [1.0]), Protocol(), experiment=experiment, process=process)
+    result = largest_batch.run(session).workload_result
+    assert isinstance(result, BatchSearch)
+    return result
 
 
 def search(capacity: int = 20, known: tuple[BatchProbe, ...] = (), **options: Any) -> tuple[BatchSearch, Machine]:
@@ -103,13 +136,64 @@ def test_another_error_than_memory_ends_the_search(message: str) -> None:
         largest_batch.run(MachineSession(machine, Protocol(), experiment=experiment))
 
 
-def test_kernel_that_fails_after_a_smaller_batch_ran_has_no_memory() -> None:
-    machine = Machine(FakeClock(), [1.0], capacity=20, error=RuntimeError("could not create a primitive"))
+@pytest.mark.parametrize(("text", "where", "source"), TEXTS)
+def test_text_of_a_library_ends_the_search_only_where_memory_ran_out(text: str, where: str, source: str) -> None:
+    machine = Machine(FakeClock(), [1.0], capacity=4, error=RuntimeError(text))
+    session = MachineSession(machine, Protocol(), experiment=make_experiment(workload="largest-batch"))
+    if where == "none":
+        with pytest.raises(RuntimeError, match=re.escape(text)):
+            largest_batch.run(session)
+        return
+    output = largest_batch.run(session)
+    assert isinstance(output.workload_result, BatchSearch), source
+    assert output.workload_result.largest_batch == 4
+
+
+def test_error_without_words_is_not_a_batch_that_fits() -> None:
+    machine = Machine(FakeClock(), [1.0], capacity=4, error=MemoryError())
     output = largest_batch.run(
         MachineSession(machine, Protocol(), experiment=make_experiment(workload="largest-batch"))
     )
     assert isinstance(output.workload_result, BatchSearch)
-    assert output.workload_result.largest_batch == 20
+    assert output.workload_result.largest_batch == 4
+    assert {probe.message for probe in output.workload_result.probes if not probe.fits} == {"MemoryError"}
+
+
+def test_batch_that_fits_only_after_retries_is_marked() -> None:
+    workload_result, _ = search(20)
+    marked = [probe for probe in workload_result.probes if probe.fits and probe.message]
+    assert [probe.batch for probe in marked] == [20]
+    assert marked[0].message == (
+        "torch freed its cache and asked again (3 x), "
+        "memory ran out within calls that continued with slower kernels (1 x)"
+    )
+
+
+def test_limit_of_onnxruntime_holds_what_its_process_holds_already() -> None:
+    result = search_with_onnxruntime()
+    assert result.largest_batch == 20
+    assert result.limit_bytes == LOADED_BYTES + BYTES_PER_IMAGE * 20 + BYTES_PER_IMAGE // 2
+    assert result.loaded_bytes == Known(value=LOADED_BYTES)
+
+
+def test_peak_that_is_unknown_is_above_no_limit() -> None:
+    result = search_with_onnxruntime(HIDDEN)
+    assert result.largest_batch == 20
+    assert {probe.message for probe in result.probes if not probe.fits} == {"no room"}
+    assert result.limit_source == "all the device has: what this process holds is unknown"
+
+
+def test_requested_limit_on_an_unknown_peak_is_refused() -> None:
+    with pytest.raises(
+        WrongExecution, match=r"memory_limit_bytes cannot be checked: .*\(no process list\); use backend"
+    ):
+        search_with_onnxruntime(HIDDEN, memory_limit_bytes=2**30)
+
+
+def test_search_with_an_unknown_peak_is_refused_where_memory_is_paged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(largest_batch, "is_wsl", lambda: True)
+    with pytest.raises(WrongExecution, match="what WSL2 pages to the host cannot be checked"):
+        search_with_onnxruntime(HIDDEN)
 
 
 def test_probes_take_no_more_steps_than_hold_the_most_memory() -> None:

@@ -1,11 +1,14 @@
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.workloads.base import WorkloadOutput
 from sdbench.workloads.latency import reason_to_stop, run
+from tests.workloads import virtual
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
 
 
@@ -114,6 +117,40 @@ def test_observed_call_unlike_the_timed_calls_is_warned_of() -> None:
 def test_images_that_differ_between_calls_are_warned_of() -> None:
     output, _ = measure([1.0], pixel=lambda call: call)
     assert "images-differ" in [warning.code for warning in output.warnings]
+
+
+def test_image_of_one_color_is_warned_of_as_one_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "draw", lambda _red: Image.new("RGB", (8, 8)))
+    output, _ = measure([1.0])
+    (image,) = output.images
+    assert (image.finite, image.constant) == (True, True)
+    (warning,) = (warning for warning in output.warnings if warning.code == "not-finite")
+    assert "constant" in warning.message
+
+
+def test_retries_of_timed_calls_are_recorded_and_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A warm-up may fill the cache: what it retried is over. What it caught made cuDNN choose another kernel for good.
+    counts = iter([(2, 1), (2, 1), (2, 1), (7, 1)])
+
+    def count(_backend: VirtualBackend) -> Known[AllocatorEvents]:
+        retries, caught = next(counts)
+        return Known(value=AllocatorEvents(retries=retries, caught_out_of_memory=caught))
+
+    monkeypatch.setattr(VirtualBackend, "read_allocator_events", count)
+    output, _ = measure([1.0])
+    assert output.allocator == Known(value=AllocatorEvents(retries=5, caught_out_of_memory=1))
+    (warning,) = output.warnings
+    assert warning.code == "allocator-retries"
+    assert "asked again (5 x)" in warning.message
+    assert "smaller batch" in warning.hint
+
+
+def test_retries_of_warm_ups_alone_are_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Known(value=AllocatorEvents(retries=4, caught_out_of_memory=0))
+    monkeypatch.setattr(VirtualBackend, "read_allocator_events", lambda _backend: events)
+    output, _ = measure([1.0])
+    assert output.allocator == Known(value=AllocatorEvents(retries=0, caught_out_of_memory=0))
+    assert output.warnings == ()
 
 
 def test_output_that_is_not_finite_is_warned_of_and_marked() -> None:

@@ -8,6 +8,7 @@ from sdbench.backends.base import DeviceMemory
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.wire import WorkerRequest
+from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.workloads import base
 from sdbench.workloads.base import Session
 from tests.records import make_experiment
@@ -54,6 +55,21 @@ def test_memory_counts_before_and_after_a_pause_and_not_within() -> None:
     backend.use(400)
     assert session.read_memory().torch_allocated_peak_bytes == Known(value=400)
     assert session.read_memory().torch_reserved_peak_bytes == Unknown(reason="not counted")
+
+
+def test_memory_that_ran_out_within_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Allocator(FakeClock(), [])
+    caught = [1, 1, 4, 5]
+
+    def count(_backend: VirtualBackend) -> Known[AllocatorEvents]:
+        return Known(value=AllocatorEvents(retries=0, caught_out_of_memory=caught.pop(0)))
+
+    monkeypatch.setattr(VirtualBackend, "read_allocator_events", count)
+    session = open_session(backend)
+    assert session.read_allocator_events() == Known(value=AllocatorEvents(retries=0, caught_out_of_memory=1))
+    with session.memory_paused():
+        pass
+    assert session.read_allocator_events() == Known(value=AllocatorEvents(retries=0, caught_out_of_memory=2))
 
 
 def test_libraries_that_a_pause_loads_onto_the_device_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,14 @@ from typing import Any, Self
 
 from PIL import Image
 
-from sdbench.backends.base import Clock, DeviceMemory, Observation, ReferenceSamples
+from sdbench.backends.base import Clock, DeviceMemory, DeviceRoom, Observation, ReferenceSamples
 from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import Energy, MemoryUse, RecordWarning, WorkerEnvironment
 from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
-from sdbench.schema.workload_results import BatchProbe, Export
+from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, Export
 from sdbench.workloads.base import Session
 from tests.records import make_environment, make_experiment, make_memory
 
@@ -44,7 +44,7 @@ class VirtualBackend:
         self.log.append("generate")
         # The device works on after the call returned, as CUDA does.
         self.pending_s = self._next_s()
-        return (Image.new("RGB", (8, 8), (self.pixel(self.calls), 0, 0)),)
+        return (draw(self.pixel(self.calls)),)
 
     def _next_s(self) -> float:
         self.calls += 1
@@ -65,7 +65,7 @@ class VirtualBackend:
         total_s = self._next_s()
         self.clock.now += total_s
         phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": total_s}
-        images = (Image.new("RGB", (8, 8), (7, 0, 0)),)
+        images = (draw(7),)
         return Observation(
             images=images, phases_s=phases, denoise_steps_s=(0.25, 0.25), finite=(self.finite,), checks=()
         )
@@ -92,11 +92,21 @@ class VirtualBackend:
     def recover(self) -> None:
         self.log.append("recover")
 
-    def device_memory_limit_bytes(self) -> int | None:
+    def read_device_room(self) -> DeviceRoom | None:
         return None
+
+    def read_allocator_events(self) -> Reading[AllocatorEvents]:
+        return Unknown(reason="virtual")
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
         raise NotImplementedError
+
+
+def draw(red: int) -> Image.Image:
+    """Return a picture of two colors."""
+    picture = Image.new("RGB", (8, 8), (red, 0, 0))
+    picture.putpixel((0, 0), (0, 0, 255))
+    return picture
 
 
 class LoggedEnergy(EnergyMeter):
@@ -122,7 +132,7 @@ class VirtualSession(Session):
     keeps_images: bool = False
 
     def __post_init__(self) -> None:
-        self._backend = self.machine
+        self._backend, self._paused_out_of_memory = self.machine, 0
         self.energy = LoggedEnergy(self.machine.log)
         self.clock = self.machine.clock
         self.emit = self.log_event
