@@ -65,6 +65,10 @@ def execute(options: argparse.Namespace) -> int:
         return run_all_devices(request, options.out, output, fresh=options.fresh, report=show_progress)
     prices = make_prices(options.price, options.prices)
     plan = make_plan(request)
+    if plan.device.choice and not options.quiet:
+        show_progress(f"device {plan.device.description}")
+    for warning in () if options.quiet else plan.device.warnings:
+        complain(f"warning: {warning}")
     if not options.quiet and (shortage := warn_of_budget(plan)) is not None:
         complain(f"warning: {shortage}")
     with terminate_as_interrupt(), open_listener(json_lines=options.json, quiet=options.quiet) as listener:

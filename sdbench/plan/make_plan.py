@@ -89,7 +89,9 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     loaded = load_manifest(path)
     settings = parse_settings(request.assignments)
     planned = expand(loaded, settings, request.only)
-    device = choose_device(request.device)
+    # These need no GPU, in whatever state it is.
+    without_gpu = all(item.experiment.device == "cpu" or item.experiment.backend == "virtual" for item in planned)
+    device = choose_device("cpu" if without_gpu and request.device == "auto" else request.device)
     cpu_count = count_usable_cpus()
     estimates = {item.experiment_id: estimate(item, device.kind, cpu_count) for item in planned}
     skipped = {}
