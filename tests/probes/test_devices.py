@@ -221,12 +221,13 @@ CARD = "GPU-5a11ed00-1111-4222-8333-abcdefabcdef"
 
 @pytest.fixture
 def divided() -> Nvml:
-    """Return an A100 in MIG mode with one visible slice, as NVML's documentation has the answers."""
+    """Return an A100 in MIG mode with two visible slices, as NVML's documentation has the answers."""
     calls = json.loads((SNAPSHOTS / "healthy.json").read_text())["calls"]
     answers: dict[tuple[Any, ...], Any] = {
         ("nvmlDeviceGetMigMode", 0): [1, 1],
         ("nvmlDeviceGetMaxMigDeviceCount", 0): 7,
         ("nvmlDeviceGetMigDeviceHandleByIndex", 0, 0): SLICE,
+        ("nvmlDeviceGetMigDeviceHandleByIndex", 0, 1): SLICE[:-1] + "2",
         ("nvmlDeviceGetUUID", SLICE): SLICE,
         ("nvmlDeviceGetName", SLICE): "NVIDIA A100-SXM4-80GB MIG 3g.40gb",
         ("nvmlDeviceGetMemoryInfo", SLICE): {"total": 40 * 2**30, "free": 0, "used": 2**30},
@@ -252,6 +253,11 @@ def test_a_mig_slice_is_measured_as_what_it_is(choose: Any, divided: Nvml, envir
     assert identity.mig_profile == Known(value="3g.40gb")
     assert identity.memory_total_bytes == Known(value=40 * 2**30)
     assert identity.uuid_hmac != read_gpu_identity(divided, 0, Known(value=b"s" * 32)).uuid_hmac
+
+
+def test_cuda_shows_one_slice_and_no_more(choose: Any, divided: Nvml) -> None:
+    with pytest.raises(EnvironmentProblem, match="there is one GPU, so use cuda:0"):
+        choose("cuda:1", divided)
 
 
 def test_what_is_of_the_whole_card_is_unknown_of_a_slice(divided: Nvml) -> None:

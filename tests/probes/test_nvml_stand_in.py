@@ -68,6 +68,8 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.probes.devices import choose_device
 from sdbench.probes.doctor import diagnose
 from sdbench.probes.fingerprint import collect_fingerprint
+from sdbench.probes.nvml import open_nvml
+from sdbench.probes.readings import value_or
 from sdbench.schema.base import Known
 shown = {"doctor": {item.name: [item.level, item.value, item.hint] for item in diagnose()}}
 for request in ("auto", "cuda"):
@@ -75,6 +77,7 @@ for request in ("auto", "cuda"):
         device = choose_device(request, torch_cuda=Known(value="13.0"))
         shown[request] = device.to_json_dict()
         shown["fingerprint"] = collect_fingerprint(device).to_json_dict()
+        shown["used"] = value_or(open_nvml().memory_used_bytes(device.address), None)
     except EnvironmentProblem as problem:
         shown[request] = str(problem)
 print(json.dumps(shown))
@@ -110,6 +113,7 @@ def test_a_healthy_card_is_read_through_the_real_library(look: Any) -> None:
 
     assert shown["auto"]["name"] == "NVIDIA GeForce RTX 4090"
     assert shown["auto"]["multiprocessor_count"]["value"] == 128
+    assert shown["used"] == 1073741824  # without the reserved
     (configuration,) = shown["fingerprint"]["configuration"]["gpus"]["value"]
     (state,) = shown["fingerprint"]["state"]["gpus"]["value"]
     assert configuration["power_limit_w"]["value"] == 400.0
