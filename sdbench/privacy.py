@@ -46,9 +46,11 @@ _NO_SERIALS = {
     "no asset tag",
 }
 
-# What is recognized by its form: UUIDs of GPUs, MAC addresses, tokens of the hub and of HTTP, homes of others.
+# What is recognized by its form: UUIDs of GPUs (torch prints them without the prefix), MAC addresses, tokens of the hub
+# and of HTTP, homes of others.
 _FORMS = (
     (re.compile(r"\b(GPU|MIG)-[0-9a-fA-F]{4,}(?:-[0-9a-fA-F]+)*(?:/\d+/\d+)?"), r"\1-(redacted)"),
+    (re.compile(r"(?<![\w-])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![\w-])"), "(uuid)"),
     (re.compile(r"(?<![0-9A-Fa-f:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:-])"), "(mac)"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "(secret)"),
     (re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 (secret)"),

@@ -9,6 +9,7 @@ from sdbench.schema.fingerprint import (
     Fingerprint,
     GpuConfiguration,
     GpuIdentity,
+    GpuState,
     Hardware,
     Package,
     Software,
@@ -24,8 +25,8 @@ NOT_READABLE = Unknown(reason="/sys is not readable here")
 def make_gpu() -> GpuIdentity:
     """Return the identity of one invented GPU."""
     return GpuIdentity(
-        index=0,
         name=Known(value="NVIDIA H200"),
+        mig_profile=Known(value="none"),
         memory_total_bytes=Known(value=141 * 10**9),
         compute_capability=Known(value="9.0"),
         pci_device_id=Known(value="0x233510DE"),
@@ -37,18 +38,32 @@ def make_gpu() -> GpuIdentity:
 def make_gpu_configuration() -> GpuConfiguration:
     """Return how the invented GPU is set up."""
     return GpuConfiguration(
-        index=0,
         power_limit_w=Known(value=700.0),
         power_limit_default_w=Known(value=700.0),
         ecc_enabled=Known(value=True),
         persistence_mode=Known(value=True),
         compute_mode=Known(value="Default"),
         mig_mode=Known(value="disabled"),
-        application_clock_sm_mhz=Known(value=1980),
         clock_max_sm_mhz=Known(value=1980),
         clock_max_memory_mhz=Known(value=3201),
         pcie_generation=Known(value=5),
         pcie_width=Known(value=16),
+        bar1_total_bytes=Known(value=256 * GIB),
+    )
+
+
+def make_gpu_state() -> GpuState:
+    """Return what moves on the invented GPU."""
+    return GpuState(
+        power_limit_enforced_w=Known(value=700.0),
+        clock_sm_mhz=Known(value=345),
+        throttle_bits=Known(value=1),
+        memory_reserved_bytes=Known(value=GIB // 2),
+        display_attached=Known(value=False),
+        display_active=Known(value=False),
+        ecc_corrected_count=Known(value=0),
+        ecc_uncorrected_count=Known(value=0),
+        remapped_row_count=Known(value=0),
     )
 
 
@@ -108,6 +123,7 @@ def make_software(device: str = "cpu", **changes: Any) -> Software:
             )
         ),
         "gpu_kernel_driver": Known(value="570.86.15") if on_cuda else NO_GPU,
+        "gpu_kernel_module": Known(value="open" if on_cuda else "none"),
         "gpu_libcuda": Known(value="570.86.15") if on_cuda else NO_GPU,
         "gpu_driver_cuda": Known(value="13.0") if on_cuda else NO_GPU,
         "torch_cuda": Known(value="13.0") if on_cuda else Unknown(reason="torch was built without CUDA"),
@@ -124,7 +140,7 @@ def make_software(device: str = "cpu", **changes: Any) -> Software:
     return Software(**{**given, **changes})
 
 
-def make_state(**changes: Any) -> State:
+def make_state(device: str = "cpu", **changes: Any) -> State:
     """Return a quiet machine's state."""
     given: dict[str, Any] = {
         "boot_hmac": Known(value="0123456789abcdef" * 2),
@@ -133,6 +149,7 @@ def make_state(**changes: Any) -> State:
         "foreign_gpu_process_count": NO_GPU,
         "cpu_clock_mhz": Known(value=3500.0),
         "temperature_c": NOT_READABLE,
+        "gpus": Known(value=(make_gpu_state(),)) if device.startswith("cuda") else Known(value=()),
     }
     return State(**{**given, **changes})
 
@@ -140,4 +157,4 @@ def make_state(**changes: Any) -> State:
 def make_fingerprint(device: str = "cpu", hardware: Hardware | None = None) -> Fingerprint:
     """Return the sealed fingerprint of the invented machine, with a GPU when ``device`` is CUDA."""
     hardware = hardware or make_hardware(device)
-    return seal_fingerprint(hardware, make_configuration(device), make_software(device), make_state())
+    return seal_fingerprint(hardware, make_configuration(device), make_software(device), make_state(device))

@@ -27,6 +27,8 @@ def execute(options: argparse.Namespace) -> int:
         experiments = [item.experiment for item in plan.planned]
         for problem in find_unmet_claims(plan.loaded.manifest.claims, experiments):
             complain(f"warning: {problem}")
+    for warning in plan.device.warnings:
+        complain(f"warning: {warning}")
     if (shortage := warn_of_budget(plan)) is not None:
         complain(f"warning: {shortage}")
     resolution = describe_earlier_run(plan, options.results)
@@ -64,7 +66,7 @@ def plan_text(plan: Plan) -> str:
     counts = expected_launches(plan)
     lines = [
         f"{plan.loaded.manifest.title}",
-        f"device {plan.device.torch_name} ({plan.device.name})",
+        f"device {plan.device.description}",
         f"{format_count(len(plan.planned), 'experiment')}, {len(runnable)} of them run here",
         "",
         f"{'experiment':16}  {'what':{width}}  {'launches':>14}  {'a launch':>9}  {'memory':>8}  groups",

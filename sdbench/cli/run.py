@@ -67,7 +67,9 @@ def execute(options: argparse.Namespace) -> int:
     plan = make_plan(request)
     if not options.quiet:
         if not options.json:
-            show_progress(f"{plan.device.torch_name} ({plan.device.name}): {describe_total(plan)}")
+            show_progress(f"{plan.device.description}: {describe_total(plan)}")
+        for warning in plan.device.warnings:
+            complain(f"warning: {warning}")
         if (shortage := warn_of_budget(plan)) is not None:
             complain(f"warning: {shortage}")
     with terminate_as_interrupt(), open_listener(json_lines=options.json, quiet=options.quiet) as listener:

@@ -18,14 +18,14 @@ PARTS: tuple[Part, ...] = ("hardware", "configuration", "software", "state")
 # Fields by how likely a difference changes the latency, the likeliest first. Fields not named here come after all of
 # these; state comes last, because it changes from minute to minute.
 _LIKELIEST = (
-    r"hardware\.gpus\.\d+\.(name|memory_total_bytes|multiprocessor_count)",
+    r"hardware\.gpus\.\d+\.(name|mig_profile|memory_total_bytes|multiprocessor_count)",
     r"hardware\.cpu_model",
     r"software\.gpu_kernel_driver",
     r"software\.gpu_libcuda",
     r"software\.packages\.(torch|onnxruntime(-gpu)?|xformers|triton|flash-attn)",
     r"software\.torch_cuda",
     r"software\.cudnn",
-    r"configuration\.gpus\.\d+\.(power_limit_w|application_clock_sm_mhz|mig_mode|ecc_enabled|clock_max_sm_mhz)",
+    r"configuration\.gpus\.\d+\.(power_limit_w|mig_mode|ecc_enabled|clock_max_sm_mhz)",
     r"configuration\.(affinity_cpu_count|cgroup_cpu_limit|cpu_governor|cpu_boost|smt)",
     r"software\.environment\..*",
     r"software\.packages\.(nvidia-.*|diffusers|transformers|tensorrt.*)",

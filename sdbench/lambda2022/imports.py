@@ -213,7 +213,7 @@ def _make_fingerprint(device: str) -> Fingerprint:
     if is_cpu(device):
         hardware = _unknown_but(Hardware, cpu_model=name)
     else:
-        hardware = _unknown_but(Hardware, gpus=Known(value=(_unknown_but(GpuIdentity, index=0, name=name),)))
+        hardware = _unknown_but(Hardware, gpus=Known(value=(_unknown_but(GpuIdentity, name=name),)))
     return seal_fingerprint(hardware, _unknown_but(Configuration), _unknown_but(Software), _unknown_but(State))
 
 

@@ -91,7 +91,9 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     loaded = load_manifest(path)
     settings = parse_settings(request.assignments)
     planned = expand(loaded, settings, request.only)
-    device = choose_device(request.device)
+    # These need no GPU, in whatever state it is.
+    without_gpu = all(item.experiment.device == "cpu" or item.experiment.backend == "virtual" for item in planned)
+    device = choose_device("cpu" if without_gpu and request.device == "auto" else request.device)
     machine = describe_machine(device, count_usable_cpus())
     estimates = {item.experiment_id: estimate(item, machine) for item in planned}
     skipped = {}

@@ -4,12 +4,12 @@ from pathlib import Path
 from statistics import fmean
 
 from sdbench.probes.devices import Device
-from sdbench.probes.gpu import count_foreign_processes
+from sdbench.probes.gpu import count_foreign_processes, read_gpu_state
 from sdbench.probes.identity import hash_uuid
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_cpus, list_names, read_int, read_kib, read_text
-from sdbench.schema.base import Reading, Unknown
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.fingerprint import State
 
 # Where the kernel's drivers show temperatures: the folder, the files with the sensor's name and its value, and the
@@ -31,10 +31,11 @@ def read_state(device: Device, nvml: Nvml, salt: Reading[bytes], root: Path = RO
         memory_available_bytes=read_kib(root, "proc/meminfo", "MemAvailable"),
         # Nothing of ours is on the GPU before the first worker starts.
         foreign_gpu_process_count=Unknown(reason="the device is the CPU")
-        if device.index is None
-        else count_foreign_processes(nvml, device.index, frozenset(), root),
+        if device.address is None
+        else count_foreign_processes(nvml, device.address, frozenset(), root),
         cpu_clock_mhz=_cpu_clock_mhz(root),
         temperature_c=_temperature_c(device, nvml, root),
+        gpus=Known(value=() if device.address is None else (read_gpu_state(nvml, device.address),)),
     )
 
 
@@ -71,6 +72,6 @@ def find_temperature_file(root: Path = ROOT) -> str:
 
 @as_reading
 def _temperature_c(device: Device, nvml: Nvml, root: Path) -> float:
-    if device.index is None:
+    if device.address is None:
         return value_of(read_int(root, value_of(find_temperature_file(root)))) / 1000
-    return value_of(nvml.temperature_c(device.index))
+    return value_of(nvml.temperature_c(device.address))

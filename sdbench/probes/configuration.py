@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdbench.probes.cgroup import read_cgroup_version, read_cpu_limit, read_memory_limit_bytes
-from sdbench.probes.gpu import read_gpu_configuration, read_gpus
+from sdbench.probes.gpu import read_gpu_configuration
 from sdbench.probes.nvml import Nvml
+from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import CPU, ROOT, find_cpuinfo, list_cpus, list_names, read_int, read_kib, read_text
 from sdbench.probes.torch_build import NONE
@@ -18,7 +19,7 @@ from sdbench.schema.fingerprint import Configuration
 T = TypeVar("T")
 
 
-def read_configuration(nvml: Nvml, environ: Mapping[str, str], root: Path = ROOT) -> Configuration:
+def read_configuration(nvml: Nvml, gpu: Address | None, environ: Mapping[str, str], root: Path = ROOT) -> Configuration:
     """Return how the machine and this process's share of it are set up."""
     return Configuration(
         cpu_governor=read_cpu_governor(root),
@@ -34,7 +35,7 @@ def read_configuration(nvml: Nvml, environ: Mapping[str, str], root: Path = ROOT
         swap_total_bytes=read_kib(root, "proc/meminfo", "SwapTotal"),
         vulnerabilities_mitigated=_mitigations(root),
         container=read_container(environ, root),
-        gpus=read_gpus(nvml, read_gpu_configuration, root),
+        gpus=Known(value=() if gpu is None else (read_gpu_configuration(nvml, gpu),)),
     )
 
 

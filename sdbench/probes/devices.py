@@ -2,17 +2,20 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sdbench.errors import EnvironmentProblem, UserError
-from sdbench.probes.gpu import NO_DRIVER_HINT, count_multiprocessors, has_nvidia_hardware
+from sdbench.probes.gpu import count_multiprocessors, has_nvidia_gpu
+from sdbench.probes.gpu_checks import Finding, check_gpu, check_system
 from sdbench.probes.hardware import read_cpu_name
-from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.nvml import Nvml, is_slice, open_nvml
+from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import value_or
 from sdbench.probes.sysfs import ROOT, read_kib
-from sdbench.probes.torch_build import NONE, read_torch_cuda
+from sdbench.probes.torch_build import read_torch_cuda
+from sdbench.probes.visible_gpus import VISIBLE_DEVICES, VisibleGpu, list_visible_gpus
 from sdbench.schema.base import Model, Reading, Unknown
 
 _REQUEST = re.compile(r"auto|cpu|cuda(?::(?P<index>\d{1,4}))?")
@@ -22,12 +25,15 @@ _NOT_CUDA = Unknown(reason="the device is the CPU")
 class Device(Model):
     """The device of a run.
 
-    ``index`` is NVML's (order of the PCI bus), ``torch_name`` counts among the visible GPUs. The two agree only in a
-    process that has the variables of ``worker_environment``.
+    ``index`` is NVML's (order of the PCI bus; a MIG slice has none), ``torch_name`` counts among the visible GPUs. In a
+    process with the variables of ``worker_environment`` it is the only one, ``worker_name``. The UUID is used in this
+    process and is in the worker's variables, and is never stored or printed. ``choice`` is why this GPU was taken of
+    several, ``warnings`` what makes its results less steady.
     """
 
     kind: Literal["cpu", "cuda"]
     index: int | None
+    uuid: str | None
     name: str
     memory_total_bytes: Reading[int]
     compute_capability: Reading[str]
@@ -35,11 +41,47 @@ class Device(Model):
     clock_max_sm_mhz: Reading[int]
     lock_key: str
     torch_name: str
+    choice: str
+    warnings: tuple[str, ...]
+
+    @property
+    def address(self) -> Address | None:
+        """What NVML is asked by; None for the CPU."""
+        return self.index if self.uuid is None else self.uuid
+
+    @property
+    def worker_name(self) -> str:
+        """What the worker's torch calls the device."""
+        return "cuda:0" if self.kind == "cuda" else self.torch_name
+
+    @property
+    def description(self) -> str:
+        """The device for people, as ``cuda:1 (NVIDIA GeForce RTX 4090)``."""
+        return f"{self.torch_name} ({self.name}){self.choice and f', {self.choice}'}"
 
 
 def worker_environment(device: Device) -> dict[str, str]:
-    """Return the variables a worker needs so that torch counts the GPUs as NVML does."""
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if device.kind == "cuda" else {}
+    """Return the variables with which a worker sees the device alone."""
+    if device.address is None:
+        return {}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE_DEVICES: str(device.address)}
+
+
+def check_card(device: Device, torch: Any) -> None:
+    """Check in a worker that ``torch``, the module, computes on the GPU that NVML is asked about.
+
+    Raises:
+        EnvironmentProblem: it is another one.
+    """
+    # Since torch 2.4, without the prefix. CUDA gives the slice's or the card's for a MIG slice, by its version.
+    uuid = getattr(torch.cuda.get_device_properties(device.worker_name), "uuid", None)
+    if device.uuid is None or uuid is None:
+        return
+    known = {device.uuid, value_or(open_nvml().card(device.uuid), "") if is_slice(device.uuid) else ""}
+    if str(uuid).lower() not in {text.partition("-")[2].lower() for text in known}:
+        raise EnvironmentProblem(
+            f"torch computes on another GPU than the chosen {device.name}; do not set CUDA_VISIBLE_DEVICES for an arm"
+        )
 
 
 def choose_device(
@@ -52,11 +94,12 @@ def choose_device(
 ) -> Device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; the keywords are for tests.
 
-    ``auto`` is the first visible GPU where there is one and torch is built for CUDA, else the CPU.
+    ``auto`` is the CPU where there is no NVIDIA GPU, else the same as ``cuda``: of the visible GPUs that can be used
+    the one with most memory, then with most multiprocessors.
 
     Raises:
         UserError: ``request`` is none of these.
-        EnvironmentProblem: CUDA is requested but not available.
+        EnvironmentProblem: CUDA is requested but not available, or ``auto`` is and the GPU that is here cannot be used.
     """
     match = _REQUEST.fullmatch(request.strip().lower())
     if match is None:
@@ -68,12 +111,19 @@ def choose_device(
     environ = os.environ if environ is None else environ
     nvml = open_nvml() if nvml is None else nvml
     torch_cuda = read_torch_cuda() if torch_cuda is None else torch_cuda
-    try:
-        return _cuda(nvml, torch_cuda, int(match["index"] or 0), root, environ)
-    except EnvironmentProblem as problem:
-        if match.group() == "auto":
+    is_auto, number = match.group() == "auto", match["index"]
+    if not has_nvidia_gpu(nvml, root):
+        if is_auto:
             return _cpu(root)
-        raise EnvironmentProblem(f"device {request!r} is not available: {problem}") from None
+        why = nvml.missing or "the driver shows none"
+        raise EnvironmentProblem(
+            f"device {request!r} is not available: this machine shows no NVIDIA GPU ({why}); use --device cpu"
+        )
+    try:
+        return _cuda(nvml, torch_cuda, None if number is None else int(number), root, environ)
+    except EnvironmentProblem as problem:
+        subject = "the NVIDIA GPU of this machine cannot be used" if is_auto else f"device {request!r} is not available"
+        raise EnvironmentProblem(f"{subject}: {problem}") from None
 
 
 def list_cuda_devices() -> tuple[str, ...]:
@@ -83,15 +133,14 @@ def list_cuda_devices() -> tuple[str, ...]:
         EnvironmentProblem: CUDA is not available on this machine.
     """
     choose_device("cuda:0")
-    nvml = open_nvml()
-    visible = _visible_indices(nvml, value_or(nvml.device_count(), 1), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return tuple(f"cuda:{index}" for index in range(len(visible)))
+    return tuple(f"cuda:{number}" for number in range(len(list_visible_gpus(open_nvml(), os.environ))))
 
 
 def _cpu(root: Path) -> Device:
     return Device(
         kind="cpu",
         index=None,
+        uuid=None,
         name=read_cpu_name(root),
         memory_total_bytes=read_kib(root, "proc/meminfo", "MemTotal"),
         compute_capability=_NOT_CUDA,
@@ -99,66 +148,69 @@ def _cpu(root: Path) -> Device:
         clock_max_sm_mhz=_NOT_CUDA,
         lock_key="cpu",
         torch_name="cpu",
+        choice="",
+        warnings=(),
     )
 
 
-def _cuda(nvml: Nvml, torch_cuda: Reading[str], torch_index: int, root: Path, environ: Mapping[str, str]) -> Device:
-    """Return the GPU that torch calls ``torch_index``; the errors name only what was requested."""
-    if nvml.missing:
-        no_gpu = "this machine shows no NVIDIA GPU: use --device cpu"
-        raise EnvironmentProblem(f"{nvml.missing}; {NO_DRIVER_HINT if has_nvidia_hardware(root) else no_gpu}")
-    count = nvml.device_count()
-    if isinstance(count, Unknown):
-        raise EnvironmentProblem(f"{count.reason}; see 'nvidia-smi'")
-    if isinstance(torch_cuda, Unknown) or torch_cuda.value == NONE:
-        why = torch_cuda.reason if isinstance(torch_cuda, Unknown) else "the installed torch is built without CUDA"
-        raise EnvironmentProblem(f"{why}; install the CUDA lock file, or use --device cpu")
-    driver_cuda = value_or(nvml.cuda_version(), torch_cuda.value)
-    if int(driver_cuda.partition(".")[0]) < int(torch_cuda.value.partition(".")[0]):
-        # torch would find no device.
-        raise EnvironmentProblem(
-            f"torch is built for CUDA {torch_cuda.value}, "
-            f"the driver is made for CUDA {driver_cuda}; update the driver, or use --device cpu"
-        )
-    visible = _visible_indices(nvml, count.value, environ.get("CUDA_VISIBLE_DEVICES"))
-    if torch_index >= len(visible):
-        raise EnvironmentProblem(_out_of_range(len(visible), count.value, environ))
-    index = visible[torch_index]
+def _cuda(nvml: Nvml, torch_cuda: Reading[str], number: int | None, root: Path, environ: Mapping[str, str]) -> Device:
+    """Return the visible GPU of a number, or the largest that can be used; the errors name only what was requested."""
+    _refuse_what_prevents(check_system(nvml, torch_cuda, environ, root))
+    gpus = list_visible_gpus(nvml, environ)
+    if not gpus or (number or 0) >= len(gpus):
+        raise EnvironmentProblem(_out_of_range(nvml, environ, len(gpus)))
+    chosen = _find_largest(nvml, gpus, torch_cuda) if number is None else number
+    gpu = gpus[chosen]
+    findings = tuple(check_gpu(nvml, gpu, torch_cuda))
+    _refuse_what_prevents(findings)
+    several = number is None and len(gpus) > 1
     return Device(
         kind="cuda",
-        index=index,
-        name=value_or(nvml.name(index), f"NVIDIA GPU {index}"),
-        memory_total_bytes=nvml.memory_total_bytes(index),
-        compute_capability=nvml.compute_capability(index),
-        multiprocessor_count=count_multiprocessors(nvml, index),
-        clock_max_sm_mhz=nvml.clock_max_sm_mhz(index),
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=value_or(nvml.name(gpu.address), f"NVIDIA GPU {chosen}"),
+        memory_total_bytes=nvml.memory_total_bytes(gpu.address),
+        compute_capability=nvml.compute_capability(gpu.address),
+        multiprocessor_count=count_multiprocessors(nvml, gpu.address),
+        clock_max_sm_mhz=nvml.clock_max_sm_mhz(gpu.address),
         # Never stored: the lock's file name is its hash. Not salted, so that all users of the machine share the lock.
-        lock_key=value_or(nvml.uuid(index), f"cuda-{index}"),
-        torch_name=f"cuda:{torch_index}",
+        lock_key=gpu.uuid or f"cuda-{gpu.index}",
+        torch_name=f"cuda:{chosen}",
+        choice=f"the largest usable of {len(gpus)} GPUs" if several else "",
+        warnings=tuple(f"{item.name} is {item.value}; {item.hint}" for item in findings if item.hint),
     )
 
 
-def _out_of_range(visible_count: int, count: int, environ: Mapping[str, str]) -> str:
-    if visible_count == count:
-        if count == 0:
-            return "the driver shows no GPU; see 'nvidia-smi', or use --device cpu"
-        return f"there are {count} GPUs, so use cuda:0 to cuda:{count - 1}"
-    variable = f"CUDA_VISIBLE_DEVICES={environ.get('CUDA_VISIBLE_DEVICES', '')!r}"
-    return f"{variable} shows {visible_count} of {count} GPUs; change or unset it"
+def _refuse_what_prevents(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.prevents:
+            raise EnvironmentProblem(
+                f"{finding.name}: {finding.value.rstrip('.')}; {finding.hint}; --device cpu measures the CPU"
+            )
 
 
-def _visible_indices(nvml: Nvml, count: int, variable: str | None) -> list[int]:
-    """Return NVML's indices in the order CUDA shows them; an entry CUDA cannot resolve ends the list."""
-    if variable is None:
-        return list(range(count))
-    uuids = [value_or(nvml.uuid(index), "") for index in range(count)]
-    visible: list[int] = []
-    for entry in (part.strip() for part in variable.split(",")):
-        if entry.isdecimal():
-            matches = [int(entry)] if int(entry) < count else []
-        else:
-            matches = [index for index in range(count) if entry.startswith("GPU-") and uuids[index].startswith(entry)]
-        if len(matches) != 1 or matches[0] in visible:
-            break
-        visible += matches
-    return visible
+def _find_largest(nvml: Nvml, gpus: Sequence[VisibleGpu], torch_cuda: Reading[str]) -> int:
+    """Return the number of the GPU with most memory, then most multiprocessors; usable ones go first."""
+
+    def size(number: int) -> tuple[bool, int, int]:
+        gpu = gpus[number]
+        usable = not any(finding.prevents for finding in check_gpu(nvml, gpu, torch_cuda))
+        memory_bytes, count = nvml.memory_total_bytes(gpu.address), count_multiprocessors(nvml, gpu.address)
+        return usable, value_or(memory_bytes, 0), value_or(count, 0)
+
+    return max(range(len(gpus)), key=size)
+
+
+def _out_of_range(nvml: Nvml, environ: Mapping[str, str], visible_count: int) -> str:
+    variable, count = environ.get(VISIBLE_DEVICES), value_or(nvml.device_count(), 0)
+    for entry in (variable or "").split(","):
+        if is_slice(entry.strip()) and isinstance(uuid := nvml.uuid(entry.strip()), Unknown):
+            return (
+                f"{VISIBLE_DEVICES} names a MIG slice that NVML does not show here ({uuid.reason}); pass the slice to "
+                "the container, or name one of 'nvidia-smi -L'; --device cpu measures the CPU"
+            )
+    if variable is not None and visible_count < count:
+        return f"{VISIBLE_DEVICES}={variable!r} shows {visible_count} of {count} GPUs; change or unset it"
+    if visible_count == 1:
+        return "there is one GPU, so use cuda:0"
+    return f"there are {visible_count} GPUs, so use cuda:0 to cuda:{visible_count - 1}"

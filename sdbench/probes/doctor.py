@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +14,16 @@ from sdbench.probes.cgroup import read_cpu_limit, read_memory_left_bytes
 from sdbench.probes.clocks_and_load import BUSY_RATIO, read_load
 from sdbench.probes.configuration import read_cpu_governor
 from sdbench.probes.energy import find_rapl_zones
-from sdbench.probes.gpu import NO_DRIVER_HINT, count_foreign_processes, has_nvidia_hardware
+from sdbench.probes.gpu import count_foreign_processes, is_host_pid_namespace
+from sdbench.probes.gpu_checks import Finding, check_gpu, check_system
 from sdbench.probes.identity import load_salt
 from sdbench.probes.memory import HostMemoryProbe
 from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import ReadingFailed, value_of, value_or
 from sdbench.probes.sysfs import ROOT, read_kib
-from sdbench.probes.torch_build import NONE, installed_versions, read_torch_cuda
+from sdbench.probes.torch_build import installed_versions, read_torch_cuda
+from sdbench.probes.visible_gpus import list_visible_gpus
 from sdbench.schema.base import Known, Model, Reading, Unknown
 from sdbench.store.cache_folder import cache_folder, measure_weights, nearest_folder, weights_limit_bytes
 from sdbench.units import format_bytes
@@ -43,7 +46,6 @@ _NO_GOVERNOR = "the host controls the clocks here"
 _NO_PEAK = "the host's peak stays unknown; allow writing /proc/self/clear_refs"
 _NO_SALT = "set XDG_STATE_HOME to a folder that can be written and lasts"
 _NO_GPU_USERS = "make sure that nobody else uses the GPU while it is measured"
-_NO_CUDA = "install from the CUDA lock file, or measure the CPU with --device cpu"
 
 Level = Literal["ok", "warning", "missing"]
 
@@ -72,14 +74,14 @@ def diagnose(
         Diagnosis(name="python", level="ok", value=platform.python_version(), hint=""),
         *(_diagnose(name, partial(_library, name, versions), problem="missing") for name in _LIBRARIES),
         _diagnose("CLIP vocabulary", partial(_vocabulary, environ), problem="missing"),
-        *_diagnose_gpu(nvml, root),
+        *_diagnose_gpu(nvml, environ, root),
         _diagnose("memory", partial(_memory, root), hint=_NO_MEMORY),
         _diagnose("disk", partial(_disk, free_bytes), problem="missing" if free_bytes < _DISK_MIN_BYTES else "warning"),
         _diagnose("weights cache", partial(_weights_cache, environ)),
         _diagnose("CPU governor", partial(_governor, root), hint=_NO_GOVERNOR),
         _diagnose("other load", partial(_load, root), hint="make sure that nothing else runs"),
         _diagnose("CPUs", partial(_cpus, root)),
-        _diagnose("energy counters", partial(_energy, nvml, root), hint=_NO_ENERGY),
+        _diagnose("energy counters", partial(_energy, nvml, environ, root), hint=_NO_ENERGY),
         _diagnose("memory peak", partial(_measure_peak, root), hint=_NO_PEAK),
         _diagnose("salt for GPU ids", partial(_salt, environ), hint=_NO_SALT),
         _diagnose("docker (optional)", partial(_docker, environ)),
@@ -120,40 +122,31 @@ def _vocabulary(environ: Mapping[str, str]) -> Checked:
     return "not installed", "run 'make bench', or pip install --no-deps open_clip_torch"
 
 
-def _diagnose_gpu(nvml: Nvml, root: Path) -> list[Diagnosis]:
-    driver = _diagnose("NVIDIA driver", partial(_driver, nvml, root), problem="missing")
-    if nvml.missing or driver.level != "ok":
-        return [driver]
-    return [
-        driver,
-        _diagnose("torch with CUDA", _torch_cuda, problem="missing", hint=_NO_CUDA),
-        _diagnose("GPU to itself", partial(_gpu_users, nvml, root), hint=_NO_GPU_USERS),
-    ]
+def _diagnose_gpu(nvml: Nvml, environ: Mapping[str, str], root: Path) -> Iterator[Diagnosis]:
+    torch_cuda, gpus = read_torch_cuda(), list_visible_gpus(nvml, environ)
+    yield from map(_as_diagnosis, check_system(nvml, torch_cuda, environ, root))
+    for number, gpu in enumerate(gpus):
+        where = f"cuda:{number} " if len(gpus) > 1 else ""
+        for finding in check_gpu(nvml, gpu, torch_cuda):
+            yield _as_diagnosis(finding.model_copy(update={"name": where + finding.name}))
+    if gpus:
+        users = partial(_gpu_users, nvml, [gpu.address for gpu in gpus], root)
+        yield _diagnose("GPU to itself", users, hint=_NO_GPU_USERS)
 
 
-def _driver(nvml: Nvml, root: Path) -> Checked:
-    if nvml.missing:
-        if has_nvidia_hardware(root):
-            return nvml.missing, NO_DRIVER_HINT
-        return f"no NVIDIA GPU ({nvml.missing}); runs measure the CPU", ""
-    driver = nvml.driver_version()
-    version = f"driver {driver.value}" if isinstance(driver, Known) else driver.reason
-    names = [nvml.name(index) for index in range(value_or(nvml.device_count(), 0))]
-    if not names:
-        return f"{version}, no GPU shown", "see 'nvidia-smi'; in a container pass the GPU through"
-    return f"{version}: {', '.join(name.value if isinstance(name, Known) else name.reason for name in names)}", ""
+def _as_diagnosis(finding: Finding) -> Diagnosis:
+    level: Level = "missing" if finding.prevents else "warning" if finding.hint else "ok"
+    return Diagnosis(name=finding.name, level=level, value=finding.value, hint=finding.hint)
 
 
-def _torch_cuda() -> Checked:
-    cuda = value_of(read_torch_cuda())
-    return ("torch is built without CUDA", _NO_CUDA) if cuda == NONE else (f"CUDA {cuda}", "")
-
-
-def _gpu_users(nvml: Nvml, root: Path) -> Checked:
-    indices = range(value_of(nvml.device_count()))
-    foreign_count = sum(value_of(count_foreign_processes(nvml, index, frozenset(), root)) for index in indices)
+def _gpu_users(nvml: Nvml, addresses: Iterable[Address], root: Path) -> Checked:
+    foreign_count = sum(value_of(count_foreign_processes(nvml, address, frozenset(), root)) for address in addresses)
     if foreign_count:
         return f"{foreign_count} processes on the GPU", "stop them (nvidia-smi lists them)"
+    if (root / "dev/dxg").exists():
+        return "other processes cannot be seen under WSL2", _NO_GPU_USERS
+    if not is_host_pid_namespace(root):
+        return "other processes cannot be seen from inside a container", _NO_GPU_USERS
     return "no other process", ""
 
 
@@ -208,11 +201,15 @@ def _cpus(root: Path) -> Checked:
     return f"{value}, limited to {quota:g} CPUs' time", hint if quota < usable else ""
 
 
-def _energy(nvml: Nvml, root: Path) -> Checked:
+def _energy(nvml: Nvml, environ: Mapping[str, str], root: Path) -> Checked:
     zones = find_rapl_zones(root)
-    if isinstance(zones, Unknown) and isinstance(nvml.energy_j(0), Known):
-        return "NVML for the GPU; none for the CPU", ""
-    return f"RAPL, {len(value_of(zones))} packages", ""
+    gpus = [gpu for gpu in list_visible_gpus(nvml, environ) if isinstance(nvml.energy_j(gpu.address), Known)]
+    processor = zones.reason if isinstance(zones, Unknown) and not gpus else "none for the CPU"
+    if isinstance(zones, Known):
+        processor = f"RAPL, {len(zones.value)} packages"
+    return "; ".join(["NVML for the GPU"] * bool(gpus) + [processor]), "" if gpus or isinstance(
+        zones, Known
+    ) else _NO_ENERGY
 
 
 def _measure_peak(root: Path) -> Checked:

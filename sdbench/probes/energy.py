@@ -24,7 +24,7 @@ class EnergyMeter:
     """Reads the counters of a device before and after the timed calls: NVML's (in steps of 1 mJ), or RAPL's."""
 
     def __init__(self, device: Device, *, nvml: Nvml | None = None, root: Path = ROOT) -> None:
-        self._index = device.index
+        self._address = device.address
         self._nvml = nvml
         self._root = root
         self._zones = find_rapl_zones(root)
@@ -36,7 +36,7 @@ class EnergyMeter:
 
     def stop(self, call_count: int, duration_s: float) -> Energy:
         """Return the energy (J) since ``start`` over ``call_count`` calls in ``duration_s`` seconds."""
-        source: Literal["nvml", "rapl"] = "rapl" if self._index is None else "nvml"
+        source: Literal["nvml", "rapl"] = "rapl" if self._address is None else "nvml"
         return Energy(
             source="none" if isinstance(self._start, Unknown) else source,
             energy_j=self._energy_j(duration_s),
@@ -46,16 +46,16 @@ class EnergyMeter:
 
     @as_reading
     def _read_j(self) -> dict[str, float]:
-        if self._index is not None:
+        if self._address is not None:
             nvml = open_nvml() if self._nvml is None else self._nvml
-            return {"gpu": value_of(nvml.energy_j(self._index))}
+            return {"gpu": value_of(nvml.energy_j(self._address))}
         return {zone: _MICRO * _read_zone(self._root, zone, "energy_uj") for zone in value_of(self._zones)}
 
     @as_reading
     def _energy_j(self, duration_s: float) -> float:
         end_j, start_j = value_of(self._read_j()), value_of(self._start)
         changes_j = {zone: end_j[zone] - start_j[zone] for zone in start_j}
-        if self._index is None:
+        if self._address is None:
             return sum(_drawn_j(self._root, zone, change_j, duration_s) for zone, change_j in changes_j.items())
         if changes_j["gpu"] < 0:
             raise ReadingFailed("the energy counter fell: the driver was reloaded meanwhile")

@@ -25,8 +25,8 @@ def collect_fingerprint(
     redactor = Redactor(root, environ)
     salt = load_salt(environ)
     return seal_fingerprint(
-        hardware=read_hardware(nvml, salt, root),
-        configuration=read_configuration(nvml, environ, root),
+        hardware=read_hardware(nvml, device.address, salt, root),
+        configuration=read_configuration(nvml, device.address, environ, root),
         software=read_software(nvml, redactor, environ, root),
         state=read_state(device, nvml, salt, root),
     )

@@ -1,26 +1,26 @@
 """What a GPU is, how it is set up, and who else is on it."""
 
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import TypeVar
 
 from sdbench.probes.identity import hash_uuid
-from sdbench.probes.nvml import Nvml
+from sdbench.probes.nvml import Nvml, is_slice
+from sdbench.probes.nvml_library import Address, NvmlCode
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_names, read_text
+from sdbench.probes.torch_build import NONE
 from sdbench.probes.wsl import NO_PROCESSES, is_wsl
 from sdbench.schema.base import Reading
-from sdbench.schema.fingerprint import GpuConfiguration, GpuIdentity
-
-T = TypeVar("T")
+from sdbench.schema.fingerprint import GpuConfiguration, GpuIdentity, GpuState
 
 _NVIDIA_VENDOR = "0x10de"
 _DISPLAY_CLASS_PREFIX = "0x03"
 
 # include/linux/proc_ns.h: PROC_PID_INIT_INO, the inode of the host's own process namespace.
 _HOST_PID_NAMESPACE = "pid:[4026531836]"
-NO_DRIVER_HINT = "install the NVIDIA driver, or in a container pass the GPU through (docker run --gpus all)"
 _FOREIGN_NAMESPACE = "process ids on the GPU are the host's, and this is a container's process namespace"
+# These say that there is no driver, or nothing to ask it with; any other reason comes from one.
+_NO_ANSWER = (NvmlCode.LIBRARY_NOT_FOUND, NvmlCode.DRIVER_NOT_LOADED, NvmlCode.NO_PACKAGE)
 
 # CUDA C++ Programming Guide, throughput of native arithmetic instructions (32-bit floating-point add per clock and
 # multiprocessor): NVML counts cores, not multiprocessors.
@@ -30,19 +30,18 @@ _CORES_PER_MULTIPROCESSOR = {
 }  # fmt: skip
 
 
-@as_reading
-def read_gpus(nvml: Nvml, read: Callable[[Nvml, int], T], root: Path = ROOT) -> tuple[T, ...]:
-    """Return what ``read`` gives for each GPU; none is known only where neither driver nor PCI bus shows one."""
-    if not nvml.missing:
-        return tuple(read(nvml, index) for index in range(value_of(nvml.device_count())))
-    if has_nvidia_hardware(root):
-        raise ReadingFailed(f"an NVIDIA GPU is in the machine, but its driver does not answer: {nvml.missing}")
-    return ()
+def has_nvidia_gpu(nvml: Nvml, root: Path = ROOT) -> bool:
+    """Return whether the machine has an NVIDIA GPU: its driver shows one or answers, or the hardware is there."""
+    answers = nvml.missing_code not in _NO_ANSWER if nvml.missing else value_or(nvml.device_count(), 1) > 0
+    return answers or has_nvidia_hardware(root)
 
 
 def has_nvidia_hardware(root: Path = ROOT) -> bool:
-    """Return whether the PCI bus or /dev shows an NVIDIA GPU, driver or not."""
+    """Return whether the PCI bus, /dev or WSL2 shows an NVIDIA GPU, driver or not."""
     if (root / "dev/nvidiactl").exists() or (root / "dev/nvidia0").exists():
+        return True
+    # /dev/dxg is there for GPUs of any make; Windows puts the library next to it where it has NVIDIA's driver.
+    if (root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
         return True
     folder = "sys/bus/pci/devices"
     return any(_is_nvidia_gpu(root, f"{folder}/{name}") for name in value_or(list_names(root, folder), ()))
@@ -53,37 +52,54 @@ def _is_nvidia_gpu(root: Path, folder: str) -> bool:
     return vendor == _NVIDIA_VENDOR and kind.startswith(_DISPLAY_CLASS_PREFIX)
 
 
-def read_gpu_identity(nvml: Nvml, index: int, salt: Reading[bytes]) -> GpuIdentity:
+def read_gpu_identity(nvml: Nvml, address: Address, salt: Reading[bytes]) -> GpuIdentity:
     """Return what the GPU is; its UUID only as an HMAC under ``salt``."""
     return GpuIdentity(
-        index=index,
-        name=nvml.name(index),
-        memory_total_bytes=nvml.memory_total_bytes(index),
-        compute_capability=nvml.compute_capability(index),
-        pci_device_id=nvml.pci_device_id(index),
-        multiprocessor_count=count_multiprocessors(nvml, index),
-        uuid_hmac=hash_uuid(nvml.uuid(index), salt),
+        name=nvml.name(address),
+        mig_profile=_mig_profile(nvml, address),
+        memory_total_bytes=nvml.memory_total_bytes(address),
+        compute_capability=nvml.compute_capability(address),
+        pci_device_id=nvml.pci_device_id(address),
+        multiprocessor_count=count_multiprocessors(nvml, address),
+        uuid_hmac=hash_uuid(nvml.uuid(address), salt),
     )
 
 
 @as_reading
-def count_multiprocessors(nvml: Nvml, index: int) -> int:
-    """Return how many streaming multiprocessors the GPU has."""
-    cores, capability = value_of(nvml.core_count(index)), value_of(nvml.compute_capability(index))
+def _mig_profile(nvml: Nvml, address: Address) -> str:
+    """Return the profile of a MIG slice, as ``3g.40gb``: NVML has it in the slice's name only."""
+    if not is_slice(address):
+        return NONE
+    match = re.search(r"\bMIG (\S+)", value_of(nvml.name(address)))
+    if match is None:
+        raise ReadingFailed("the name of the MIG slice has no profile")
+    return match[1]
+
+
+@as_reading
+def count_multiprocessors(nvml: Nvml, address: Address) -> int:
+    """Return how many multiprocessors the GPU has, or the MIG slice of one."""
+    if is_slice(address):
+        return value_of(nvml.slice_multiprocessor_count(address))
+    cores, capability = value_of(nvml.core_count(address)), value_of(nvml.compute_capability(address))
     per_multiprocessor = _CORES_PER_MULTIPROCESSOR.get(capability)
     if per_multiprocessor is None or cores % per_multiprocessor:
         raise ReadingFailed(f"cores per multiprocessor of compute capability {capability} are not known here")
     return cores // per_multiprocessor
 
 
-def read_gpu_configuration(nvml: Nvml, index: int) -> GpuConfiguration:
+def read_gpu_configuration(nvml: Nvml, address: Address) -> GpuConfiguration:
     """Return how the GPU is set up: each field is the query of its name."""
-    queries = GpuConfiguration.model_fields.keys() - {"index"}
-    return GpuConfiguration(index=index, **{name: getattr(nvml, name)(index) for name in queries})
+    return GpuConfiguration(**{name: getattr(nvml, name)(address) for name in GpuConfiguration.model_fields})
+
+
+def read_gpu_state(nvml: Nvml, address: Address) -> GpuState:
+    """Return what moves on the GPU: each field is the query of its name."""
+    return GpuState(**{name: getattr(nvml, name)(address) for name in GpuState.model_fields})
 
 
 @as_reading
-def count_foreign_processes(nvml: Nvml, index: int, own_pids: frozenset[int], root: Path = ROOT) -> int:
+def count_foreign_processes(nvml: Nvml, address: Address, own_pids: frozenset[int], root: Path = ROOT) -> int:
     """Return how many processes other than ``own_pids`` are on the GPU.
 
     NVML uses the host's process ids. Inside a container's process namespace our own processes cannot be recognised,
@@ -91,20 +107,18 @@ def count_foreign_processes(nvml: Nvml, index: int, own_pids: frozenset[int], ro
     """
     if is_wsl(root):
         raise ReadingFailed(NO_PROCESSES)
-    processes = value_of(nvml.processes(index))
+    processes = value_of(nvml.processes(address))
     if own_pids and processes and not is_host_pid_namespace(root):
         raise ReadingFailed(_FOREIGN_NAMESPACE)
     return len(processes.keys() - own_pids)
 
 
 @as_reading
-def read_process_memory(nvml: Nvml, index: int, pid: int, root: Path = ROOT) -> int:
+def read_process_memory(nvml: Nvml, address: Address, pid: int) -> int:
     """Return the GPU memory of one process (bytes), contexts and libraries included."""
-    if is_wsl(root):
+    if is_wsl():
         raise ReadingFailed(NO_PROCESSES)
-    processes = value_of(nvml.processes(index))
-    if not is_host_pid_namespace(root):
-        raise ReadingFailed(_FOREIGN_NAMESPACE)
+    processes = value_of(nvml.processes(address))
     if pid not in processes:
         raise ReadingFailed("NVML does not list this process on the GPU")
     return value_of(processes[pid])

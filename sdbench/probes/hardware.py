@@ -4,8 +4,9 @@ import platform
 import re
 from pathlib import Path
 
-from sdbench.probes.gpu import read_gpu_identity, read_gpus
+from sdbench.probes.gpu import read_gpu_identity
 from sdbench.probes.nvml import Nvml
+from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import CPU, ROOT, find_cpuinfo, list_names, read_colon_table, read_kib, read_text
 from sdbench.probes.torch_build import NONE
@@ -15,8 +16,8 @@ from sdbench.schema.fingerprint import Hardware
 _MODEL_KEYS = ("model name", "Processor", "cpu")
 
 
-def read_hardware(nvml: Nvml, salt: Reading[bytes], root: Path = ROOT) -> Hardware:
-    """Return what the machine is made of."""
+def read_hardware(nvml: Nvml, gpu: Address | None, salt: Reading[bytes], root: Path = ROOT) -> Hardware:
+    """Return what the machine is made of, of its GPUs only the measured one, which is none for the CPU."""
     cpuinfo = read_text(root, "proc/cpuinfo")
     return Hardware(
         architecture=Known(value=platform.machine()),
@@ -31,7 +32,7 @@ def read_hardware(nvml: Nvml, salt: Reading[bytes], root: Path = ROOT) -> Hardwa
         cache_bytes=_caches(root),
         memory_total_bytes=read_kib(root, "proc/meminfo", "MemTotal"),
         virtualization=read_virtualization(root),
-        gpus=read_gpus(nvml, lambda driver, index: read_gpu_identity(driver, index, salt), root),
+        gpus=Known(value=() if gpu is None else (read_gpu_identity(nvml, gpu, salt),)),
     )
 
 

@@ -62,15 +62,15 @@ class HostMemoryProbe:
 
 
 def read_device_memory(
-    device: Device, pid: int | None = None, *, nvml: Nvml | None = None, root: Path = ROOT
+    device: Device, pid: int | None = None, *, nvml: Nvml | None = None
 ) -> tuple[Reading[int], Reading[int]]:
     """Return the GPU memory used by one process (default: this one) and by all together (bytes), through NVML."""
-    if device.index is None:
+    if device.address is None:
         unknown = Unknown(reason="the device is the CPU: its memory is the host's")
         return unknown, unknown
     nvml = open_nvml() if nvml is None else nvml
-    process = read_process_memory(nvml, device.index, os.getpid() if pid is None else pid, root)
-    return process, nvml.memory_used_bytes(device.index)
+    process = read_process_memory(nvml, device.address, os.getpid() if pid is None else pid)
+    return process, nvml.memory_used_bytes(device.address)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """A thin layer over NVML: every query returns a reading and raises nothing.
 
-The library is one function, ``call(function, *arguments)``, that takes GPUs by index, returns plain JSON types and
-raises ``NvmlCallError``. So tests replay snapshots (function and arguments to value or error) without a GPU.
+The library is one function, ``call`` of nvml_library.py: tests replay snapshots of it without a GPU.
 """
 
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from sdbench.probes.readings import as_reading, value_of, value_or
+from sdbench.probes.nvml_library import Address, NvmlCallError, PynvmlLibrary
+from sdbench.probes.readings import as_reading, known_values, value_of, value_or
 from sdbench.schema.base import Known, Reading, Unknown
 
 T = TypeVar("T")
@@ -17,6 +17,10 @@ T = TypeVar("T")
 CLOCK_SM = 1
 CLOCK_MEMORY = 2
 TEMPERATURE_GPU = 0
+ECC_CORRECTED, ECC_UNCORRECTED = 0, 1
+ECC_SINCE_LOADED = 0
+# nvml.h: nvmlMemory_v2, the version of a structure that holds what is reserved apart from what is used.
+MEMORY_V2 = 0x02000028
 
 POWER_LIMIT = "power limit"
 # nvml.h: nvmlClocksEventReasons. Idle (0x1), application clocks (0x2), sync boost (0x10) and display clock (0x100) are
@@ -33,61 +37,48 @@ THROTTLE_REASONS = {
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
-class NvmlCallError(Exception):
-    """A call to NVML failed; the text is NVML's reason."""
+# Of a MIG slice NVML answers these itself; those of the second list hold for each slice of the card, which is asked.
+# What else there is to ask (clocks, power, energy, utilization, ...) is of the whole card, others' work included.
+_OF_SLICE = {
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetMemoryInfo",
+    "nvmlDeviceGetAttributes",
+    "nvmlDeviceGetDeviceHandleFromMigDeviceHandle",
+    "nvmlDeviceGetComputeRunningProcesses",
+}
+_OF_ITS_CARD = {
+    "nvmlDeviceGetCudaComputeCapability",
+    "nvmlDeviceGetPciInfo_v3",
+    "nvmlDeviceGetMaxClockInfo",
+    "nvmlDeviceGetPowerManagementLimit",
+    "nvmlDeviceGetPowerManagementDefaultLimit",
+    "nvmlDeviceGetEccMode",
+    "nvmlDeviceGetPersistenceMode",
+    "nvmlDeviceGetComputeMode",
+    "nvmlDeviceGetMigMode",
+    "nvmlDeviceGetMaxPcieLinkGeneration",
+    "nvmlDeviceGetMaxPcieLinkWidth",
+    "nvmlDeviceGetBAR1MemoryInfo",
+}
+_WHOLE_CARD = "of the whole card, not of this MIG slice"
 
 
-class PynvmlLibrary:
-    """The real library, through nvidia-ml-py."""
+def _query(
+    function: str, convert: Callable[[Any], T], *arguments: int, older: tuple[Any, ...] = ()
+) -> Callable[["Nvml", Address], Reading[T]]:
+    """Return a method that gives the converted value of an NVML function for a GPU.
 
-    def __init__(self) -> None:
-        """Load the library.
+    ``older`` is the function, with its arguments, of drivers that do not have this one.
+    """
 
-        Raises:
-            NvmlCallError: nvidia-ml-py or NVML is not there, or the driver is not loaded.
-        """
-        try:
-            import pynvml
-        except ImportError:
-            raise NvmlCallError("the Python package nvidia-ml-py is not installed") from None
-        self._pynvml: Any = pynvml
-        self._handle = cache(pynvml.nvmlDeviceGetHandleByIndex)
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            raise NvmlCallError(str(error)) from None
+    def read(nvml: "Nvml", address: Address) -> Reading[T]:
+        reading = nvml.query(function, convert, address, *arguments)
+        if older and isinstance(reading, Unknown):
+            return nvml.query(older[0], convert, address, *older[1:])
+        return reading
 
-    def call(self, function: str, *arguments: Any) -> Any:
-        """Return the value of an NVML function as JSON types; a GPU argument is its index.
-
-        Raises:
-            NvmlCallError: NVML reported an error.
-        """
-        try:
-            if function.startswith("nvmlDevice") and arguments:
-                arguments = (self._handle(arguments[0]), *arguments[1:])
-            return _plain(getattr(self._pynvml, function)(*arguments))
-        except self._pynvml.NVMLError as error:
-            raise NvmlCallError(str(error)) from None
-        except self._pynvml.NVMLLibraryMismatchError:
-            raise NvmlCallError("nvidia-ml-py and the driver's NVML do not fit each other") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if fields := getattr(value, "_fields_", None):
-        return {field[0]: _plain(getattr(value, field[0])) for field in fields}
-    if isinstance(value, int | float | str) or value is None:
-        return value
-    return {key: _plain(item) for key, item in vars(value).items()}
-
-
-def _query(function: str, convert: Callable[[Any], T], *arguments: int) -> Callable[["Nvml", int], Reading[T]]:
-    """Return a method that gives the converted value of an NVML function for the GPU at an index."""
-    return lambda nvml, index: nvml.query(function, convert, index, *arguments)
+    return read
 
 
 def _system_query(function: str, convert: Callable[[Any], T]) -> Callable[["Nvml"], Reading[T]]:
@@ -100,23 +91,38 @@ def _thousandth(value: int) -> float:
 
 
 class Nvml:
-    """The queries the probes use, most of them of the GPU at an index. What fails is unknown, with its reason.
+    """The queries the probes use, most of them of a GPU. What fails is unknown, with its reason.
 
-    Without a library all of them fail; ``missing`` is why there is none.
+    Without a library all of them fail; ``missing`` is why there is none, ``missing_code`` NVML's code for it.
     """
 
-    def __init__(self, call: Callable[..., Any] | None, missing: str = "") -> None:
+    def __init__(self, call: Callable[..., Any] | None, missing: str = "", missing_code: int = 0) -> None:
         self._call = call
         self.missing = missing
+        self.missing_code = missing_code
 
-    def query(self, function: str, convert: Callable[[Any], T], *arguments: int) -> Reading[T]:
+    def query(self, function: str, convert: Callable[[Any], T], *arguments: Any) -> Reading[T]:
         """Return the converted value of an NVML function, or NVML's reason why not."""
         if self._call is None:
             return Unknown(reason=self.missing)
+        if arguments and is_slice(arguments[0]) and function not in _OF_SLICE:
+            card = self.card(arguments[0]) if function in _OF_ITS_CARD else Unknown(reason=_WHOLE_CARD)
+            if isinstance(card, Unknown):
+                return Unknown(reason=f"{function}: {card.reason}")
+            arguments = (card.value, *arguments[1:])
         try:
             return Known(value=convert(self._call(function, *arguments)))
         except NvmlCallError as error:
             return Unknown(reason=f"{function}: {error}")
+
+    def code_of(self, address: Address) -> int:
+        """Return NVML's code for the state of a GPU, 0 where it answers: the driver is asked, not a copy."""
+        try:
+            if self._call is not None:
+                self._call("nvmlDeviceGetMemoryInfo", address)
+        except NvmlCallError as error:
+            return error.code
+        return 0
 
     device_count = _system_query("nvmlDeviceGetCount", int)  # GPUs that the driver shows
     driver_version = _system_query("nvmlSystemGetDriverVersion", str)  # as "580.95.05"
@@ -125,7 +131,12 @@ class Nvml:
     name = _query("nvmlDeviceGetName", str)  # the product
     uuid = _query("nvmlDeviceGetUUID", str)  # for hashing only, never to be written
     memory_total_bytes = _query("nvmlDeviceGetMemoryInfo", lambda memory: int(memory["total"]))
-    memory_used_bytes = _query("nvmlDeviceGetMemoryInfo", lambda memory: int(memory["used"]))  # by all processes
+    # By all processes. Drivers without version 2 count what they reserve for themselves as used.
+    memory_used_bytes = _query(
+        "nvmlDeviceGetMemoryInfo", lambda m: int(m["used"]), MEMORY_V2, older=("nvmlDeviceGetMemoryInfo",)
+    )
+    memory_reserved_bytes = _query("nvmlDeviceGetMemoryInfo", lambda memory: int(memory["reserved"]), MEMORY_V2)
+    bar1_total_bytes = _query("nvmlDeviceGetBAR1MemoryInfo", lambda memory: int(memory["bar1Total"]))
     compute_capability = _query("nvmlDeviceGetCudaComputeCapability", lambda pair: f"{pair[0]}.{pair[1]}")  # as "9.0"
     # Vendor and device, as "10de:2335": the kind of card, not which card.
     pci_device_id = _query(
@@ -136,14 +147,17 @@ class Nvml:
     clock_memory_mhz = _query("nvmlDeviceGetClockInfo", int, CLOCK_MEMORY)  # at present
     clock_max_sm_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_SM)
     clock_max_memory_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_MEMORY)
-    application_clock_sm_mhz = _query("nvmlDeviceGetApplicationsClock", int, CLOCK_SM)  # what applications are set to
     # 0 is the fastest; NVML answers 32 where it cannot tell.
     performance_state = _query("nvmlDeviceGetPerformanceState", int)
     power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)  # drawn now
-    power_limit_w = _query("nvmlDeviceGetEnforcedPowerLimit", _thousandth)  # in force
+    power_limit_w = _query("nvmlDeviceGetPowerManagementLimit", _thousandth)  # as set
+    # In force: a laptop moves it with its heat and its other parts.
+    power_limit_enforced_w = _query("nvmlDeviceGetEnforcedPowerLimit", _thousandth)
     power_limit_default_w = _query("nvmlDeviceGetPowerManagementDefaultLimit", _thousandth)  # what the card came with
     energy_j = _query("nvmlDeviceGetTotalEnergyConsumption", _thousandth)  # since the driver was loaded
-    temperature_c = _query("nvmlDeviceGetTemperature", float, TEMPERATURE_GPU)  # of the die
+    temperature_c = _query(  # of the die
+        "nvmlDeviceGetTemperatureV", float, TEMPERATURE_GPU, older=("nvmlDeviceGetTemperature", TEMPERATURE_GPU)
+    )
     # The share of NVML's last sample period (0 to 1) in which a kernel ran.
     utilization_ratio = _query("nvmlDeviceGetUtilizationRates", lambda rates: float(rates["gpu"] / 100))
     ecc_enabled = _query("nvmlDeviceGetEccMode", lambda modes: bool(modes[0]))  # error correction of memory, now
@@ -154,19 +168,37 @@ class Nvml:
     pcie_generation = _query("nvmlDeviceGetMaxPcieLinkGeneration", int)  # the most of card and slot: it falls when idle
     pcie_width = _query("nvmlDeviceGetMaxPcieLinkWidth", int)  # lanes: the most of card and slot
 
-    def throttle_bits(self, index: int) -> Reading[int]:
-        """Return the bit mask of why the clocks are not higher; old drivers have it under its old name."""
-        reasons = self.query("nvmlDeviceGetCurrentClocksEventReasons", int, index)
-        if isinstance(reasons, Known):
-            return reasons
-        return self.query("nvmlDeviceGetCurrentClocksThrottleReasons", int, index)
+    display_attached = _query("nvmlDeviceGetDisplayMode", bool)
+    display_active = _query("nvmlDeviceGetDisplayActive", bool)
+    # Of memory, since the driver was loaded.
+    ecc_corrected_count = _query("nvmlDeviceGetTotalEccErrors", int, ECC_CORRECTED, ECC_SINCE_LOADED)
+    ecc_uncorrected_count = _query("nvmlDeviceGetTotalEccErrors", int, ECC_UNCORRECTED, ECC_SINCE_LOADED)
+    remapped_row_count = _query("nvmlDeviceGetRemappedRows", lambda rows: int(rows[0]) + int(rows[1]))
+    slice_multiprocessor_count = _query("nvmlDeviceGetAttributes", lambda it: int(it["multiprocessorCount"]))
+    # The card that a MIG slice is of.
+    card = _query("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", str)
+    # The bit mask of why the clocks are not higher.
+    throttle_bits = _query(
+        "nvmlDeviceGetCurrentClocksEventReasons", int, older=("nvmlDeviceGetCurrentClocksThrottleReasons",)
+    )
 
     @as_reading
-    def processes(self, index: int) -> dict[int, Reading[int]]:
-        """Return the memory (bytes) of each process that computes or draws on the GPU, by the host's process id."""
-        compute = value_of(self.query("nvmlDeviceGetComputeRunningProcesses", list, index))
+    def slices(self, address: Address) -> tuple[str, ...]:
+        """Return the UUIDs of the MIG slices of a card that this process may see."""
+        count = value_of(self.query("nvmlDeviceGetMaxMigDeviceCount", int, address))
+        places = (self.query("nvmlDeviceGetMigDeviceHandleByIndex", str, address, place) for place in range(count))
+        return tuple(known_values(places))
+
+    @as_reading
+    def processes(self, address: Address) -> dict[int, Reading[int]]:
+        """Return the memory (bytes) of each process that computes or draws on the GPU, by its id in our namespace.
+
+        Since drivers 535.113 and 545.23 that is the caller's own process namespace, and no process outside it is listed
+        (open-gpu-kernel-modules: kernel-open/nvidia/os-interface.c, src/nvidia/src/kernel/gpu/gpu_rmapi.c).
+        """
+        compute = value_of(self.query("nvmlDeviceGetComputeRunningProcesses", list, address))
         # Drawing processes are not listed on cards without a display engine; the computing ones are what counts.
-        graphics = value_or(self.query("nvmlDeviceGetGraphicsRunningProcesses", list, index), [])
+        graphics = value_or(self.query("nvmlDeviceGetGraphicsRunningProcesses", list, address), [])
         unknown = Unknown(reason="NVML does not report the memory of this process")
         used = {entry["pid"]: entry["usedGpuMemory"] for entry in reversed([*compute, *graphics])}
         return {pid: unknown if used[pid] is None else Known(value=used[pid]) for pid in sorted(used)}
@@ -178,4 +210,9 @@ def open_nvml() -> Nvml:
     try:
         return Nvml(PynvmlLibrary().call)
     except NvmlCallError as error:
-        return Nvml(None, str(error))
+        return Nvml(None, str(error), error.code)
+
+
+def is_slice(address: Address) -> bool:
+    """Return whether an address is of a MIG slice, not of a card."""
+    return isinstance(address, str) and address.startswith("MIG-")

@@ -12,7 +12,7 @@ import sdbench
 from sdbench.privacy import Redactor, is_secret_name
 from sdbench.probes.configuration import read_container
 from sdbench.probes.container_host import read_container_engine, read_image_digest, read_image_id
-from sdbench.probes.gpu import has_nvidia_hardware
+from sdbench.probes.gpu import has_nvidia_gpu
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of
 from sdbench.probes.sysfs import ROOT, read_text
@@ -31,6 +31,8 @@ _VARIABLES = re.compile(
     r"|TORCHINDUCTOR|TORCHDYNAMO|TRITON|ATEN|MALLOC|TCMALLOC|JEMALLOC|ONEDNN|DNNL|ORT|OV|XFORMERS|TF32|LIBOMP|GLIBC)_.*"
     r"|LD_PRELOAD|LD_LIBRARY_PATH|LD_BIND_NOW|PYTHONMALLOC|PYTHONOPTIMIZE|PYTHONDEVMODE|PYTHON_JIT"
 )
+# These choose the GPU, which is in the hardware: a worker sees only that one, whatever they say.
+_CHOICE_OF_GPU = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 
 _COMMIT = re.compile(r"(?P<commit>[0-9a-f]{7,64})(?P<dirty>-dirty)?")
 _LIBCUDA_PLACES = (
@@ -64,6 +66,7 @@ def read_software(nvml: Nvml, redactor: Redactor, environ: Mapping[str, str], ro
             )
         ),
         gpu_kernel_driver=_kernel_driver(nvml, root),
+        gpu_kernel_module=_kernel_module(nvml, root),
         gpu_libcuda=read_libcuda(root),
         gpu_libcuda_found=find_libcudas(root),
         gpu_driver_cuda=_driver_cuda(nvml, root),
@@ -111,12 +114,20 @@ def _kernel_driver(nvml: Nvml, root: Path) -> str:
         return value_of(_search(pattern, text, "/proc/driver/nvidia/version names no version"))
     if not nvml.missing:
         return value_of(nvml.driver_version())
-    return value_of(text) if has_nvidia_hardware(root) else NONE
+    return value_of(text) if has_nvidia_gpu(nvml, root) else NONE
+
+
+@as_reading
+def _kernel_module(nvml: Nvml, root: Path) -> str:
+    """Return ``open`` or ``proprietary``; ``none`` where the machine has no NVIDIA GPU."""
+    if not has_nvidia_gpu(nvml, root):
+        return NONE
+    return "open" if "Open Kernel Module" in value_of(read_text(root, "proc/driver/nvidia/version")) else "proprietary"
 
 
 @as_reading
 def _driver_cuda(nvml: Nvml, root: Path) -> str:
-    return NONE if nvml.missing and not has_nvidia_hardware(root) else value_of(nvml.cuda_version())
+    return value_of(nvml.cuda_version()) if has_nvidia_gpu(nvml, root) else NONE
 
 
 @as_reading
@@ -143,7 +154,11 @@ def find_libcudas(root: Path = ROOT) -> Reading[tuple[str, ...]]:
 
 def read_environment(environ: Mapping[str, str], redactor: Redactor) -> tuple[EnvironmentVariable, ...]:
     """Return the set variables that affect speed, redacted and sorted by name; never one that holds a secret."""
-    names = sorted(name for name in environ if _VARIABLES.fullmatch(name) and not is_secret_name(name))
+    names = sorted(
+        name
+        for name in environ
+        if _VARIABLES.fullmatch(name) and not is_secret_name(name) and name not in _CHOICE_OF_GPU
+    )
     return tuple(EnvironmentVariable(name=name, value=redactor.redact(environ[name])) for name in names)
 
 

@@ -135,6 +135,6 @@ def open_telemetry(
     ``clock`` returns the time (s) since an arbitrary start.
     """
     host = HostProbe(root, worker_pid, clock())
-    if device.index is None:
+    if device.address is None:
         return Telemetry(clock, host, None)
-    return Telemetry(clock, host, GpuProbe(open_nvml() if nvml is None else nvml, device.index, worker_pid, root))
+    return Telemetry(clock, host, GpuProbe(open_nvml() if nvml is None else nvml, device.address, worker_pid, root))

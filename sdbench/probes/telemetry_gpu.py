@@ -7,6 +7,7 @@ from statistics import fmean
 
 from sdbench.probes.gpu import count_foreign_processes
 from sdbench.probes.nvml import THROTTLE_REASONS, Nvml
+from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import as_reading, value_of
 from sdbench.probes.telemetry_columns import make_columns
 from sdbench.schema.base import Reading
@@ -19,19 +20,19 @@ _PROCESSES_EVERY = 10
 class GpuProbe:
     """The columns of one GPU, by name."""
 
-    def __init__(self, nvml: Nvml, index: int, worker_pid: int, root: Path) -> None:
+    def __init__(self, nvml: Nvml, address: Address, worker_pid: int, root: Path) -> None:
         own_pids = frozenset({worker_pid, os.getpid()})
         self.columns = make_columns(
             {
-                ("gpu_sm_clock_mhz", "MHz"): lambda: value_of(nvml.clock_sm_mhz(index)),
-                ("gpu_memory_clock_mhz", "MHz"): lambda: value_of(nvml.clock_memory_mhz(index)),
-                ("gpu_performance_state", "P-state"): lambda: value_of(nvml.performance_state(index)),
-                ("gpu_power_w", "W"): lambda: value_of(nvml.power_w(index)),
-                ("gpu_temperature_c", "degC"): lambda: value_of(nvml.temperature_c(index)),
-                ("gpu_utilization_ratio", "ratio"): lambda: value_of(nvml.utilization_ratio(index)),
-                ("gpu_throttle_reasons", "bits"): lambda: value_of(nvml.throttle_bits(index)),
+                ("gpu_sm_clock_mhz", "MHz"): lambda: value_of(nvml.clock_sm_mhz(address)),
+                ("gpu_memory_clock_mhz", "MHz"): lambda: value_of(nvml.clock_memory_mhz(address)),
+                ("gpu_performance_state", "P-state"): lambda: value_of(nvml.performance_state(address)),
+                ("gpu_power_w", "W"): lambda: value_of(nvml.power_w(address)),
+                ("gpu_temperature_c", "degC"): lambda: value_of(nvml.temperature_c(address)),
+                ("gpu_utilization_ratio", "ratio"): lambda: value_of(nvml.utilization_ratio(address)),
+                ("gpu_throttle_reasons", "bits"): lambda: value_of(nvml.throttle_bits(address)),
                 ("gpu_foreign_process_count", "processes"): _rate_limited(
-                    lambda: value_of(count_foreign_processes(nvml, index, own_pids, root))
+                    lambda: value_of(count_foreign_processes(nvml, address, own_pids, root))
                 ),
             }
         )

@@ -102,7 +102,7 @@ def _make_request(state: RunState, progress: Progress) -> WorkerRequest:
     return WorkerRequest(
         experiment=progress.next_experiment,
         protocol=progress.next_protocol,
-        device=state.spec.plan.device.torch_name,
+        device=state.spec.plan.device.worker_name,
         cache_folder=str(state.spec.cache_folder),
         image_prefix=None if measuring_launches(progress.launches) else _image_prefix(progress),
         known_probes=progress.known_probes,

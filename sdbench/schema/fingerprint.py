@@ -4,18 +4,20 @@ from typing import Any
 
 from pydantic import Field
 
-from sdbench.schema.base import Count, Model, Number, Reading, Sha256, sha256_of
+from sdbench.schema.base import Model, Number, Reading, Sha256, sha256_of
 
 
 class GpuIdentity(Model):
     """What a GPU is. The UUID only as an HMAC salted on this host, so that it links records but names nothing."""
 
-    index: Count = Field(description="Index of the GPU.")
     name: Reading[str] = Field(description="Model.")
-    memory_total_bytes: Reading[int] = Field(description="Memory in bytes.")
+    mig_profile: Reading[str] = Field(
+        description="Profile of the MIG slice of it that was measured; none for all of it."
+    )
+    memory_total_bytes: Reading[int] = Field(description="Memory in bytes, of a MIG slice its own.")
     compute_capability: Reading[str] = Field(description="CUDA compute capability.")
     pci_device_id: Reading[str] = Field(description="PCI vendor and device.")
-    multiprocessor_count: Reading[int] = Field(description="Streaming multiprocessors.")
+    multiprocessor_count: Reading[int] = Field(description="Streaming multiprocessors, of a MIG slice its own.")
     uuid_hmac: Reading[str] = Field(description="HMAC of the UUID, salted on the host.")
 
 
@@ -34,24 +36,23 @@ class Hardware(Model):
     cache_bytes: Reading[tuple[str, ...]] = Field(description="CPU caches with their sizes.")
     memory_total_bytes: Reading[int] = Field(description="Memory of the host in bytes.")
     virtualization: Reading[str] = Field(description="Hypervisor.")
-    gpus: Reading[tuple[GpuIdentity, ...]] = Field(description="GPUs.")
+    gpus: Reading[tuple[GpuIdentity, ...]] = Field(description="The GPU that was measured; none for the CPU.")
 
 
 class GpuConfiguration(Model):
-    """How a GPU is set up."""
+    """How a GPU is set up; of a MIG slice, how its card is."""
 
-    index: Count = Field(description="Index of the GPU.")
-    power_limit_w: Reading[float] = Field(description="Power limit in watts.")
+    power_limit_w: Reading[float] = Field(description="Power limit in watts, as set.")
     power_limit_default_w: Reading[float] = Field(description="Power limit by default in watts.")
     ecc_enabled: Reading[bool] = Field(description="Whether ECC is on.")
     persistence_mode: Reading[bool] = Field(description="Whether persistence mode is on.")
     compute_mode: Reading[str] = Field(description="Compute mode.")
     mig_mode: Reading[str] = Field(description="MIG mode.")
-    application_clock_sm_mhz: Reading[int] = Field(description="Application clock of the SMs in MHz.")
     clock_max_sm_mhz: Reading[int] = Field(description="Highest SM clock in MHz.")
     clock_max_memory_mhz: Reading[int] = Field(description="Highest memory clock in MHz.")
-    pcie_generation: Reading[int] = Field(description="PCIe generation in use.")
-    pcie_width: Reading[int] = Field(description="PCIe lanes in use.")
+    pcie_generation: Reading[int] = Field(description="Highest PCIe generation of card and slot.")
+    pcie_width: Reading[int] = Field(description="Most PCIe lanes of card and slot.")
+    bar1_total_bytes: Reading[int] = Field(description="Window of the host onto its memory (BAR1) in bytes.")
 
 
 class Configuration(Model):
@@ -70,7 +71,7 @@ class Configuration(Model):
     swap_total_bytes: Reading[int] = Field(description="Swap in bytes.")
     vulnerabilities_mitigated: Reading[tuple[str, ...]] = Field(description="Mitigations of CPU vulnerabilities.")
     container: Reading[str] = Field(description="The container that the process is in.")
-    gpus: Reading[tuple[GpuConfiguration, ...]] = Field(description="Settings of the GPUs.")
+    gpus: Reading[tuple[GpuConfiguration, ...]] = Field(description="Settings of the GPU that was measured.")
 
 
 class Package(Model):
@@ -113,6 +114,7 @@ class Software(Model):
     python: Reading[str] = Field(description="Python.")
     packages: Reading[tuple[Package, ...]] = Field(description="Installed distributions that affect speed.")
     gpu_kernel_driver: Reading[str] = Field(description="Version of the kernel driver.")
+    gpu_kernel_module: Reading[str] = Field(description="Flavour of its kernel module: open or proprietary.")
     gpu_libcuda: Reading[str] = Field(description="Version of the libcuda that the loader takes.")
     gpu_libcuda_found: Reading[tuple[str, ...]] = Field(description="Versions of every libcuda that it could take.")
     gpu_driver_cuda: Reading[str] = Field(description="CUDA version of the driver.")
@@ -127,6 +129,20 @@ class Software(Model):
     sdbench_dirty: Reading[bool] = Field(description="Whether its source differs from the commit.")
 
 
+class GpuState(Model):
+    """What moves on a GPU from run to run, though nobody set it."""
+
+    power_limit_enforced_w: Reading[float] = Field(description="Power limit in force, in watts: a laptop moves it.")
+    clock_sm_mhz: Reading[int] = Field(description="SM clock in MHz, at rest.")
+    throttle_bits: Reading[int] = Field(description="NVML's bit mask of why the clocks were not higher, at rest.")
+    memory_reserved_bytes: Reading[int] = Field(description="Memory that the driver reserves for itself, in bytes.")
+    display_attached: Reading[bool] = Field(description="Whether a display is attached.")
+    display_active: Reading[bool] = Field(description="Whether a display is set up on it.")
+    ecc_corrected_count: Reading[int] = Field(description="Memory errors corrected since the driver was loaded.")
+    ecc_uncorrected_count: Reading[int] = Field(description="Memory errors not corrected since the driver was loaded.")
+    remapped_row_count: Reading[int] = Field(description="Rows of memory that have been replaced.")
+
+
 class State(Model):
     """What the machine was doing before the run: never hashed. The time series is the bundle's telemetry file.
 
@@ -139,6 +155,7 @@ class State(Model):
     foreign_gpu_process_count: Reading[int] = Field(description="Processes of others on the GPU.")
     cpu_clock_mhz: Reading[Number] = Field(description="CPU clock in MHz.")
     temperature_c: Reading[Number] = Field(description="Temperature in degrees Celsius.")
+    gpus: Reading[tuple[GpuState, ...]] = Field(description="The GPU that was measured; none for the CPU.")
 
 
 class Fingerprint(Model):

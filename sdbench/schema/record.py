@@ -134,9 +134,5 @@ class Record(Model):
             return hardware.memory_total_bytes
         if isinstance(hardware.gpus, Unknown):
             return hardware.gpus
-        name = Known(value=self.device_name)
-        sizes = {gpu.memory_total_bytes for gpu in hardware.gpus.value if gpu.name == name}
-        known = [size for size in sizes if isinstance(size, Known)]
-        if len(known) != 1:
-            return Unknown(reason="no GPU of the fingerprint, or several of different memory, has the device's name")
-        return known[0]
+        gpu = next(iter(hardware.gpus.value), None)
+        return Unknown(reason="the fingerprint has no GPU") if gpu is None else gpu.memory_total_bytes

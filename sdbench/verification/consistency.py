@@ -138,8 +138,10 @@ def check_verdicts(record: Record) -> Iterator[str]:
 
 def check_environment(record: Record) -> Iterator[str]:
     """Yield launches on another device or backend than that of the record or the experiment."""
+    # A worker sees the record's GPU alone.
+    expected = "cuda:0" if record.device.startswith("cuda") else record.device
     for name, result, launch in named_launches(record):
-        if record.origin != "virtual" and launch.environment.device != record.device:
+        if record.origin != "virtual" and launch.environment.device != expected:
             yield f"{name}: ran on {launch.environment.device}, the record is of {record.device}"
         if launch.environment.backend != result.planned.experiment.backend:
             yield f"{name}: ran on {launch.environment.backend}, not {result.planned.experiment.backend}"

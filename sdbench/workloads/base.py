@@ -1,5 +1,6 @@
 """What a workload gets from the worker: backends, clock, meters, the supervisor; and what it returns."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Protocol
 from sdbench.backends import BACKENDS
 from sdbench.backends.base import Backend, BackendModule, Clock, free_unreferenced_memory
 from sdbench.probes.cgroup import count_usable_cpus
-from sdbench.probes.devices import choose_device
+from sdbench.probes.devices import check_card, choose_device
 from sdbench.probes.energy import EnergyMeter
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory
 from sdbench.schema.base import Known, Reading, Unknown
@@ -91,6 +92,8 @@ class Session:
         started_s = self.clock.now_s()
         self._backend = module.open_backend(experiment, self.request.device, cache_folder, threads)
         self.backend.synchronize()
+        if self._device.kind == "cuda" and (torch := sys.modules.get("torch")) is not None:
+            check_card(self._device, torch)
         self.load_s += self.clock.now_s() - started_s
         self.reset_memory()
         return self.backend

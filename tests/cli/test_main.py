@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from sdbench import exit_codes
 from sdbench.cli.main import EXIT_CODES, HELP, main
 from sdbench.cli.schema import build_schema
+from sdbench.probes.devices import choose_device
 from sdbench.store.bundle import load_record
 
 REPOSITORY = Path(__file__).parents[2]
@@ -244,3 +245,22 @@ def test_report_of_a_run_is_one_file(real_run: tuple[Path, "subprocess.Completed
     (folder,) = out.iterdir()
     assert main(["report", str(folder), "--out", str(tmp_path / "r.html")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_chosen_gpu_of_several_and_its_warnings_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shown = {
+        "torch_name": "cuda:1",
+        "name": "Big",
+        "choice": "the largest usable of 2 GPUs",
+        "warnings": ("it is slow",),
+    }
+    monkeypatch.setattr("sdbench.plan.make_plan.choose_device", lambda _: choose_device("cpu").model_copy(update=shown))
+    out = ["--out", str(tmp_path)] if command == "run" else []
+    # Each experiment is skipped.
+    assert main([command, str(SMOKE), "--set", "device=cuda", *out]) in (0, exit_codes.ALL_SKIPPED)
+    output = "".join(capsys.readouterr())
+    assert "device cuda:1 (Big), the largest usable of 2 GPUs\n" in output
+    assert "sdbench: warning: it is slow\n" in output

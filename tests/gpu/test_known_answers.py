@@ -84,7 +84,7 @@ def test_spinning_for_cycles_takes_as_long_as_the_clock_that_nvml_reports_says(o
 
     def sample() -> None:
         while not ended.wait(0.05):
-            clocks_mhz.append(value_of(nvml.clock_sm_mhz(device.nvml_address)))
+            clocks_mhz.append(value_of(nvml.clock_sm_mhz(device.address)))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -125,7 +125,7 @@ def test_energy_counter_agrees_with_the_power_over_time(observe: Callable[..., N
         meter.start()
         start_s, powers_w = time.monotonic(), []
         while time.monotonic() - start_s < 5:
-            powers_w.append((time.monotonic(), value_of(nvml.power_w(device.nvml_address))))
+            powers_w.append((time.monotonic(), value_of(nvml.power_w(device.address))))
             time.sleep(0.01)
         duration_s = time.monotonic() - start_s
         energy = meter.stop(1, duration_s)

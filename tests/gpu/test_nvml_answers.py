@@ -12,7 +12,8 @@ import torch
 
 from sdbench.probes.devices import choose_device
 from sdbench.probes.gpu import read_gpu_configuration, read_gpu_identity, read_process_memory
-from sdbench.probes.nvml import Nvml, NvmlCallError, PynvmlLibrary, open_nvml
+from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.nvml_library import NvmlCallError, PynvmlLibrary
 from sdbench.probes.readings import value_of
 from sdbench.schema.base import Known, Unknown
 from tests.gpu.machine import DEVICE
@@ -42,7 +43,7 @@ class Recorder:
 def test_every_query_of_this_card_is_a_reading(observe: Callable[..., None]) -> None:
     recorder = Recorder()
     nvml, device = Nvml(recorder.call), choose_device(DEVICE)
-    address = device.nvml_address
+    address = device.address
     identity = read_gpu_identity(nvml, address, Unknown(reason="no salt is needed here"))
     configuration = read_gpu_configuration(nvml, address)
     observe(
@@ -61,7 +62,7 @@ def test_device_is_the_one_that_torch_uses() -> None:
 
 def test_memory_of_this_process_is_found_by_its_pid(observe: Callable[..., None]) -> None:
     torch.zeros(1, device=DEVICE)
-    memory = read_process_memory(open_nvml(), choose_device(DEVICE).nvml_address, os.getpid())
+    memory = read_process_memory(open_nvml(), choose_device(DEVICE).address, os.getpid())
     observe(memory=str(memory))
     assert value_of(memory) > 0
 
@@ -74,7 +75,7 @@ from sdbench.probes.gpu import is_host_pid_namespace, read_process_memory
 from sdbench.probes.nvml import open_nvml
 from tests.gpu.machine import DEVICE
 torch.zeros(1, device="cuda:0")
-nvml, address = open_nvml(), choose_device("cuda:0").nvml_address
+nvml, address = open_nvml(), choose_device("cuda:0").address
 print(json.dumps({
     "host namespace": is_host_pid_namespace(),
     "listed": len(nvml.processes(address).value),

@@ -65,7 +65,7 @@ def spans(record: Record) -> list[tuple[datetime, datetime]]:
 def processes() -> set[int]:
     if not ON_GPU:
         return set()
-    listed = open_nvml().processes(choose_device(DEVICE).nvml_address)
+    listed = open_nvml().processes(choose_device(DEVICE).address)
     return set(listed.value) if isinstance(listed, Known) else set()
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sdbench.plan.budget import PointCost, choose_round, expected_launches, forecast, limit_timed_calls, warn_of_budget
 from sdbench.plan.make_plan import PlanRequest, make_plan
+from sdbench.probes.devices import Device, choose_device
 
 SMALL = PointCost(launches=0, launches_min=8, launches_max=20, fixed_s=1.0, timed_s=1.0, timed_least_s=0.3)
 LARGE = PointCost(launches=0, launches_min=2, launches_max=3, fixed_s=60.0, timed_s=40.0, timed_least_s=40.0)
@@ -103,3 +104,23 @@ def test_budget_that_is_too_short_is_warned_of_with_one_that_is_enough() -> None
     assert "short for 5 of 5 experiments" in warning
     assert "--budget 5m is enough" in warning
     assert warn_of_budget(make_plan(PlanRequest("quick", device="cpu", settings=("threads=2",), budget_s=300))) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "requested"),
+    [(("backend=virtual",), "cpu"), (("device=cpu",), "cpu"), ((), "auto")],
+)
+def test_what_needs_no_gpu_is_planned_on_the_cpu_in_whatever_state_a_gpu_is(
+    monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], requested: str
+) -> None:
+    requests: list[str] = []
+
+    def choose(request: str) -> Device:
+        requests.append(request)
+        return choose_device("cpu")
+
+    monkeypatch.setattr("sdbench.plan.make_plan.choose_device", choose)
+    make_plan(PlanRequest("smoke", settings=settings))
+    make_plan(PlanRequest("smoke", device="cuda", settings=settings))
+
+    assert requests == [requested, "cuda"]

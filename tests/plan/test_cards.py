@@ -73,7 +73,9 @@ def make_device(card: str) -> Device:
         "clock_max_sm_mhz": Known(value=clock_mhz),
         "memory_total_bytes": Known(value=memory_gib * GIB),
     }
-    return Device(kind="cuda", index=0, name=card, lock_key="0", torch_name="cuda:0", **fields)
+    return Device(
+        kind="cuda", index=0, uuid=None, name=card, lock_key="0", torch_name="cuda:0", choice="", warnings=(), **fields
+    )
 
 
 def make_machine(card: str) -> Machine:

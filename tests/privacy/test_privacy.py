@@ -131,6 +131,17 @@ def test_a_traceback_keeps_its_sense_and_loses_its_names(tmp_path: Path, environ
     )
 
 
+def test_a_uuid_is_taken_out_also_as_torch_prints_it(tmp_path: Path) -> None:
+    uuid = "5a11ed00-1111-4222-8333-abcdefabcdef"
+    printed = (
+        f"_CudaDeviceProperties(name='NVIDIA A100', uuid={uuid}), CUDA_VISIBLE_DEVICES=MIG-GPU-{uuid}/1/0 MIG-{uuid}"
+    )
+
+    assert Redactor(tmp_path, {}).redact(printed) == (
+        "_CudaDeviceProperties(name='NVIDIA A100', uuid=(uuid)), CUDA_VISIBLE_DEVICES=MIG-GPU-(redacted) MIG-(redacted)"
+    )
+
+
 def test_ordinary_words_of_a_message_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "vm")
     monkeypatch.setattr(pwd, "getpwuid", _no_entry)

@@ -1,11 +1,15 @@
 """Replays NVML snapshots and small trees of /proc and /sys."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pynvml
+
 from sdbench.probes.devices import Device
-from sdbench.probes.nvml import Nvml, NvmlCallError
+from sdbench.probes.nvml import Nvml
+from sdbench.probes.nvml_library import NvmlCallError
 from sdbench.schema.base import Known, Unknown
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -77,45 +81,88 @@ BARE_METAL = {
     "proc/sys/kernel/osrelease": "6.12.9-amd64\n",
 }
 
-_NOT_READ = Unknown(reason="not read in this test")
-_OF_GPU = dict.fromkeys(("compute_capability", "multiprocessor_count", "clock_max_sm_mhz"), _NOT_READ)
+NOT_ASKED = Unknown(reason="not asked in this test")
 CPU_DEVICE = Device(
-    kind="cpu", index=None, name="a CPU", memory_total_bytes=Known(value=1), lock_key="cpu", torch_name="cpu", **_OF_GPU
+    kind="cpu",
+    index=None,
+    uuid=None,
+    name="a CPU",
+    memory_total_bytes=Known(value=1),
+    compute_capability=NOT_ASKED,
+    multiprocessor_count=NOT_ASKED,
+    clock_max_sm_mhz=NOT_ASKED,
+    lock_key="cpu",
+    torch_name="cpu",
+    choice="",
+    warnings=(),
 )
-GPU_DEVICE = Device(
-    kind="cuda", index=0, name="a GPU", memory_total_bytes=Known(value=1), lock_key="0", torch_name="cuda:0", **_OF_GPU
+GPU_DEVICE = CPU_DEVICE.model_copy(
+    update={"kind": "cuda", "index": 0, "name": "a GPU", "lock_key": "0123", "torch_name": "cuda:0"}
 )
+
+# nvml.h: nvmlReturn_t, by the texts of nvidia-ml-py.
+CODES = {
+    "Not Supported": 3,
+    "Insufficient Permissions": 4,
+    "Driver Not Loaded": 9,
+    "NVML Shared Library Not Found": 12,
+    "Function Not Found": 13,
+    "GPU is lost": 15,
+    "RM has detected an NVML/RM version mismatch.": 18,
+    "Unknown Error": 999,
+    "the Python package nvidia-ml-py is not installed": -1,
+}
+
+
+def nvml_error(text: str) -> NvmlCallError:
+    return NvmlCallError(text, CODES.get(text, 0))
 
 
 class ReplayedLibrary:
-    """Answers as the snapshot says; a list under ``values`` is used up call by call, its last again and again."""
+    """Answers as the snapshot says; a list under ``values`` is used up call by call, its last again and again.
 
-    def __init__(self, calls: list[dict[str, Any]]) -> None:
+    A GPU is known by its index and by its UUID. A function of NVML's that is not in the snapshot is one that the driver
+    does not have. ``changes`` are answers instead of the snapshot's, by function: a value, or an error.
+    """
+
+    def __init__(self, calls: list[dict[str, Any]], changes: Mapping[str, Any]) -> None:
         self._calls = {(call["function"], *call["arguments"]): call for call in calls}
+        self._changes = changes
+        uuids = [call for call in calls if call["function"] == "nvmlDeviceGetUUID" and "value" in call]
+        self._index_of = {call["value"]: call["arguments"][0] for call in uuids}
         self._turns: dict[tuple[Any, ...], int] = {}
 
     def call(self, function: str, *arguments: Any) -> Any:
-        key = (function, *arguments)
+        if not hasattr(pynvml, function):
+            raise AssertionError(f"nvidia-ml-py has no {function}")
+        if function in self._changes:
+            if isinstance(self._changes[function], NvmlCallError):
+                raise self._changes[function]
+            return self._changes[function]
+        key = (function, *(self._index_of.get(argument, argument) for argument in arguments))
         if key not in self._calls:
-            msg = f"{function}{arguments} is not in the snapshot"
-            raise AssertionError(msg)
+            raise nvml_error("Function Not Found")
         call = self._calls[key]
         if "error" in call:
-            raise NvmlCallError(call["error"])
+            raise nvml_error(call["error"])
         if "values" not in call:
             return call["value"]
         position = self._turns.get(key, 0)
         self._turns[key] = position + 1
         if position >= len(call["values"]) and "then_error" in call:
-            raise NvmlCallError(call["then_error"])
+            raise nvml_error(call["then_error"])
         return call["values"][min(position, len(call["values"]) - 1)]
 
 
-def replay_nvml(name: str) -> Nvml:
+def replay_nvml(name: str, **changes: Any) -> Nvml:
     snapshot = json.loads((SNAPSHOTS / f"{name}.json").read_text())
     if "library_error" in snapshot:
-        return Nvml(None, snapshot["library_error"])
-    return Nvml(ReplayedLibrary(snapshot["calls"]).call)
+        return missing_nvml(snapshot["library_error"])
+    return Nvml(ReplayedLibrary(snapshot["calls"], changes).call)
+
+
+def missing_nvml(reason: str) -> Nvml:
+    return Nvml(None, reason, CODES[reason])
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:

@@ -7,20 +7,24 @@ import pytest
 
 from sdbench.probes import doctor
 from sdbench.probes.doctor import Diagnosis, diagnose
+from sdbench.probes.nvml import Nvml
 from sdbench.schema.base import Known
-from tests.probes.replay import BARE_METAL, plant, replay_nvml
+from tests.probes.replay import BARE_METAL, enter_host_pid_namespace, missing_nvml, nvml_error, plant, replay_nvml
 
 
 @pytest.fixture
 def look(tmp_path: Path) -> Any:
-    root = plant(tmp_path / "root", BARE_METAL)
+    root = enter_host_pid_namespace(plant(tmp_path / "root", BARE_METAL))
 
-    def look_here(snapshot: str = "driver-absent", **files: str) -> dict[str, Diagnosis]:
+    def look_here(driver: str | Nvml = "driver-absent", **files: str) -> dict[str, Diagnosis]:
         plant(root, {name.replace("__", "/"): text for name, text in files.items()})
         environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": str(tmp_path)}
         environ["SDBENCH_CACHE"] = str(tmp_path / "cache")
         return {
-            diagnosis.name: diagnosis for diagnosis in diagnose(nvml=replay_nvml(snapshot), root=root, environ=environ)
+            diagnosis.name: diagnosis
+            for diagnosis in diagnose(
+                nvml=replay_nvml(driver) if isinstance(driver, str) else driver, root=root, environ=environ
+            )
         }
 
     return look_here
@@ -59,25 +63,119 @@ def test_a_machine_without_a_gpu_is_well(look: Any) -> None:
     assert "runs measure the CPU" in diagnosis.value
 
 
-def test_a_gpu_without_its_driver_is_missing(look: Any) -> None:
-    diagnosis = look("driver-not-loaded", dev__nvidia0="")["NVIDIA driver"]
+@pytest.mark.parametrize(
+    ("driver", "name", "value", "hint"),
+    [
+        (missing_nvml("Driver Not Loaded"), "NVIDIA driver", "Driver Not Loaded", "sudo modprobe nvidia"),
+        (missing_nvml("NVML Shared Library Not Found"), "NVIDIA driver", "Not Found", "install the NVIDIA driver"),
+        (
+            missing_nvml("RM has detected an NVML/RM version mismatch."),
+            "NVIDIA driver",
+            "mismatch",
+            "reboot the host, or reload the module",
+        ),
+        (missing_nvml("Unknown Error"), "NVIDIA driver", "Unknown Error", "start it again"),
+        (missing_nvml("Insufficient Permissions"), "NVIDIA driver", "Permissions", "ls -l /dev/nvidia*"),
+        (
+            missing_nvml("the Python package nvidia-ml-py is not installed"),
+            "NVIDIA driver",
+            "nvidia-ml-py is not installed",
+            "pip install nvidia-ml-py",
+        ),
+        (
+            replay_nvml("healthy", nvmlSystemGetCudaDriverVersion_v2=12080),
+            "torch with CUDA",
+            "torch is built for CUDA 13.0, the driver is made for CUDA 12.8",
+            "update the driver to 580 or newer",
+        ),
+        (
+            replay_nvml("healthy", nvmlDeviceGetMemoryInfo=nvml_error("GPU is lost")),
+            "GPU",
+            "the GPU is lost",
+            "look for Xid",
+        ),
+        (
+            replay_nvml("healthy", nvmlDeviceGetMigMode=[1, 1]),
+            "MIG",
+            "none of its slices is visible",
+            "pass one to the container",
+        ),
+        (
+            replay_nvml("healthy", nvmlDeviceGetComputeMode=2),
+            "compute mode",
+            "prohibited",
+            "sudo nvidia-smi -c DEFAULT",
+        ),
+        (
+            replay_nvml("healthy", nvmlDeviceGetCudaComputeCapability=[6, 1]),
+            "compute capability",
+            "6.1; torch for CUDA 13.0 has kernels from 7.5 on",
+            "use a newer GPU",
+        ),
+    ],
+)
+def test_what_prevents_measuring_a_gpu_is_missing_with_its_own_hint(
+    look: Any, monkeypatch: pytest.MonkeyPatch, driver: Nvml, name: str, value: str, hint: str
+) -> None:
+    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="13.0"))
+    diagnosis = look(driver, dev__nvidia0="", **{".dockerenv": ""})[name]
 
     assert diagnosis.level == "missing"
-    assert "install the NVIDIA driver" in diagnosis.hint
+    assert value in diagnosis.value
+    assert hint in diagnosis.hint
 
 
-def test_a_gpu_that_torch_cannot_use_is_missing(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look("healthy")["NVIDIA driver"].value == "driver 580.65.06: NVIDIA GeForce RTX 4090"
-    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="none"))
-    assert look("healthy")["torch with CUDA"].level == "missing"
+def test_a_healthy_gpu_passes_every_check(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="13.0"))
-    assert look("healthy")["torch with CUDA"].level == "ok"
+    diagnoses = look("healthy")
+
+    names = (
+        "NVIDIA driver",
+        "torch with CUDA",
+        "compute capability",
+        "compute mode",
+        "persistence mode",
+    )
+    assert {diagnoses[name].level for name in names} == {"ok"}
+    assert diagnoses["NVIDIA driver"].value == "driver 580.65.06: NVIDIA GeForce RTX 4090"
+
+
+def test_each_of_several_gpus_is_checked(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="13.0"))
+    diagnoses = look("two-gpus")
+
+    assert diagnoses["cuda:0 compute capability"].value.startswith("8.9")
+    assert diagnoses["cuda:1 compute capability"].value.startswith("8.0")
+
+
+def test_a_driver_that_stops_between_launches_is_a_warning(look: Any) -> None:
+    diagnosis = look("rtx-2080-super-idle")["persistence mode"]
+
+    assert (diagnosis.level, diagnosis.hint) == ("warning", "on the host: sudo nvidia-smi -pm 1")
+
+
+def test_a_torch_without_cuda_next_to_a_gpu_is_missing(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "read_torch_cuda", lambda: Known(value="none"))
+
+    assert look("healthy")["torch with CUDA"].level == "missing"
+    assert "torch with CUDA" not in look()
 
 
 def test_other_processes_on_the_gpu_are_a_warning(look: Any) -> None:
     assert look("two-gpus")["GPU to itself"].level == "ok"
     assert look("foreign-process")["GPU to itself"].level == "warning"
     assert look("not-supported")["GPU to itself"].level == "warning"
+
+
+def test_from_inside_a_container_nobody_claims_the_gpu_to_be_alone(look: Any, tmp_path: Path) -> None:
+    (tmp_path / "root/proc/self/ns/pid").unlink()
+    diagnosis = look("healthy", dev__x="")["GPU to itself"]
+    assert (diagnosis.level, diagnosis.value) == ("warning", "1 processes on the GPU")
+    alone = look(replay_nvml("healthy", nvmlDeviceGetComputeRunningProcesses=[]))["GPU to itself"]
+
+    assert (alone.level, alone.value) == ("warning", "other processes cannot be seen from inside a container")
+    in_wsl = look(replay_nvml("healthy", nvmlDeviceGetComputeRunningProcesses=[]), dev__dxg="")["GPU to itself"]
+    assert in_wsl.value == "other processes cannot be seen under WSL2"
 
 
 def test_too_little_memory_for_the_full_size_model_is_a_warning(look: Any) -> None:
@@ -128,6 +226,7 @@ def test_energy_counters_are_looked_for_in_processor_and_gpu(look: Any) -> None:
     zone = "sys__class__powercap__intel-rapl:0__"
     rapl = {zone + "name": "package-0\n", zone + "energy_uj": "1\n"}
     assert look(**rapl)["energy counters"].value == "RAPL, 1 packages"
+    assert look("healthy")["energy counters"].value == "NVML for the GPU; RAPL, 1 packages"
 
 
 def test_a_peak_that_cannot_be_reset_is_a_warning(look: Any) -> None:

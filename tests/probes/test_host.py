@@ -5,12 +5,11 @@ import pytest
 
 from sdbench.probes.clocks_and_load import read_state
 from sdbench.probes.configuration import read_configuration, read_container
-from sdbench.probes.gpu import read_gpus
+from sdbench.probes.gpu import has_nvidia_gpu
 from sdbench.probes.hardware import read_hardware, read_virtualization
-from sdbench.probes.nvml import Nvml
 from sdbench.probes.sysfs import read_int, read_text
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, plant, replay_nvml
+from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, missing_nvml, plant, replay_nvml
 
 ABSENT = replay_nvml("driver-absent")
 NO_SALT = Unknown(reason="no salt")
@@ -21,7 +20,7 @@ NVIDIA_ON_PCI = {
 
 
 def test_hardware_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
-    hardware = read_hardware(ABSENT, NO_SALT, plant(tmp_path, BARE_METAL))
+    hardware = read_hardware(ABSENT, None, NO_SALT, plant(tmp_path, BARE_METAL))
 
     assert hardware.cpu_model == Known(value="Intel(R) Xeon(R) Platinum 8480+")
     assert hardware.cpu_family_model_stepping == Known(value="family 6, model 143, stepping 8")
@@ -35,7 +34,7 @@ def test_hardware_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
 
 
 def test_configuration_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
-    configuration = read_configuration(ABSENT, {}, plant(tmp_path, BARE_METAL))
+    configuration = read_configuration(ABSENT, None, {}, plant(tmp_path, BARE_METAL))
 
     assert configuration.cpu_governor == Known(value="performance,powersave")
     assert configuration.cpu_boost == Known(value="on")
@@ -50,8 +49,8 @@ def test_configuration_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_machine_is_unknown_everywhere_and_says_why(tmp_path: Path) -> None:
-    hardware = read_hardware(ABSENT, NO_SALT, tmp_path)
-    configuration = read_configuration(ABSENT, {}, tmp_path)
+    hardware = read_hardware(ABSENT, None, NO_SALT, tmp_path)
+    configuration = read_configuration(ABSENT, None, {}, tmp_path)
 
     readings = [*dict(hardware).values(), *dict(configuration).values()]
     unknown = [reading for reading in readings if isinstance(reading, Unknown)]
@@ -62,36 +61,43 @@ def test_an_empty_machine_is_unknown_everywhere_and_says_why(tmp_path: Path) -> 
     assert not any(str(tmp_path) in reading.reason for reading in unknown)
 
 
-def index_of(_nvml: Nvml, index: int) -> int:
-    return index
+@pytest.mark.parametrize(
+    ("reason", "files", "present"),
+    [
+        ("NVML Shared Library Not Found", {}, False),
+        ("Driver Not Loaded", {}, False),
+        ("the Python package nvidia-ml-py is not installed", {}, False),
+        ("NVML Shared Library Not Found", NVIDIA_ON_PCI, True),
+        ("NVML Shared Library Not Found", {"dev/nvidia0": ""}, True),
+        # A sound chip of NVIDIA's, and WSL2 with another maker's GPU.
+        ("NVML Shared Library Not Found", dict.fromkeys(NVIDIA_ON_PCI, "0x040300\n"), False),
+        ("NVML Shared Library Not Found", {"dev/dxg": ""}, False),
+        ("NVML Shared Library Not Found", {"dev/dxg": "", "usr/lib/wsl/lib/libcuda.so.1": ""}, True),
+        # A driver that answers with a mismatch has a GPU, whatever /dev shows.
+        ("RM has detected an NVML/RM version mismatch.", {}, True),
+        ("Unknown Error", {}, True),
+        ("Insufficient Permissions", {}, True),
+    ],
+)
+def test_an_nvidia_gpu_is_known_by_its_driver_or_its_hardware(
+    tmp_path: Path, reason: str, files: dict[str, str], present: bool
+) -> None:
+    assert has_nvidia_gpu(missing_nvml(reason), plant(tmp_path, files)) is present
 
 
-def test_no_gpu_is_known_only_where_neither_bus_nor_driver_shows_one(tmp_path: Path) -> None:
-    assert read_gpus(ABSENT, index_of, tmp_path) == Known(value=())
-    assert isinstance(read_gpus(ABSENT, index_of, plant(tmp_path, NVIDIA_ON_PCI)), Unknown)
-    assert read_gpus(replay_nvml("two-gpus"), index_of, tmp_path) == Known(value=(0, 1))
-
-
-def test_a_sound_chip_of_nvidias_is_no_gpu(tmp_path: Path) -> None:
-    files = {name: text.replace("0x030200", "0x040300") for name, text in NVIDIA_ON_PCI.items()}
-
-    assert read_gpus(ABSENT, index_of, plant(tmp_path, files)) == Known(value=())
-
-
-def test_gpus_appear_in_hardware_and_configuration(tmp_path: Path) -> None:
-    nvml = replay_nvml("two-gpus")
-    root = plant(tmp_path, BARE_METAL)
-
-    hardware, configuration = read_hardware(nvml, NO_SALT, root), read_configuration(nvml, {}, root)
+def test_only_the_measured_gpu_is_in_the_fingerprint(tmp_path: Path) -> None:
+    # GPUS=device=1 and --device cuda:1 on a host of two, and that card alone, are the same hardware.
+    nvml, root = replay_nvml("two-gpus"), plant(tmp_path, BARE_METAL)
+    hardware, configuration = read_hardware(nvml, 1, NO_SALT, root), read_configuration(nvml, 1, {}, root)
 
     assert isinstance(hardware.gpus, Known)
     assert isinstance(configuration.gpus, Known)
-    assert [gpu.name for gpu in hardware.gpus.value] == [
-        Known(value="NVIDIA GeForce RTX 4090"),
-        Known(value="NVIDIA A100-SXM4-80GB"),
+    assert [(gpu.name, gpu.multiprocessor_count) for gpu in hardware.gpus.value] == [
+        (Known(value="NVIDIA A100-SXM4-80GB"), Known(value=108))
     ]
-    assert [gpu.multiprocessor_count for gpu in hardware.gpus.value] == [Known(value=128), Known(value=108)]
-    assert len(configuration.gpus.value) == 2
+    assert len(configuration.gpus.value) == 1
+    assert "index" not in hardware.gpus.value[0].model_dump()
+    assert read_hardware(nvml, None, NO_SALT, root).gpus == Known(value=())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,7 @@ def test_an_arm_processor_is_described_by_its_own_lines(tmp_path: Path) -> None:
         "processor: 0\nFeatures: fp asimd\nCPU implementer: 0x41\n"
         "CPU architecture: 8\nCPU part: 0xd4f\nCPU revision: 0\n"
     )
-    hardware = read_hardware(ABSENT, NO_SALT, plant(tmp_path, {"proc/cpuinfo": lines}))
+    hardware = read_hardware(ABSENT, None, NO_SALT, plant(tmp_path, {"proc/cpuinfo": lines}))
 
     assert hardware.cpu_vendor == Known(value="0x41")
     assert hardware.cpu_family_model_stepping == Known(value="architecture 8, part 0xd4f, revision 0")

@@ -5,7 +5,7 @@ import pytest
 
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, enter_host_pid_namespace, plant, replay_nvml
+from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, plant, replay_nvml
 
 MIB = 1024**2
 
@@ -64,20 +64,22 @@ def test_a_kernel_that_takes_the_request_and_ignores_it_is_caught(tmp_path: Path
     assert "did not reset the peak" in str(probe.read()[0])
 
 
-def test_device_memory_of_this_process_and_of_all_are_apart(tmp_path: Path) -> None:
-    root = enter_host_pid_namespace(tmp_path)
-
-    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=replay_nvml("foreign-process"), root=root)
+def test_device_memory_of_this_process_and_of_all_are_apart() -> None:
+    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=replay_nvml("foreign-process"))
 
     assert (process, total) == (Known(value=3 * 2**30), Known(value=2**30))
-    assert isinstance(read_device_memory(GPU_DEVICE, 1, nvml=replay_nvml("foreign-process"), root=root)[0], Unknown)
 
 
-def test_in_a_containers_namespace_no_process_is_mistaken_for_ours(tmp_path: Path) -> None:
-    process, total = read_device_memory(GPU_DEVICE, 4242, nvml=replay_nvml("foreign-process"), root=tmp_path)
+def test_own_memory_on_the_gpu_is_found_by_the_own_pid_in_a_container_too() -> None:
+    # Drivers since 535.113 list processes by their ids in the caller's namespace, and those outside it not at all.
+    mine = [{"pid": os.getpid(), "usedGpuMemory": 5 * MIB}]
+    process, _ = read_device_memory(GPU_DEVICE, nvml=replay_nvml("healthy", nvmlDeviceGetComputeRunningProcesses=mine))
 
-    assert isinstance(process, Unknown)
-    assert isinstance(total, Known)
+    assert process == Known(value=5 * MIB)
+
+
+def test_a_process_that_is_not_listed_is_mistaken_for_no_other() -> None:
+    assert isinstance(read_device_memory(GPU_DEVICE, 1, nvml=replay_nvml("foreign-process"))[0], Unknown)
 
 
 def test_without_a_gpu_or_driver_device_memory_is_unknown() -> None:

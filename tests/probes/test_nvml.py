@@ -4,18 +4,20 @@ from typing import Any
 
 import pytest
 
-from sdbench.probes.gpu import read_gpu_configuration, read_gpu_identity
-from sdbench.probes.nvml import Nvml, NvmlCallError, PynvmlLibrary, open_nvml
+from sdbench.probes.gpu import read_gpu_configuration, read_gpu_identity, read_gpu_state
+from sdbench.probes.nvml import Nvml, open_nvml
+from sdbench.probes.nvml_library import NvmlCallError, NvmlCode, PynvmlLibrary
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.fingerprint import GpuConfiguration
+from sdbench.schema.fingerprint import GpuConfiguration, GpuState
 from tests.probes.replay import SNAPSHOTS, replay_nvml
 
 
 def test_every_snapshot_says_where_it_comes_from() -> None:
     origins = {path.name: json.loads(path.read_text())["origin"] for path in SNAPSHOTS.glob("*.json")}
 
-    assert len(origins) == 9
-    assert all(origin.startswith(("written from the NVML documentation", "recorded on")) for origin in origins.values())
+    captured = "derived from utkuozdemir/nvidia_gpu_exporter, internal/captures, MIT"
+    assert len(origins) == 15
+    assert all(origin.startswith(("written from the NVML documentation", captured)) for origin in origins.values())
 
 
 def test_a_healthy_gpu_is_read_in_si_units() -> None:
@@ -47,12 +49,11 @@ def test_configuration_of_a_data_centre_card_is_read() -> None:
     assert configuration.power_limit_default_w == Known(value=400.0)
     assert configuration.ecc_enabled == Known(value=True)
     assert configuration.mig_mode == Known(value="off")
-    assert configuration.application_clock_sm_mhz == Known(value=1410)
     assert configuration.compute_mode == Known(value="default")
 
 
 def test_every_field_of_a_configuration_has_a_query_of_its_name() -> None:
-    assert vars(Nvml).keys() >= GpuConfiguration.model_fields.keys() - {"index"}
+    assert vars(Nvml).keys() >= GpuConfiguration.model_fields.keys() | GpuState.model_fields.keys()
 
 
 def test_what_a_gpu_does_not_support_is_unknown_with_nvmls_reason() -> None:
@@ -60,7 +61,7 @@ def test_what_a_gpu_does_not_support_is_unknown_with_nvmls_reason() -> None:
     configuration = read_gpu_configuration(nvml, 0)
     identity = read_gpu_identity(nvml, 0, Known(value=b"s" * 32))
 
-    assert configuration.power_limit_w == Unknown(reason="nvmlDeviceGetEnforcedPowerLimit: Not Supported")
+    assert configuration.power_limit_w == Unknown(reason="nvmlDeviceGetPowerManagementLimit: Not Supported")
     assert identity.uuid_hmac == Unknown(reason="nvmlDeviceGetUUID: Insufficient Permissions")
     assert identity.name == Known(value="NVIDIA GRID T4-8Q")
     assert isinstance(nvml.throttle_bits(0), Unknown)
@@ -86,6 +87,70 @@ def test_processes_that_compute_and_draw_are_listed_once() -> None:
     assert processes.value[777] == Known(value=9 * 2**30)
 
 
+CAPTURES = ("rtx-2080-super", "h100", "l40s")
+
+
+@pytest.mark.parametrize("load", ["idle", "load"])
+@pytest.mark.parametrize("card", CAPTURES)
+def test_what_real_cards_answered_is_read_in_si_units(card: str, load: str) -> None:
+    nvml = replay_nvml(f"{card}-{load}")
+    name, memory_bytes, limit_w, clock_mhz, capability = {
+        "rtx-2080-super": ("NVIDIA GeForce RTX 2080 SUPER", 8 * 2**30, 250.0, 2145, "7.5"),
+        "h100": ("NVIDIA H100 80GB HBM3", 81559 * 2**20, 700.0, 1980, "9.0"),
+        "l40s": ("NVIDIA L40S", 46068 * 2**20, 350.0, 2520, "8.9"),
+    }[card]
+    configuration, state = read_gpu_configuration(nvml, 0), read_gpu_state(nvml, 0)
+
+    assert nvml.name(0) == Known(value=name)
+    assert nvml.memory_total_bytes(0) == Known(value=memory_bytes)
+    assert nvml.compute_capability(0) == Known(value=capability)
+    assert configuration.power_limit_default_w == Known(value=limit_w)
+    assert configuration.clock_max_sm_mhz == Known(value=clock_mhz)
+    assert state.power_limit_enforced_w == Known(value=limit_w)
+    assert isinstance(state.memory_reserved_bytes, Unknown)
+    power, temperature, clock = nvml.power_w(0), nvml.temperature_c(0), nvml.clock_sm_mhz(0)
+    assert isinstance(power, Known)
+    assert isinstance(temperature, Known)
+    assert isinstance(clock, Known)
+    assert 10 < power.value < limit_w
+    assert 20 < temperature.value < 90
+    assert 200 < clock.value <= clock_mhz
+    assert isinstance(nvml.processes(0), Known)
+
+
+def test_what_the_driver_reserves_is_not_counted_as_used() -> None:
+    # Version 1 of the same moment, 479 MiB of an idle H100, holds both.
+    answer = {"total": 81559, "reserved": 478, "free": 81080, "used": 1}
+    nvml = replay_nvml("h100-idle", nvmlDeviceGetMemoryInfo=answer)
+
+    assert nvml.memory_used_bytes(0) == Known(value=1)
+    assert read_gpu_state(nvml, 0).memory_reserved_bytes == Known(value=478)
+
+
+def test_a_driver_without_version_2_of_memory_says_that_what_is_reserved_is_unknown() -> None:
+    nvml = replay_nvml("h100-idle")
+
+    assert isinstance(nvml.memory_used_bytes(0), Known)
+    assert nvml.memory_reserved_bytes(0) == Unknown(reason="nvmlDeviceGetMemoryInfo: Function Not Found")
+
+
+def test_a_moving_limit_or_a_counter_of_errors_does_not_change_the_configuration() -> None:
+    calm = replay_nvml("throttling")
+    moved = replay_nvml("throttling", nvmlDeviceGetEnforcedPowerLimit=61_000, nvmlDeviceGetTotalEccErrors=7)
+
+    assert read_gpu_configuration(moved, 0) == read_gpu_configuration(calm, 0)
+    assert read_gpu_state(moved, 0).power_limit_enforced_w == Known(value=61.0)
+    assert read_gpu_state(moved, 0).ecc_corrected_count == Known(value=7)
+
+
+def test_a_gpu_is_asked_by_its_uuid_as_by_its_index() -> None:
+    nvml = replay_nvml("two-gpus")
+    uuid = nvml.uuid(1)
+
+    assert isinstance(uuid, Known)
+    assert nvml.name(uuid.value) == nvml.name(1) != nvml.name(0)
+
+
 def test_an_absent_driver_is_unknown_with_its_reason() -> None:
     assert replay_nvml("driver-absent").device_count() == Unknown(reason="NVML Shared Library Not Found")
 
@@ -100,6 +165,7 @@ def test_opening_nvml_without_its_library_gives_the_reason(monkeypatch: pytest.M
     open_nvml.cache_clear()
     try:
         assert open_nvml().missing == "Driver Not Loaded"
+        assert open_nvml().missing_code == NvmlCode.DRIVER_NOT_LOADED
     finally:
         open_nvml.cache_clear()
 
@@ -117,7 +183,7 @@ def test_the_real_librarys_structures_come_back_as_the_snapshots_have_them(monke
     answers = {
         "nvmlInit": lambda: None,
         "nvmlDeviceGetHandleByIndex": lambda index: f"handle {index}",
-        "nvmlDeviceGetMemoryInfo": lambda handle: pynvml.c_nvmlMemory_t(3, 2, 1),
+        "nvmlDeviceGetMemoryInfo": lambda handle, version=None: pynvml.c_nvmlMemory_t(3, 2, 1),
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: [friendly],
         "nvmlDeviceGetGraphicsRunningProcesses": lambda handle: [],
         "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
@@ -134,11 +200,30 @@ def test_the_real_librarys_structures_come_back_as_the_snapshots_have_them(monke
     assert nvml.compute_capability(0) == Known(value="9.0")
     assert nvml.pci_device_id(0) == Known(value="10de:2335")
     assert nvml.name(1) == Known(value="handle 1")
+    assert nvml.code_of(0) == 0
     assert nvml.uuid(0) == Unknown(reason="nvmlDeviceGetUUID: GPU is lost")
     assert "do not fit" in str(nvml.utilization_ratio(0))
     processes = nvml.processes(0)
     assert isinstance(processes, Known)
     assert next(iter(processes.value)) == 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnicodeDecodeError("utf-8", b"\xf8", 0, 1, "invalid start byte"),
+        AttributeError("absent"),
+        TypeError("a"),
+        ValueError("b"),
+    ],
+)
+def test_whatever_nvidia_ml_py_stumbles_over_is_a_reading(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", _raiser(error))
+
+    assert isinstance(Nvml(PynvmlLibrary().call).name(0), Unknown)
 
 
 def _raiser(error: Exception) -> Any:

@@ -79,7 +79,7 @@ def test_a_gpu_that_answers_nothing_is_unknown_column_by_column(root: Path) -> N
     telemetry = watch_gpu(root, "not-supported")
 
     unknown = telemetry.unknown()
-    assert len([name for name in unknown if name.startswith("gpu_")]) == 7
+    assert len([name for name in unknown if name.startswith("gpu_")]) == 8
     assert unknown["gpu_power_w"] == "nvmlDeviceGetPowerUsage: Not Supported"
     assert isinstance(telemetry.throttled(), Unknown)
 

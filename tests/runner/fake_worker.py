@@ -54,6 +54,10 @@ def act_as_requested(fd: int) -> None:
     emit(StageEvent(stage="load"))
     emit(SampleEvent(latency_s=0.1, warmup=True))
     emit(SampleEvent(latency_s=request.protocol.launch_budget_s, warmup=False))
+    if behaviour == "device":
+        visible = (request.device, os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"])
+        Path(argument).write_text(" ".join(visible))
+        raise RuntimeError(f"no kernel image on {visible}")
     act(behaviour, argument, stream.fileno())
     if behaviour == "oom":
         emit(

@@ -60,20 +60,22 @@ def make_spec(
         budget_s=None,
         settings=(),
     )
-    estimates = {
-        item.experiment_id: CostEstimate(call_s=0.0, fixed_s=1.0, launch_s=1.0, memory_bytes=0, fits=True)
-        for item in planned
-    }
+    cost = CostEstimate(call_s=0.0, fixed_s=1.0, launch_s=1.0, memory_bytes=0, fits=True)
+    estimates = {item.experiment_id: cost for item in planned}
+    unknown = Unknown(reason="the device is the CPU")
     device = Device(
         kind="cpu",
         index=None,
+        uuid=None,
         name="test",
         memory_total_bytes=Known(value=2**34),
-        compute_capability=Unknown(reason="the device is the CPU"),
-        multiprocessor_count=Unknown(reason="the device is the CPU"),
-        clock_max_sm_mhz=Unknown(reason="the device is the CPU"),
+        compute_capability=unknown,
+        multiprocessor_count=unknown,
+        clock_max_sm_mhz=unknown,
         lock_key=f"test-{out}",
         torch_name="cpu",
+        choice="",
+        warnings=(),
     )
     plan = Plan(loaded, request, device, planned, estimates, skipped or {}, budget_s)
     return RunSpec(

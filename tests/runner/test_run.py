@@ -50,6 +50,21 @@ def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
     assert [event.launch_index for event in events if event.kind == "launch"] == [0, 0, 1, 1]
 
 
+def test_worker_sees_only_its_gpu_and_the_record_does_not_name_it(tmp_path: Path) -> None:
+    uuid, seen = "GPU-0ddba115-4444-4555-8666-fedcbafedcba", tmp_path / "seen"
+    spec = make_spec(tmp_path / "out", f"device:{seen}")
+    gpu = {"kind": "cuda", "index": 1, "uuid": uuid, "torch_name": "cuda:1", "lock_key": f"test-{tmp_path}"}
+    device = spec.plan.device.model_copy(update=gpu)
+    result = run(replace(spec, plan=replace(spec.plan, device=device)), ignore)
+
+    # For a template as for a worker that is spawned.
+    assert seen.read_text() == f"cuda:0 {uuid} PCI_BUS_ID"
+    assert result.record.device == "cuda:1"
+    written = [path.read_bytes() for path in result.folder.rglob("*") if path.is_file()]
+    assert b"no kernel image on" in b"".join(written)
+    assert not any(b"0ddba115" in text for text in written)
+
+
 def test_worker_that_crashes_yields_a_failed_outcome_and_the_run_continues(tmp_path: Path) -> None:
     record = run(make_spec(tmp_path, "crash", "good"), ignore).record
     first, second = (result.outcome for result in record.results)

@@ -1,10 +1,14 @@
 """What counts as memory of a launch."""
 
+import sys
 from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from sdbench.backends.base import DeviceMemory
+from sdbench.errors import EnvironmentProblem
+from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.wire import WorkerRequest
@@ -100,3 +104,19 @@ def test_reset_forgets_what_came_before_a_pause() -> None:
         pass
     session.reset_memory()
     assert session.read_memory().torch_allocated_peak_bytes == Known(value=100)
+
+
+def test_worker_whose_torch_is_on_another_card_than_nvmls_fails_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(_request: str) -> Device:
+        uuid = "GPU-0ddba115-4444-4555-8666-fedcbafedcba"
+        return choose_device("cpu").model_copy(update={"kind": "cuda", "index": 0, "uuid": uuid})
+
+    properties = SimpleNamespace(uuid="5a11ed00-1111-4222-8333-abcdefabcdef")
+    torch = ModuleType("torch")
+    torch.cuda = SimpleNamespace(is_initialized=lambda: False, get_device_properties=lambda _: properties)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(base, "choose_device", choose)
+    session = open_session(Allocator(FakeClock(), []))
+
+    with pytest.raises(EnvironmentProblem, match="torch computes on another GPU"):
+        session.open_backend(make_experiment(backend="virtual"))
