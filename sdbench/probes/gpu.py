@@ -114,9 +114,9 @@ def count_foreign_processes(nvml: Nvml, address: Address, own_pids: frozenset[in
 
 
 @as_reading
-def read_process_memory(nvml: Nvml, address: Address, pid: int) -> int:
+def read_process_memory(nvml: Nvml, address: Address, pid: int, root: Path = ROOT) -> int:
     """Return the GPU memory of one process (bytes), contexts and libraries included."""
-    if is_wsl():
+    if is_wsl(root):
         raise ReadingFailed(NO_PROCESSES)
     processes = value_of(nvml.processes(address))
     if pid not in processes:

@@ -22,7 +22,7 @@ from sdbench.probes.telemetry import open_telemetry
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Tf32
 from sdbench.worker.clock import MonotonicClock
-from tests.gpu.machine import DEVICE
+from tests.gpu.machine import DEVICE, gpu_address
 
 GIB = 2**30
 # The context grows with the first kernels of a library, and cudaMalloc rounds up to 2 MiB.
@@ -77,14 +77,14 @@ def test_events_agree_with_the_clock_of_the_host(observe: Callable[..., None]) -
 
 
 def test_spinning_for_cycles_takes_as_long_as_the_clock_that_nvml_reports_says(observe: Callable[..., None]) -> None:
-    nvml, device = open_nvml(), choose_device(DEVICE)
+    nvml = open_nvml()
     spin(2 * 10**9)
     clocks_mhz: list[int] = []
     ended = threading.Event()
 
     def sample() -> None:
         while not ended.wait(0.05):
-            clocks_mhz.append(value_of(nvml.clock_sm_mhz(device.address)))
+            clocks_mhz.append(value_of(nvml.clock_sm_mhz(gpu_address())))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -125,7 +125,7 @@ def test_energy_counter_agrees_with_the_power_over_time(observe: Callable[..., N
         meter.start()
         start_s, powers_w = time.monotonic(), []
         while time.monotonic() - start_s < 5:
-            powers_w.append((time.monotonic(), value_of(nvml.power_w(device.address))))
+            powers_w.append((time.monotonic(), value_of(nvml.power_w(gpu_address()))))
             time.sleep(0.01)
         duration_s = time.monotonic() - start_s
         energy = meter.stop(1, duration_s)

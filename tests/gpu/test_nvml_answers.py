@@ -16,7 +16,7 @@ from sdbench.probes.nvml import Nvml, open_nvml
 from sdbench.probes.nvml_library import NvmlCallError, PynvmlLibrary
 from sdbench.probes.readings import value_of
 from sdbench.schema.base import Known, Unknown
-from tests.gpu.machine import DEVICE
+from tests.gpu.machine import DEVICE, gpu_address
 
 IDENTIFIERS = ("nvmlDeviceGetUUID", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetSerial")
 
@@ -42,8 +42,7 @@ class Recorder:
 
 def test_every_query_of_this_card_is_a_reading(observe: Callable[..., None]) -> None:
     recorder = Recorder()
-    nvml, device = Nvml(recorder.call), choose_device(DEVICE)
-    address = device.address
+    nvml, address = Nvml(recorder.call), gpu_address()
     identity = read_gpu_identity(nvml, address, Unknown(reason="no salt is needed here"))
     configuration = read_gpu_configuration(nvml, address)
     observe(
@@ -62,7 +61,7 @@ def test_device_is_the_one_that_torch_uses() -> None:
 
 def test_memory_of_this_process_is_found_by_its_pid(observe: Callable[..., None]) -> None:
     torch.zeros(1, device=DEVICE)
-    memory = read_process_memory(open_nvml(), choose_device(DEVICE).address, os.getpid())
+    memory = read_process_memory(open_nvml(), gpu_address(), os.getpid())
     observe(memory=str(memory))
     assert value_of(memory) > 0
 
@@ -73,7 +72,6 @@ import json, os, torch
 from sdbench.probes.devices import choose_device
 from sdbench.probes.gpu import is_host_pid_namespace, read_process_memory
 from sdbench.probes.nvml import open_nvml
-from tests.gpu.machine import DEVICE
 torch.zeros(1, device="cuda:0")
 nvml, address = open_nvml(), choose_device("cuda:0").address
 print(json.dumps({

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from sdbench.probes.devices import choose_device
 from sdbench.probes.nvml import open_nvml
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Launch, find_search, launches_of
@@ -22,7 +21,7 @@ from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record
 from sdbench.worker.clock import MonotonicClock
 from sdbench.workloads.latency import time_call
-from tests.gpu.machine import DEVICE, MODEL, ON_GPU
+from tests.gpu.machine import DEVICE, MODEL, ON_GPU, gpu_address
 
 GIB = 2**30
 PAIRS = 20
@@ -65,7 +64,7 @@ def spans(record: Record) -> list[tuple[datetime, datetime]]:
 def processes() -> set[int]:
     if not ON_GPU:
         return set()
-    listed = open_nvml().processes(choose_device(DEVICE).address)
+    listed = open_nvml().processes(gpu_address())
     return set(listed.value) if isinstance(listed, Known) else set()
 
 
