@@ -1,14 +1,15 @@
 """What a GPU is, how it is set up, and who else is on it."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sdbench.probes.identity import hash_uuid
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_names, read_text
-from sdbench.schema.base import Reading
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.fingerprint import GpuConfiguration, GpuIdentity
 
 T = TypeVar("T")
@@ -19,7 +20,12 @@ _DISPLAY_CLASS_PREFIX = "0x03"
 # include/linux/proc_ns.h: PROC_PID_INIT_INO, the inode of the host's own process namespace.
 _HOST_PID_NAMESPACE = "pid:[4026531836]"
 NO_DRIVER_HINT = "install the NVIDIA driver, or in a container pass the GPU through (docker run --gpus all)"
+_OTHERS_INVISIBLE = "processes of others cannot be seen from this process namespace (a container's without --pid=host)"
 _FOREIGN_NAMESPACE = "process ids on the GPU are the host's, and this is a container's process namespace"
+
+_SECOND_US = 1_000_000
+# Of the SMs, on average: less than the smallest difference that a comparison resolves. Compositors draw with less.
+COMPUTING_RATIO = 0.01
 
 # CUDA C++ Programming Guide, throughput of native arithmetic instructions (32-bit floating-point add per clock and
 # multiprocessor): NVML counts cores, not multiprocessors.
@@ -80,17 +86,32 @@ def read_gpu_configuration(nvml: Nvml, index: int) -> GpuConfiguration:
     return GpuConfiguration(index=index, **{name: getattr(nvml, name)(index) for name in queries})
 
 
+class GpuUser(NamedTuple):
+    """A process on a GPU: its memory (bytes), and the share of the SMs (0 to 1) that it computed on."""
+
+    memory_bytes: Reading[int]
+    sm_ratio: float
+
+
+@as_reading
+def read_gpu_users(nvml: Nvml, index: int, root: Path = ROOT) -> dict[int, GpuUser]:
+    """Return the processes on the GPU by their ids, and what each did in the last second.
+
+    From inside a process namespace that is not the host's, NVML shows no process outside it.
+    """
+    if not is_host_pid_namespace(root):
+        raise ReadingFailed(_OTHERS_INVISIBLE)
+    memory = value_of(nvml.processes(index))
+    ratios = value_of(nvml.sm_ratios(index, time.time_ns() // 1000 - _SECOND_US))
+    unlisted = Unknown(reason="NVML does not list this process")
+    return {pid: GpuUser(memory.get(pid, unlisted), ratios.get(pid, 0.0)) for pid in memory | ratios}
+
+
 @as_reading
 def count_foreign_processes(nvml: Nvml, index: int, own_pids: frozenset[int], root: Path = ROOT) -> int:
-    """Return how many processes other than ``own_pids`` are on the GPU.
-
-    NVML uses the host's process ids. Inside a container's process namespace our own processes cannot be recognised,
-    so the count is unknown if there are any, unless none of ours can be on the GPU (``own_pids`` empty).
-    """
-    processes = value_of(nvml.processes(index))
-    if own_pids and processes and not is_host_pid_namespace(root):
-        raise ReadingFailed(_FOREIGN_NAMESPACE)
-    return len(processes.keys() - own_pids)
+    """Return how many processes other than ``own_pids`` compute on the GPU; a display server, which draws, does not."""
+    users = value_of(read_gpu_users(nvml, index, root))
+    return sum(user.sm_ratio > COMPUTING_RATIO for pid, user in users.items() if pid not in own_pids)
 
 
 @as_reading

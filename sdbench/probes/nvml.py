@@ -19,6 +19,8 @@ CLOCK_MEMORY = 2
 TEMPERATURE_GPU = 0
 
 POWER_LIMIT = "power limit"
+# nvml.h: nvmlClocksEventReasonApplicationsClocksSetting.
+CLOCK_SETTING = 0x02
 # nvml.h: nvmlClocksEventReasons. Idle (0x1), application clocks (0x2), sync boost (0x10) and display clock (0x100) are
 # settings or idleness and no throttling.
 THROTTLE_REASONS = {
@@ -28,6 +30,18 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
+
+# Time (ns) for which the power limit and heat have lowered the clocks. Hardware slowdowns have counters too, but their
+# ids moved (251 to 253 in nvidia-ml-py 12.575, 269 to 271 in 13.615) and are power smoothing's in the other drivers.
+_FIELD_POWER_LIMIT_NS = 74
+_FIELD_THERMAL_NS = 75
+_FIELD_POWER_INSTANT = 186
+_FIELD_VALUES = "nvmlDeviceGetFieldValues"
+_PROCESS_UTILIZATION = "nvmlDeviceGetProcessUtilization"
+# nvml.h: nvmlValueType_t, in its order.
+_FIELD_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+# nvml.h: NVML_PSTATE_UNKNOWN.
+_STATE_UNKNOWN = 32
 
 # nvml.h: nvmlComputeMode_t.
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
@@ -66,11 +80,19 @@ class PynvmlLibrary:
         try:
             if function.startswith("nvmlDevice") and arguments:
                 arguments = (self._handle(arguments[0]), *arguments[1:])
-            return _plain(getattr(self._pynvml, function)(*arguments))
+            read = self._read_field if function == _FIELD_VALUES else getattr(self._pynvml, function)
+            return _plain(read(*arguments))
         except self._pynvml.NVMLError as error:
             raise NvmlCallError(str(error)) from None
         except self._pynvml.NVMLLibraryMismatchError:
             raise NvmlCallError("nvidia-ml-py and the driver's NVML do not fit each other") from None
+
+    def _read_field(self, handle: Any, field_id: int) -> Any:
+        """Return the value of one field: NVML reports an error for each."""
+        (field,) = self._pynvml.nvmlDeviceGetFieldValues(handle, [field_id])
+        if field.nvmlReturn:
+            raise self._pynvml.NVMLError(field.nvmlReturn)
+        return getattr(field.value, _FIELD_MEMBERS[field.valueType])
 
 
 def _plain(value: Any) -> Any:
@@ -97,6 +119,12 @@ def _system_query(function: str, convert: Callable[[Any], T]) -> Callable[["Nvml
 
 def _thousandth(value: int) -> float:
     return value / 1000
+
+
+def _performance_state(state: int) -> int:
+    if state == _STATE_UNKNOWN:
+        raise NvmlCallError("the driver does not know it")
+    return state
 
 
 class Nvml:
@@ -137,9 +165,14 @@ class Nvml:
     clock_max_sm_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_SM)
     clock_max_memory_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_MEMORY)
     application_clock_sm_mhz = _query("nvmlDeviceGetApplicationsClock", int, CLOCK_SM)  # what applications are set to
-    # 0 is the fastest; NVML answers 32 where it cannot tell.
-    performance_state = _query("nvmlDeviceGetPerformanceState", int)
-    power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)  # drawn now
+    performance_state = _query("nvmlDeviceGetPerformanceState", _performance_state)  # 0 is the fastest
+    # Over the last second; from a GA100 (A100) and older cards: drawn now.
+    power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)
+    power_instant_w = _query(_FIELD_VALUES, _thousandth, _FIELD_POWER_INSTANT)  # drawn now
+    power_limit_ns = _query(_FIELD_VALUES, int, _FIELD_POWER_LIMIT_NS)
+    thermal_ns = _query(_FIELD_VALUES, int, _FIELD_THERMAL_NS)
+    pcie_generation_now = _query("nvmlDeviceGetCurrPcieLinkGeneration", int)
+    pcie_width_now = _query("nvmlDeviceGetCurrPcieLinkWidth", int)  # lanes
     power_limit_w = _query("nvmlDeviceGetEnforcedPowerLimit", _thousandth)  # in force
     power_limit_default_w = _query("nvmlDeviceGetPowerManagementDefaultLimit", _thousandth)  # what the card came with
     energy_j = _query("nvmlDeviceGetTotalEnergyConsumption", _thousandth)  # since the driver was loaded
@@ -160,6 +193,24 @@ class Nvml:
         if isinstance(reasons, Known):
             return reasons
         return self.query("nvmlDeviceGetCurrentClocksThrottleReasons", int, index)
+
+    @as_reading
+    def sm_ratios(self, index: int, since_us: int) -> dict[int, float]:
+        """Return the share of the SMs (0 to 1) that each process computed on since a time (us, of the epoch).
+
+        Where the driver does not report it, that is 1 for a process which it lists as computing and not as drawing.
+        """
+        samples = self.query(_PROCESS_UTILIZATION, list, index, since_us)
+        if isinstance(samples, Known):
+            ratios = {sample["pid"]: sample["smUtil"] / 100 for sample in samples.value}
+            # Some drivers leave garbage where there is no sample.
+            return {pid: ratio for pid, ratio in ratios.items() if ratio <= 1}
+        # No process has computed since then; nvidia-ml-py raises Success for an empty list.
+        if samples.reason in (f"{_PROCESS_UTILIZATION}: Not Found", f"{_PROCESS_UTILIZATION}: Success"):
+            return {}
+        compute = value_of(self.query("nvmlDeviceGetComputeRunningProcesses", list, index))
+        graphics = value_or(self.query("nvmlDeviceGetGraphicsRunningProcesses", list, index), [])
+        return dict.fromkeys({entry["pid"] for entry in compute} - {entry["pid"] for entry in graphics}, 1.0)
 
     @as_reading
     def processes(self, index: int) -> dict[int, Reading[int]]:

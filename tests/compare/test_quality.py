@@ -7,7 +7,8 @@ import pytest
 
 from sdbench.compare.quality import check_quality, failed_checks
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import Launch, QualityCheck, Series, Succeeded, ThrottleShare
+from sdbench.schema.conditions import ThrottleShare
+from sdbench.schema.outcome import Launch, QualityCheck, Series, Succeeded
 from tests.records import make_conditions, make_failed, make_launch, make_reference_operation
 
 NOISE = (0.99, 1.01, 0.985, 1.015, 0.995, 1.005, 1.0, 1.0)
