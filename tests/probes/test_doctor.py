@@ -8,12 +8,12 @@ import pytest
 from sdbench.probes import doctor
 from sdbench.probes.doctor import Diagnosis, diagnose
 from sdbench.schema.base import Known
-from tests.probes.replay import BARE_METAL, plant, replay_nvml
+from tests.probes.replay import BARE_METAL, enter_host_pid_namespace, plant, replay_nvml
 
 
 @pytest.fixture
 def look(tmp_path: Path) -> Any:
-    root = plant(tmp_path / "root", BARE_METAL)
+    root = enter_host_pid_namespace(plant(tmp_path / "root", BARE_METAL))
 
     def look_here(snapshot: str = "driver-absent", **files: str) -> dict[str, Diagnosis]:
         plant(root, {name.replace("__", "/"): text for name, text in files.items()})
