@@ -113,8 +113,8 @@ class EnergyMeter:
     def _energy_j(
         self, end_s: float, end_j: Reading[dict[str, float]], steps: Reading[tuple[_Step, _Step]], duration_s: float
     ) -> float:
-        start_j = value_of(self._start)
-        changes_j = {zone: after_j - start_j[zone] for zone, after_j in value_of(end_j).items()}
+        after_j, start_j = value_of(end_j), value_of(self._start)
+        changes_j = {zone: after_j[zone] - start_j[zone] for zone in start_j}
         if self._index is None:
             return sum(_drawn_j(self._root, zone, change_j, duration_s) for zone, change_j in changes_j.items())
         if changes_j[_GPU] < 0:
@@ -129,7 +129,7 @@ class EnergyMeter:
             raise ReadingFailed(f"the timed calls took less than {_STEPS_MIN} steps of the counter ({step_s:.3f} s)")
         # The calls ended within the step that the counter added next, as if it had been drawn evenly.
         share = min(1.0, max(0.0, 1 - (first_s - end_s) / step_s))
-        return changes_j[_GPU] + share * (first_j[_GPU] - value_of(end_j)[_GPU])
+        return changes_j[_GPU] + share * (first_j[_GPU] - after_j[_GPU])
 
 
 def _drawn_j(root: Path, zone: str, change_j: float, duration_s: float) -> float:

@@ -55,6 +55,13 @@ def test_each_condition_warns_beyond_its_limit(reading: str, value: float, name:
     assert [check.name for check in failed_checks(check_quality(succeeded(conditions=conditions)))] == [name]
 
 
+def test_a_display_server_on_the_gpu_is_named_and_passes() -> None:
+    conditions = make_conditions("cuda:0", resident_gpu_process_count=Known(value=5))
+    check = check_of(succeeded(conditions=conditions), "foreign GPU processes")
+    assert check.verdict == "passed"
+    assert check.evidence == "at most 0 computed in a launch, 5 were on the GPU without computing"
+
+
 def test_what_could_not_be_read_is_unknown_and_does_not_pass() -> None:
     conditions = make_conditions("cuda:0", clock_spread_ratio=Unknown(reason="no clock here"))
     check = check_of(succeeded(conditions=conditions), "clocks")
@@ -107,7 +114,7 @@ def test_throttled_launches_that_were_replaced_are_named_and_pass() -> None:
     mixed = Succeeded(launches=(*outcome.launches, slowed), stop_reason="max_launches")
     check = check_of(mixed, "throttled")
     assert check.verdict == "passed"
-    assert check.evidence.startswith("1 of 9 launches throttled (HW thermal in up to 40% of the samples)")
+    assert check.evidence.startswith("1 of 9 launches throttled (HW thermal in up to 40% of the time)")
 
 
 def test_launches_that_were_all_throttled_warn() -> None:

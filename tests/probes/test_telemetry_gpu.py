@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from sdbench.probes.nvml import Nvml, NvmlCallError
+from sdbench.probes.readings import value_of
 from sdbench.probes.telemetry import Telemetry, open_telemetry
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.conditions import Conditions
@@ -100,7 +101,7 @@ def test_conditions_of_a_healthy_gpu_are_all_known(root: Path) -> None:
     given = {name: value for name, value in dict(conditions).items() if isinstance(value, Unknown)}
     host = {"others_cpu_ratio", "steal_ratio", "cpu_pressure_ratio", "memory_pressure_ratio"}
     assert given.keys() == host  # of which this root has no files
-    assert conditions.power_mean_w == Known(value=pytest.approx(301.2))
+    assert value_of(conditions.power_mean_w) == pytest.approx(301.2)
     assert conditions.power_source == Known(value="instant")
     assert conditions.clock_max_sm_mhz == Known(value=3105)
     assert (conditions.pcie_generation, conditions.pcie_width) == (Known(value=4), Known(value=16))
@@ -139,7 +140,7 @@ def test_throttling_within_a_short_measured_stage_is_found(root: Path) -> None:
     sample(telemetry, clock, 300)
 
     assert telemetry.throttled() == Known(value=True)
-    (share,) = telemetry.conditions().throttle_shares.value  # type: ignore[union-attr]
+    (share,) = value_of(telemetry.conditions().throttle_shares)
     assert (share.reason, share.ratio) == ("hardware thermal slowdown", 0.25)
 
 
@@ -153,7 +154,7 @@ def test_throttling_between_two_samples_is_found_in_the_drivers_counter(root: Pa
     telemetry.start_stage("reference")
     card.fields[75] += 10**9
 
-    (share,) = telemetry.conditions().throttle_shares.value  # type: ignore[union-attr]
+    (share,) = value_of(telemetry.conditions().throttle_shares)
     assert (share.reason, share.ratio) == ("software thermal slowdown", pytest.approx(0.5))
     assert telemetry.throttled() == Known(value=True)
 
@@ -222,7 +223,7 @@ def test_a_real_card_under_load_is_read_in_units_and_its_users_told_apart(
     telemetry = watch_gpu(root, f"{card}-load", 20, pid=worker)
 
     conditions = telemetry.conditions()
-    assert conditions.power_mean_w == Known(value=pytest.approx(power_w))
+    assert value_of(conditions.power_mean_w) == pytest.approx(power_w)
     assert (conditions.clock_mean_mhz, conditions.clock_spread_ratio) == (Known(value=clock_mhz), Known(value=0.0))
     assert conditions.throttle_shares == Known(value=())
     # Other processes of the same load, which compute and do not draw; the display server and a browser only draw.

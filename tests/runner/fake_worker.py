@@ -52,6 +52,7 @@ def act_as_requested(fd: int) -> None:
 
     emit(StageEvent(stage="load"))
     emit(SampleEvent(latency_s=0.1, warmup=True))
+    emit(StageEvent(stage="measure"))
     emit(SampleEvent(latency_s=request.protocol.launch_budget_s, warmup=False))
     act(behaviour, argument, stream.fileno())
     if behaviour == "oom":
