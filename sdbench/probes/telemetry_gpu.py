@@ -1,6 +1,6 @@
 """Telemetry of a GPU, through NVML.
 
-A query costs up to 0.2 ms of CPU, so clock, power and throttle reasons are read ten times a second, the rest once.
+A query costs up to 0.2 ms of CPU, so only the clock is read at each sample: a launch of a second shows its spread.
 """
 
 from pathlib import Path
@@ -14,7 +14,8 @@ from sdbench.probes.telemetry_columns import Window, make_columns
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.conditions import PowerSource, ThrottleShare
 
-_SLOW_EVERY = 10
+# At ten samples a second: five times and once a second, and each other second.
+_MEDIUM_EVERY, _SLOW_EVERY, _SLOWEST_EVERY = 2, 10, 20
 # Cards at rest report the power limit too: an RTX 2080 SUPER at 39 of 250 W
 # (utkuozdemir/nvidia_gpu_exporter, internal/captures).
 _POWER_LIMITED_MIN_RATIO = 0.5
@@ -42,12 +43,13 @@ class GpuProbe:
         self._clock_max_mhz = nvml.clock_max_sm_mhz(index)
         self._is_instant = isinstance(nvml.power_instant_w(index), Known)
         read_power_w = nvml.power_instant_w if self._is_instant else nvml.power_w
-        self.columns = make_columns(
+        self.columns = make_columns({("gpu_sm_clock_mhz", "MHz"): lambda: value_of(nvml.clock_sm_mhz(index))})
+        self.columns |= make_columns(
             {
-                ("gpu_sm_clock_mhz", "MHz"): lambda: value_of(nvml.clock_sm_mhz(index)),
                 ("gpu_power_w", "W"): lambda: value_of(read_power_w(index)),
                 ("gpu_throttle_reasons", "bits"): lambda: value_of(nvml.throttle_bits(index)),
-            }
+            },
+            _MEDIUM_EVERY,
         )
         self.columns |= make_columns(
             {
@@ -55,12 +57,17 @@ class GpuProbe:
                 ("gpu_performance_state", "P-state"): lambda: value_of(nvml.performance_state(index)),
                 ("gpu_temperature_c", "degC"): lambda: value_of(nvml.temperature_c(index)),
                 ("gpu_utilization_ratio", "ratio"): lambda: value_of(nvml.utilization_ratio(index)),
+            },
+            _SLOW_EVERY,
+        )
+        self.columns |= make_columns(
+            {
                 ("gpu_pcie_generation", "generation"): lambda: value_of(nvml.pcie_generation_now(index)),
                 ("gpu_pcie_width", "lanes"): lambda: value_of(nvml.pcie_width_now(index)),
                 ("gpu_foreign_process_count", "processes"): self._count_foreign,
                 ("gpu_foreign_sm_ratio", "ratio"): self._add_foreign_ratios,
             },
-            _SLOW_EVERY,
+            _SLOWEST_EVERY,
         )
 
     def read_counters(self) -> GpuCounters:
@@ -143,16 +150,17 @@ class GpuProbe:
         """Return the processes at each reading of a window, and which foreign ones computed on average.
 
         Raises:
-            ReadingFailed: nothing was read, or our own worker is not among them, so that others may be missing too.
+            ReadingFailed: nothing was read; or nobody computes, not even our own worker, so others may be missing too.
         """
         column = self.columns["gpu_foreign_process_count"]
         column.readings(window)
         users = [at for position, at in zip(column.read_at, self._users, strict=True) if position in range(*window)]
-        if not any(self._own_pids & at.keys() for at in users):
-            raise ReadingFailed("NVML does not list our own worker, so it may not list others either")
         foreign = set().union(*users) - self._own_pids
         shares = {pid: fmean(at[pid].sm_ratio if pid in at else 0.0 for at in users) for pid in foreign}
-        return users, {pid for pid, share in shares.items() if share > COMPUTING_RATIO}
+        computing = {pid for pid, share in shares.items() if share > COMPUTING_RATIO}
+        if not computing and not any(self._own_pids & at.keys() for at in users):
+            raise ReadingFailed("NVML does not list our own worker, so it may not list others either")
+        return users, computing
 
     @as_reading
     def _computing_count(self, window: Window) -> int:

@@ -88,7 +88,7 @@ GPU_DEVICE = Device(
 class ReplayedLibrary:
     """Answers as the snapshot says; a list under ``values`` is used up call by call, its last again and again.
 
-    What the snapshot lacks, the driver lacks. The process utilization is the same since whatever time.
+    What is not in the snapshot, the driver does not have. The process utilization is the same since whatever time.
     """
 
     def __init__(self, calls: list[dict[str, Any]]) -> None:
