@@ -13,7 +13,7 @@ export DOCKER IMAGE GPUS CPUS MEMORY BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_UR
 WHEELS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker test-browser test-fleet test-python check format-check format lint types imports benchmark lock clean run-environment dev-environment
+.PHONY: help bench bench-cpu bench-gpu image-cpu image-cuda wheels resolve-cuda sbom test test-docker test-browser test-fleet test-gpu test-python check format-check format lint types imports benchmark lock clean run-environment dev-environment
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -57,6 +57,9 @@ test-fleet: dev-environment ## run the tests of fleets; they start a Ray cluster
 
 test-docker: dev-environment ## run the tests that need a container engine; they build sdbench:cpu
 	@$(VENV_BIN)/python -m pytest -m docker tests/containers
+
+test-gpu: dev-environment ## run the tests that need an NVIDIA GPU, in about 15 minutes; they write build/gpu-report.json
+	@$(VENV_BIN)/python -m pytest -W default -m gpu tests/gpu tests/backends
 
 test-python: ## run the tests that need no torch on another Python: make test-python PYTHON=python3.13
 	@requirements/test_python.sh $(PYTHON)

@@ -12,6 +12,7 @@ NEED_TORCH = (
     "browser",
     "cli/test_fetch.py",
     "containers/test_hadolint.py",
+    "gpu",
     "models",
     "workloads/test_precision.py",
 )

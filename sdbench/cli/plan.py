@@ -7,7 +7,7 @@ from collections import Counter
 from sdbench.cli.options import add_json_option, add_plan_options, add_results_option, read_plan_request
 from sdbench.cli.output import complain, show
 from sdbench.compare.resolution import describe_earlier_run
-from sdbench.plan.budget import expected_launches, total_s, warn_of_budget
+from sdbench.plan.budget import describe_total, expected_launches, warn_of_budget
 from sdbench.plan.claim_coverage import find_unmet_claims
 from sdbench.plan.make_plan import Plan, make_plan
 from sdbench.units import format_bytes, format_count, format_duration
@@ -81,15 +81,15 @@ def plan_text(plan: Plan) -> str:
         lines.append(
             f"{item.experiment_id}  {item.label:{width}}  {launches:>14}  {format_duration(cost.launch_s):>9}"
             f"  {format_bytes(cost.memory_bytes):>8}  {', '.join(item.groups)}"
+            f"{'' if cost.fits else '  (more than the GPU has: to be tried once)'}"
         )
     kinds = (item.experiment.device for item in plan.planned)
     elsewhere = Counter(kind for kind in kinds if kind not in ("any", plan.device.kind))
     lines += [f"{count} more are for {kind}: --device {kind}" for kind, count in elsewhere.items()]
-    least_s, most_s = total_s(plan)
-    budget = f"; it stops at the budget of {format_duration(plan.budget_s)}" if plan.budget_s else ""
+    source = "the GPU's multiprocessors and clock" if plan.device.kind == "cuda" else "the architecture alone"
     lines += [
         "",
-        f"in all about {format_duration(least_s)} to {format_duration(most_s)}{budget}",
-        "times and memory are rough, from the architecture alone: within a factor of three",
+        f"in all {describe_total(plan)}",
+        f"times and memory are rough, from {source}; the first launch corrects them",
     ]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from sdbench.compare.wording import (
     name_ratio,
     name_state,
     name_verdict,
-    other_ratio,
+    other_ratios,
 )
 from sdbench.errors import UserError
 
@@ -115,8 +115,7 @@ def _rows(item: ExperimentComparison, margin: float) -> list[tuple[str, ...]]:
         rows.append(
             (label, name_ratio(judgement), verdict, change, format_interval(judgement), format_units(judgement))
         )
-        if other := other_ratio(judgement):
-            rows.append(("", other[0], "", *other[1:]))
+        rows += [("", title, "", *rest) for title, *rest in other_ratios(judgement)]
     return rows
 
 

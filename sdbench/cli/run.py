@@ -17,7 +17,7 @@ from sdbench.cli.options import (
 from sdbench.cli.output import REPORT_NAME, complain, show, show_progress, write_report_if_possible
 from sdbench.cli.print_summary import print_summary
 from sdbench.cli.progress import open_listener
-from sdbench.plan.budget import warn_of_budget
+from sdbench.plan.budget import describe_total, warn_of_budget
 from sdbench.plan.make_plan import ALL_DEVICES, make_plan
 from sdbench.report.prices import make_prices
 from sdbench.runner.all_devices import DEVICE_GROUP_OPTION, run_all_devices
@@ -65,8 +65,11 @@ def execute(options: argparse.Namespace) -> int:
         return run_all_devices(request, options.out, output, fresh=options.fresh, report=show_progress)
     prices = make_prices(options.price, options.prices)
     plan = make_plan(request)
-    if not options.quiet and (shortage := warn_of_budget(plan)) is not None:
-        complain(f"warning: {shortage}")
+    if not options.quiet:
+        if not options.json:
+            show_progress(f"{plan.device.torch_name} ({plan.device.name}): {describe_total(plan)}")
+        if (shortage := warn_of_budget(plan)) is not None:
+            complain(f"warning: {shortage}")
     with terminate_as_interrupt(), open_listener(json_lines=options.json, quiet=options.quiet) as listener:
         run = run_plan(
             plan,

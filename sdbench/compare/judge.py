@@ -73,6 +73,9 @@ def judge(item: Evidence, p_values: PValues | None, margin: float, suite: int = 
     if verdict == "inconclusive" and any(UNIDENTIFIED in text for text in reasons):
         runs = runs_missing(item.ratio, margin, suite)
     more = missing or runs
+    cycles = None
+    if item.cycles is not None and item.ratio is not None:
+        cycles = item.cycles.describe(item.ratio, margin, changed=verdict in ("faster", "slower"))
     low, high = item.ratio.interval(1 - ALPHA) if item.ratio else (None, None)
     own, adjusted, discovery = p_values or (None, None, None)
     return Judgement(
@@ -91,4 +94,5 @@ def judge(item: Evidence, p_values: PValues | None, margin: float, suite: int = 
         more_runs=runs,
         more_s=None if more is None else more * item.unit_s,
         adjustment=item.adjusted.describe(margin) if item.adjusted else None,
+        cycles=cycles,
     )

@@ -70,6 +70,21 @@ class Adjustment(Model):
     slope: float | None
 
 
+class Cycles(Model):
+    """The latency of the candidate over the baseline's in cycles of the device's clock, with its interval.
+
+    ``clocks_mhz`` are the mean clocks of baseline and candidate over the timed calls. ``explained`` is how much of a
+    change in seconds is the clock's; ``set_by`` what set the clocks, as far as it is known.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    clocks_mhz: tuple[float, float]
+    explained: Literal["all", "part", "none"]
+    set_by: tuple[str, ...]
+
+
 class Judgement(Model):
     """A metric of the candidate over the baseline's (below 1 is faster, or less), and what it shows.
 
@@ -94,6 +109,7 @@ class Judgement(Model):
     more_runs: int | None
     more_s: float | None
     adjustment: Adjustment | None
+    cycles: Cycles | None
 
 
 def units_min(level: Level) -> int:

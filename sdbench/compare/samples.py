@@ -8,10 +8,12 @@ from statistics import fmean
 
 from sdbench.compare.adjustment import Adjusted, is_requested, unit_ratio, unit_values, weigh_reference
 from sdbench.compare.comparability import Measured, group_by_experiment, reasons_against
+from sdbench.compare.cycles import CycleEvidence, read_cycles, weigh_cycles
 from sdbench.compare.levels import (
     LAUNCHES_PER_BLOCK,
     LEVEL_PLURALS,
     Level,
+    ReadLaunch,
     Sampled,
     find_level,
     group_repeated,
@@ -44,7 +46,8 @@ class Evidence:
     """The evidence on a metric, before the suite is judged together.
 
     ``units`` are the independent values of baseline and candidate, ``unit_s`` what one more of both costs (s). ``caps``
-    are reasons for no verdict yet, ``incomparable`` for none at all; ``adjusted`` is the ratio at equal reference.
+    are reasons for no verdict yet, ``incomparable`` for none at all; ``adjusted`` is the ratio at equal reference,
+    ``cycles`` the one in cycles of the device's clock.
     """
 
     metric: ComparedMetric
@@ -55,6 +58,7 @@ class Evidence:
     caps: tuple[str, ...] = ()
     incomparable: tuple[str, ...] = ()
     adjusted: Adjusted | None = None
+    cycles: CycleEvidence | None = None
 
     def settle(self, margin: float) -> "Evidence":
         """Return the evidence with the ratio that a verdict at this margin is based on: as measured, or adjusted."""
@@ -73,14 +77,16 @@ class Sessions:
         self.template_s = template_s
         self.by_boot = by_boot
         self._groups = list(chain.from_iterable(map(group_repeated, record_sets)))
-        self._learned: dict[tuple[ComparedMetric, str, frozenset[str]], tuple[float, int] | None] = {}
+        self._learned: dict[tuple[str, frozenset[str]], tuple[float, int] | None] = {}
 
-    def variance(self, metric: ComparedMetric, source: str, pair: Pair) -> tuple[float, int] | None:
-        """Return the variance between sessions on the machines of a pair, and its degrees of freedom."""
+    def variance(self, read: ReadLaunch, name: str, pair: Pair) -> tuple[float, int] | None:
+        """Return the variance between sessions on the machines of a pair, and its degrees of freedom.
+
+        ``name`` is of what ``read`` returns.
+        """
         machines = frozenset(record.fingerprint.hardware_sha256 for record, _ in (*pair.baseline, *pair.candidate))
-        key = metric, source, machines
+        key = name, machines
         if key not in self._learned:
-            read = reader(metric, source)
             groups = (group for group in self._groups if group[0].fingerprint.hardware_sha256 in machines)
             self._learned[key] = learn_session_variance(
                 [
@@ -118,11 +124,14 @@ def _weigh_metric(
         return Evidence(metric, incomparable=(f"{METRIC_TITLES[metric]} was not measured in both records",))
     throttled = any(all(map(was_throttled, item.launches)) for item in (*first, *second))
     caps = (ALL_THROTTLED,) if throttled else ()
+    cycles = None
+    if metric == "latency_s":
+        cycles = weigh_cycles((first, second), lambda *both: _weigh_ratio(pair, both, read_cycles, "cycles", sessions))
     level = find_level(first, second)
     if level == "session":
-        variance = sessions.variance(metric, source.value, pair)
+        variance = sessions.variance(read_launch, f"{metric} {source.value}", pair)
         evidence = _weigh_sessions(metric, (first, second), variance, sessions)
-        return replace(evidence, caps=(*caps, *evidence.caps))
+        return replace(evidence, caps=(*caps, *evidence.caps), cycles=cycles)
     arms = [item.timed for item in first], [item.timed for item in second]
     bottom, top = unit_values(level, *arms)
     units = len(bottom), len(top)
@@ -133,7 +142,20 @@ def _weigh_metric(
     unit_s = (launch_s + sessions.template_s) * (LAUNCHES_PER_BLOCK if level == "block" else 2)
     requested = is_requested([result for _, result in (*pair.baseline, *pair.candidate)])
     adjusted = weigh_reference(metric, level, *arms, requested=requested)
-    return Evidence(metric, ratio, level, units, unit_s, caps, adjusted=adjusted)
+    return Evidence(metric, ratio, level, units, unit_s, caps, adjusted=adjusted, cycles=cycles)
+
+
+def _weigh_ratio(
+    pair: Pair, both: Sequence[Sequence[Sampled]], read: ReadLaunch, name: str, sessions: Sessions
+) -> tuple[LogRatio | None, Level]:
+    """Return the ratio of other values of the same launches, and its level."""
+    first, second = both
+    level = find_level(first, second)
+    if level == "session":
+        evidence = _weigh_sessions("latency_s", both, sessions.variance(read, name, pair), sessions)
+        return evidence.ratio, evidence.level or level
+    values = unit_values(level, [item.timed for item in first], [item.timed for item in second])
+    return unit_ratio(level, *values), level
 
 
 def _weigh_sessions(

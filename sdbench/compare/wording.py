@@ -1,9 +1,11 @@
 """Comparisons and claims in words, the same in every output."""
 
+from collections.abc import Sequence
 from math import floor, log10
 
 from sdbench.compare.claims import Score
 from sdbench.compare.comparison import Comparison
+from sdbench.compare.cycles import explain_cycles
 from sdbench.compare.levels import LEVEL_PLURALS
 from sdbench.compare.policy import ALL_THROTTLED, ONE_SESSION, UNIDENTIFIED, Judgement, leaning, units_min
 from sdbench.schema.manifest import Claim
@@ -16,6 +18,8 @@ _DIGITS = 3
 # From here a change reads better as "12 times" than as a percentage: an interval may be wide, a claim is exact.
 _CHANGE_TIMES_FROM = 10.0
 _CLAIM_TIMES_FROM = 2.0
+# Clocks that differ by less change no ratio by what is shown of it.
+_CLOCKS_SHOWN_FROM = 0.005
 # Only time is faster or slower.
 _OF_AMOUNTS = {"faster": "less", "slower": "more"}
 
@@ -54,15 +58,27 @@ def name_ratio(judgement: Judgement) -> str:
     return METRIC_TITLES[judgement.metric] + (", adjusted" if is_adjusted else "")
 
 
-def other_ratio(judgement: Judgement) -> tuple[str, str, str, str] | None:
-    """Return the ratio that the verdict is not based on, adjusted or plain: name, change, interval and reference."""
-    adjustment = judgement.adjustment
-    if adjustment is None or adjustment.adjusted is None or adjustment.reference is None:
-        return None
-    kind, (ratio, *ends) = ("plain", adjustment.plain) if adjustment.used else ("adjusted", adjustment.adjusted)
-    reference = f"reference {format_change(adjustment.reference[0])}"
-    interval = format_interval(judgement.model_copy(update={"low": ends[0], "high": ends[1]}))
-    return f"{METRIC_TITLES[judgement.metric]}, {kind}", format_change(ratio), interval, reference
+def other_ratios(judgement: Judgement) -> tuple[tuple[str, str, str, str], ...]:
+    """Return the ratios that the verdict is not based on, each with its name, change, interval and what it refers to.
+
+    The adjusted or the plain one, and the one in cycles where the clocks differ.
+    """
+    title = METRIC_TITLES[judgement.metric]
+    ratios: list[tuple[str, str, str, str]] = []
+    adjustment, cycles = judgement.adjustment, judgement.cycles
+    if adjustment is not None and adjustment.adjusted is not None and adjustment.reference is not None:
+        kind, (ratio, *ends) = ("plain", adjustment.plain) if adjustment.used else ("adjusted", adjustment.adjusted)
+        reference = f"reference {format_change(adjustment.reference[0])}"
+        ratios.append((f"{title}, {kind}", format_change(ratio), _format_between(judgement, *ends), reference))
+    if cycles is not None and abs(cycles.clocks_mhz[1] / cycles.clocks_mhz[0] - 1) > _CLOCKS_SHOWN_FROM:
+        clock = f"clock {format_change(cycles.clocks_mhz[1] / cycles.clocks_mhz[0])}"
+        interval = _format_between(judgement, cycles.low, cycles.high)
+        ratios.append((f"{title}, in cycles", format_change(cycles.ratio), interval, clock))
+    return tuple(ratios)
+
+
+def _format_between(judgement: Judgement, low: float, high: float) -> str:
+    return format_interval(judgement.model_copy(update={"low": low, "high": high}))
 
 
 def explain_adjustment(judgement: Judgement) -> str:
@@ -102,7 +118,7 @@ def format_units(judgement: Judgement) -> str:
 
 def explain(judgement: Judgement, *, briefly: bool = False) -> str:
     """Return the reasons for a judgement, and what would resolve it; ``briefly`` without what differs by experiment."""
-    reasons = judgement.reasons
+    reasons = tuple(filter(None, (*judgement.reasons, explain_cycles(judgement))))
     if briefly and any(UNIDENTIFIED in reason for reason in reasons):
         return UNIDENTIFIED
     if judgement.verdict == "inconclusive" and judgement.level is not None:
@@ -161,13 +177,20 @@ def headline(comparison: Comparison) -> str:
         return f"{verdict.upper()}: {_describe_lean(judgements[0])}"
     if len(judgements) == 1 and (ratio := judgements[0].ratio) is not None:
         interval, units = format_interval(judgements[0]), format_units(judgements[0])
-        return f"{verdict.upper()}: {format_change(ratio)} [{interval}], {units}"
+        return f"{verdict.upper()}: {format_change(ratio)} [{interval}], {units}{_name_clock(judgements)}"
     mean = ""
     if (suite := comparison.suite).ratio is not None:
         mean = f"; geometric mean {format_change(suite.ratio)} [{format_interval(suite)}]: "
         mean += name_state(suite, comparison.margin)
     experiments = f"{len(states)} experiment{'' if len(states) == 1 else 's'}"
-    return f"{verdict.upper()}: {experiments} ({count_states(comparison)}){mean}"
+    return f"{verdict.upper()}: {experiments} ({count_states(comparison)}){mean}{_name_clock(judgements)}"
+
+
+def _name_clock(judgements: Sequence[Judgement]) -> str:
+    """Return that every change is the clock's, where it is."""
+    changed = [item for item in judgements if item.verdict in ("faster", "slower")]
+    is_clock = changed and all(item.cycles is not None and item.cycles.explained == "all" for item in changed)
+    return "; the clock, not the code" if is_clock else ""
 
 
 def _describe_lean(judgement: Judgement) -> str:

@@ -11,7 +11,7 @@ from math import ceil, inf
 from sdbench.plan.estimate import ROUND_START_S, CostEstimate, is_forked
 from sdbench.plan.make_plan import Plan
 from sdbench.schema.record import PlannedExperiment
-from sdbench.units import format_duration
+from sdbench.units import format_count, format_duration
 
 _SECONDS_PER_MINUTE = 60
 
@@ -58,8 +58,9 @@ def describe_planned(planned: PlannedExperiment, cost: CostEstimate) -> PointCos
     timed_s = cost.launch_s - cost.fixed_s
     return PointCost(
         launches=0,
-        launches_min=protocol.launches_min,
-        launches_max=protocol.launches_max,
+        # Out of memory is a result, and ends the experiment at its first launch.
+        launches_min=protocol.launches_min if cost.fits else 1,
+        launches_max=protocol.launches_max if cost.fits else 1,
         fixed_s=cost.fixed_s,
         timed_s=timed_s,
         timed_least_s=min(timed_s, protocol.calls_min * cost.call_s),
@@ -159,6 +160,18 @@ def warn_of_budget(plan: Plan) -> str | None:
         f"the budget of {format_duration(plan.budget_s)} is too short for {len(short)} of {len(runnable)} experiments "
         f"({named}); --budget {ceil(needed_s / _SECONDS_PER_MINUTE)}m is enough"
     )
+
+
+def describe_total(plan: Plan) -> str:
+    """Return in one line what a run of the plan will probably take: ``8 experiments, about 5 min to 9 min``."""
+    least_s, most_s = total_s(plan)
+    experiments = format_count(len(plan.planned) - len(plan.skipped), "experiment")
+    span = " to ".join(dict.fromkeys(map(format_duration, (least_s, most_s))))
+    if plan.budget_s is None:
+        return f"{experiments}, about {span}; --budget 1h would limit it"
+    if plan.budget_s < most_s:
+        return f"{experiments}, {format_duration(plan.budget_s)} at most; without the budget about {span}"
+    return f"{experiments}, about {span}"
 
 
 def total_s(plan: Plan) -> tuple[float, float]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdbench.plan.estimate import CostEstimate, estimate, reason_to_skip
+from sdbench.plan.estimate import CostEstimate, estimate
 from sdbench.plan.expand import expand, parse_settings
+from sdbench.plan.machine import describe_machine
 from sdbench.plan.manifest_file import LoadedManifest, load_manifest
 from sdbench.plan.shipped import find_manifest
+from sdbench.plan.skips import reason_to_skip
 from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.outcome import Skipped
@@ -90,12 +92,12 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     settings = parse_settings(request.assignments)
     planned = expand(loaded, settings, request.only)
     device = choose_device(request.device)
-    cpu_count = count_usable_cpus()
-    estimates = {item.experiment_id: estimate(item, device.kind, cpu_count) for item in planned}
+    machine = describe_machine(device, count_usable_cpus())
+    estimates = {item.experiment_id: estimate(item, machine) for item in planned}
     skipped = {}
     for item in planned:
         needed_bytes = estimates[item.experiment_id].memory_bytes
-        skip = reason_to_skip(item.experiment, device.kind, device.memory_total_bytes, needed_bytes, cpu_count)
+        skip = reason_to_skip(item.experiment, machine, needed_bytes)
         if skip is not None:
             skipped[item.experiment_id] = skip
     return Plan(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdbench.errors import EnvironmentProblem, UserError
-from sdbench.probes.gpu import NO_DRIVER_HINT, has_nvidia_hardware
+from sdbench.probes.gpu import NO_DRIVER_HINT, count_multiprocessors, has_nvidia_hardware
 from sdbench.probes.hardware import read_cpu_name
 from sdbench.probes.nvml import Nvml, open_nvml
 from sdbench.probes.readings import value_or
@@ -16,6 +16,7 @@ from sdbench.probes.torch_build import NONE, read_torch_cuda
 from sdbench.schema.base import Model, Reading, Unknown
 
 _REQUEST = re.compile(r"auto|cpu|cuda(?::(?P<index>\d{1,4}))?")
+_NOT_CUDA = Unknown(reason="the device is the CPU")
 
 
 class Device(Model):
@@ -29,6 +30,9 @@ class Device(Model):
     index: int | None
     name: str
     memory_total_bytes: Reading[int]
+    compute_capability: Reading[str]
+    multiprocessor_count: Reading[int]
+    clock_max_sm_mhz: Reading[int]
     lock_key: str
     torch_name: str
 
@@ -90,6 +94,9 @@ def _cpu(root: Path) -> Device:
         index=None,
         name=read_cpu_name(root),
         memory_total_bytes=read_kib(root, "proc/meminfo", "MemTotal"),
+        compute_capability=_NOT_CUDA,
+        multiprocessor_count=_NOT_CUDA,
+        clock_max_sm_mhz=_NOT_CUDA,
         lock_key="cpu",
         torch_name="cpu",
     )
@@ -122,6 +129,9 @@ def _cuda(nvml: Nvml, torch_cuda: Reading[str], torch_index: int, root: Path, en
         index=index,
         name=value_or(nvml.name(index), f"NVIDIA GPU {index}"),
         memory_total_bytes=nvml.memory_total_bytes(index),
+        compute_capability=nvml.compute_capability(index),
+        multiprocessor_count=count_multiprocessors(nvml, index),
+        clock_max_sm_mhz=nvml.clock_max_sm_mhz(index),
         # Never stored: the lock's file name is its hash. Not salted, so that all users of the machine share the lock.
         lock_key=value_or(nvml.uuid(index), f"cuda-{index}"),
         torch_name=f"cuda:{torch_index}",

@@ -66,13 +66,14 @@ def read_gpu_identity(nvml: Nvml, index: int, salt: Reading[bytes]) -> GpuIdenti
         memory_total_bytes=nvml.memory_total_bytes(index),
         compute_capability=nvml.compute_capability(index),
         pci_device_id=nvml.pci_device_id(index),
-        multiprocessor_count=_multiprocessor_count(nvml, index),
+        multiprocessor_count=count_multiprocessors(nvml, index),
         uuid_hmac=hash_uuid(nvml.uuid(index), salt),
     )
 
 
 @as_reading
-def _multiprocessor_count(nvml: Nvml, index: int) -> int:
+def count_multiprocessors(nvml: Nvml, index: int) -> int:
+    """Return how many streaming multiprocessors the GPU has."""
     cores, capability = value_of(nvml.core_count(index)), value_of(nvml.compute_capability(index))
     per_multiprocessor = _CORES_PER_MULTIPROCESSOR.get(capability)
     if per_multiprocessor is None or cores % per_multiprocessor:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from sdbench.errors import UserError
-from sdbench.schema.base import Count, Known, PositiveFloat, Unknown
+from sdbench.schema.base import Count, Known, PositiveFloat, Reading, Unknown
 from sdbench.schema.conditions import Conditions, ThrottleShare
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
@@ -31,6 +31,7 @@ _SEED_BITS = 32
 class VirtualMachine:
     """The seed of all noise, how many times slower than stated the machine is, and the driver it claims to have.
 
+    ``clock`` is its clock over the stated one, for experiments that state one.
     ``position`` is where on its time line the machine is: how many launches came before.
     """
 
@@ -38,10 +39,12 @@ class VirtualMachine:
     factor: PositiveFloat = 1.0
     driver: Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,4}){1,2}$")] | None = None
     position: Count = 0
+    clock: PositiveFloat = 1.0
 
     def __str__(self) -> str:
         driver = f" driver={self.driver}" if self.driver else ""
-        return f"seed={self.seed} factor={self.factor!r}{driver}"
+        clock = f" clock={self.clock!r}" if self.clock != 1 else ""
+        return f"seed={self.seed} factor={self.factor!r}{clock}{driver}"
 
     def environment(self) -> dict[str, str]:
         """Return the variable that passes the machine, with its position, to a worker."""
@@ -58,7 +61,8 @@ def read_virtual_machine(environ: Mapping[str, str]) -> VirtualMachine:
     try:
         return VirtualMachine(**dict(word.partition("=")[::2] for word in text.split()))  # type: ignore[arg-type]
     except ValidationError:
-        raise UserError(f"invalid {VARIABLE}={text!r}: expected any of seed=7 factor=1.02 driver=580.65.06") from None
+        example = "seed=7 factor=1.02 clock=0.72 driver=580.65.06"
+        raise UserError(f"invalid {VARIABLE}={text!r}: expected any of {example}") from None
 
 
 def read_pace(machine: VirtualMachine, experiment: Experiment) -> float:
@@ -75,7 +79,22 @@ def read_pace(machine: VirtualMachine, experiment: Experiment) -> float:
     pace = (1 + experiment.virtual.launch_noise * noise) * (1 + experiment.virtual.drift * position)
     pace *= 1 + experiment.virtual.mode_gap * slow
     pace *= THROTTLED_FACTOR if is_throttled(machine, experiment) else 1.0
-    return max(1e-3, pace) * machine.factor
+    return max(1e-3, pace) * machine.factor / _read_clock_ratio(machine, experiment)
+
+
+def read_clock_mhz(machine: VirtualMachine, experiment: Experiment) -> Reading[float]:
+    """Return the clock of a launch where the machine is on its time line; unknown where none is configured."""
+    if experiment.virtual.clock_mhz is None:
+        return Unknown(reason="the machine is virtual, and virtual.clock_mhz is not set")
+    return Known(value=experiment.virtual.clock_mhz * _read_clock_ratio(machine, experiment))
+
+
+def _read_clock_ratio(machine: VirtualMachine, experiment: Experiment) -> float:
+    """The clock of a launch over the stated one; 1 where none is stated."""
+    if experiment.virtual.clock_mhz is None:
+        return 1.0
+    draw = Random(f"{machine.seed} clock {machine.position}").gauss(0, 1)  # noqa: S311 - noise, no secret
+    return machine.clock * max(1e-3, 1 + experiment.virtual.clock_noise * draw)
 
 
 def is_throttled(machine: VirtualMachine, experiment: Experiment) -> bool:
@@ -92,6 +111,7 @@ def virtual_conditions(machine: VirtualMachine, experiment: Experiment) -> Condi
     known: dict[str, Any] = {
         "throttle_shares": Known(value=shares),
         "clock_spread_ratio": quiet,
+        "clock_mean_mhz": read_clock_mhz(machine, experiment),
         "others_cpu_ratio": quiet,
         "steal_ratio": quiet,
         "cpu_pressure_ratio": quiet,

@@ -35,7 +35,7 @@ from sdbench.units import format_duration
 _OTHER_ARM = Skipped(reason="the other arm did not run", hint="see why in the other arm's record")
 # The arms' places in a block by the sign of its order: ABBA and BAAB.
 _PLACES = {1: (0, 1, 1, 0), -1: (1, 0, 0, 1)}
-# Estimates before anything has run are good to a factor of three.
+# Estimates before anything has run are good to a factor of two or three.
 _ESTIMATE_ERROR = 3.0
 
 

@@ -72,6 +72,10 @@ class VirtualOptions(Model):
     mode_gap: Ratio = Field(default=0.0, description="How much longer a random half of the launches takes, as a ratio.")
     throttle: Ratio = Field(default=0.0, description="Share of launches that are throttled and take 1.2 times as long.")
     stall: Ratio = Field(default=0.0, description="Share of calls that take 5 times as long.")
+    clock_mhz: float | None = Field(
+        default=None, gt=0, le=1e5, description="Clock of the device in MHz, which calls follow; unknown if null."
+    )
+    clock_noise: Ratio = Field(default=0.0, description="Relative standard deviation of the clock between launches.")
     fault: Fault = Field(default="none", description="What goes wrong.")
     fault_launch: Count = Field(default=0, description="The launch of the run in which it goes wrong, from 0.")
 

@@ -14,6 +14,7 @@ from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
+from tests.benchmarks.cycles import measure_cycles
 from tests.benchmarks.first_minutes import read_first_minutes
 from tests.benchmarks.fleet import measure_fleet
 from tests.benchmarks.isolation import measure_isolation, measure_rates
@@ -41,6 +42,7 @@ def main() -> None:
     parts: dict[str, Callable[[], list[Bar]]] = {
         "light commands": measure_commands,
         "comparison": measure_comparison,
+        "the clock or the code": measure_cycles,
         "report": measure_report,
         "store": measure_store,
         "fleet": measure_fleet,

@@ -10,7 +10,7 @@ import pytest
 from sdbench.compare.adjustment import Adjusted, look_at_blocks
 from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.levels import time_launches
-from sdbench.compare.wording import explain_adjustment, name_ratio, other_ratio
+from sdbench.compare.wording import explain_adjustment, name_ratio, other_ratios
 from sdbench.runner.interleave import _ArmPair
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
@@ -106,13 +106,13 @@ def test_verdict_uses_the_adjusted_ratio_where_both_protocols_ask_for_it(runs: b
 def test_both_ratios_are_shown_the_one_that_counts_first() -> None:
     used = compare(arm("a"), arm("b", change=0.0237))
     assert name_ratio(used) == "latency, adjusted"
-    name, _, interval, reference = other_ratio(used) or ("", "", "", "")
+    ((name, _, interval, reference),) = other_ratios(used)
     assert name == "latency, plain"
     assert interval.startswith("+1.")
     assert reference.startswith("reference ")
     unused = compare(arm("a", adjust="none"), arm("b", change=0.0237))
     assert name_ratio(unused) == "latency"
-    assert (other_ratio(unused) or ("",))[0] == "latency, adjusted"
+    assert [title for title, *_ in other_ratios(unused)] == ["latency, adjusted"]
 
 
 def test_driver_that_slows_everything_is_not_adjusted_away_and_says_so() -> None:
@@ -156,7 +156,7 @@ def test_reference_operations_that_differ_are_no_covariate() -> None:
     judgement = compare(arm("a"), arm("b", threads=1))
     assert judgement.adjustment.adjusted is None
     assert "the reference operations differ" in explain_adjustment(judgement)
-    assert other_ratio(judgement) is None
+    assert other_ratios(judgement) == ()
 
 
 def without_reference(record: Record, count: int) -> Record:

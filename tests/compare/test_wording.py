@@ -25,6 +25,7 @@ def make_judgement(low: float | None, high: float | None, **changes: Any) -> Jud
         "more_runs": None,
         "more_s": None,
         "adjustment": None,
+        "cycles": None,
     }
     return Judgement(**{**given, **changes})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sdbench.probes.devices import Device
 from sdbench.probes.nvml import Nvml, NvmlCallError
-from sdbench.schema.base import Known
+from sdbench.schema.base import Known, Unknown
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -77,11 +77,13 @@ BARE_METAL = {
     "proc/sys/kernel/osrelease": "6.12.9-amd64\n",
 }
 
+_NOT_READ = Unknown(reason="not read in this test")
+_OF_GPU = dict.fromkeys(("compute_capability", "multiprocessor_count", "clock_max_sm_mhz"), _NOT_READ)
 CPU_DEVICE = Device(
-    kind="cpu", index=None, name="a CPU", memory_total_bytes=Known(value=1), lock_key="cpu", torch_name="cpu"
+    kind="cpu", index=None, name="a CPU", memory_total_bytes=Known(value=1), lock_key="cpu", torch_name="cpu", **_OF_GPU
 )
 GPU_DEVICE = Device(
-    kind="cuda", index=0, name="a GPU", memory_total_bytes=Known(value=1), lock_key="0123", torch_name="cuda:0"
+    kind="cuda", index=0, name="a GPU", memory_total_bytes=Known(value=1), lock_key="0", torch_name="cuda:0", **_OF_GPU
 )
 
 

@@ -11,7 +11,7 @@ from sdbench.plan.make_plan import Plan
 from sdbench.plan.manifest_file import LoadedManifest, check_manifest
 from sdbench.probes.devices import Device
 from sdbench.runner.spec import RunSpec
-from sdbench.schema.base import Known
+from sdbench.schema.base import Known, Unknown
 from sdbench.schema.document import parse_yaml
 from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import Request
@@ -61,13 +61,17 @@ def make_spec(
         settings=(),
     )
     estimates = {
-        item.experiment_id: CostEstimate(call_s=0.0, fixed_s=1.0, launch_s=1.0, memory_bytes=0) for item in planned
+        item.experiment_id: CostEstimate(call_s=0.0, fixed_s=1.0, launch_s=1.0, memory_bytes=0, fits=True)
+        for item in planned
     }
     device = Device(
         kind="cpu",
         index=None,
         name="test",
         memory_total_bytes=Known(value=2**34),
+        compute_capability=Unknown(reason="the device is the CPU"),
+        multiprocessor_count=Unknown(reason="the device is the CPU"),
+        clock_max_sm_mhz=Unknown(reason="the device is the CPU"),
         lock_key=f"test-{out}",
         torch_name="cpu",
     )

@@ -31,7 +31,7 @@ def progress_with(*latencies_s: float, throttled: bool = False, **protocol: Any)
 
 
 def cost(launch_s: float) -> CostEstimate:
-    return CostEstimate(call_s=0.0, fixed_s=launch_s, launch_s=launch_s, memory_bytes=0)
+    return CostEstimate(call_s=0.0, fixed_s=launch_s, launch_s=launch_s, memory_bytes=0, fits=True)
 
 
 def make_failure() -> Failed:
@@ -164,7 +164,7 @@ def test_budget_is_overrun_by_at_most_the_one_launch_that_gives_a_result() -> No
 def test_launch_gets_at_most_its_share_of_what_the_others_do_not_need() -> None:
     # 20 calls of 15 s were estimated: 325 s, more than the whole budget.
     large = progress_with(calls_max=20)
-    large.estimate = CostEstimate(call_s=15.0, fixed_s=25.0, launch_s=325.0, memory_bytes=0)
+    large.estimate = CostEstimate(call_s=15.0, fixed_s=25.0, launch_s=325.0, memory_bytes=0, fits=True)
     small = [progress_with() for _ in range(5)]
     assert next_round([large, *small], 0.0, 300.0) == (large, *small)
     assert limit_to_share(large, [large, *small], 0.0, 300.0)

@@ -15,7 +15,7 @@ from sdbench.compare.wording import (
     has_useful_interval,
     headline,
     name_ratio,
-    other_ratio,
+    other_ratios,
 )
 from sdbench.report.chart_model import RatioChart, RatioMark
 from sdbench.report.escape import clean
@@ -183,8 +183,7 @@ def _rows(item: ExperimentComparison) -> Iterator[Row]:
         reasons = "; ".join(filter(None, (explain(judgement), explain_adjustment(judgement))))
         units = format_units(judgement) or None
         yield (item.label, name_ratio(judgement), *verdict_cells(judgement), units, reasons or None)
-        if other := other_ratio(judgement):
-            title, change, interval, reference = other
+        for title, change, interval, reference in other_ratios(judgement):
             yield (item.label, title, None, change, interval, reference, None)
 
 
