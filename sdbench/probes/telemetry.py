@@ -26,8 +26,8 @@ from sdbench.schema.warning_codes import WarningCode
 STEAL_MAX_RATIO = 0.01
 MEMORY_PRESSURE_MAX_RATIO = 0.01
 
-# The SMs of a busy card: an RTX 4090 runs at 2520 to 2750 of 3105 MHz by itself.
-LOW_CLOCK_RATIO = 0.75
+# The driver may choose a fifth below the maximum by itself; ggml-org/llama.cpp#26024 is of a card at 1890 of 2625 MHz.
+_LOW_CLOCK_RATIO = 0.75
 _BUSY_GPU_RATIO = 0.5
 # Less throttling cannot move a result by 1 %: it halves the clock at most.
 _THROTTLED_MIN_RATIO = 0.01
@@ -162,7 +162,7 @@ def _warn_of_clocks(conditions: Conditions) -> list[RecordWarning]:
         warnings.append(warn(WarningCode.GPU_THROTTLED, f"the GPU was slowed: {', '.join(slowdowns)}"))
     clock_mhz, max_mhz = value_or(conditions.clock_mean_mhz, 0.0), value_or(conditions.clock_max_sm_mhz, 0)
     is_busy = value_or(conditions.utilization_mean_ratio, 0.0) >= _BUSY_GPU_RATIO
-    if is_busy and not shares and 0 < clock_mhz < LOW_CLOCK_RATIO * max_mhz:
+    if is_busy and not shares and 0 < clock_mhz < _LOW_CLOCK_RATIO * max_mhz:
         is_set = value_or(conditions.clock_setting_ratio, 0.0) > 0
         reason = "a setting of the clocks held it down" if is_set else "the driver gave no reason"
         message = f"the SMs ran at {clock_mhz:.0f} of {max_mhz} MHz, and {reason}"
