@@ -22,6 +22,8 @@ _CLOCKS_READ_MAX = 4
 _STEAL_FIELD = 7
 _IDLE_FIELDS = (3, 4)
 _TIME_FIELDS = 8
+# One tick of these is 1 %, the smallest share that matters.
+_TICKS_MIN = 100
 # proc(5), /proc/PID/stat, counted after the name in parentheses: ppid is field 4 of all, utime and stime 14 and 15.
 _PARENT_FIELD = 1
 _UTIME_FIELD = 11
@@ -113,7 +115,7 @@ class HostProbe:
     @as_reading
     def _others_cpu_ratio(self, start: HostCounters, end: HostCounters) -> float:
         """Return the share of the CPUs that anything but the worker kept busy on average."""
-        by_field = enumerate(_since(start.cpu_ticks, end.cpu_ticks))
+        by_field = enumerate(_cpu_ticks(start, end))
         busy_ticks = sum(ticks for field, ticks in by_field if field not in (*_IDLE_FIELDS, _STEAL_FIELD))
         others_ticks = busy_ticks - sum(_since(start.worker_ticks, end.worker_ticks))
         return max(0.0, others_ticks / self._ticks_per_s / _duration_s(start, end) / self.cpu_count)
@@ -141,10 +143,17 @@ def _since(start: Reading[list[int]], end: Reading[list[int]]) -> list[int]:
     return [after - first for first, after in zip(before, now, strict=True)]
 
 
+def _cpu_ticks(start: HostCounters, end: HostCounters) -> list[int]:
+    ticks = _since(start.cpu_ticks, end.cpu_ticks)
+    if sum(ticks) < _TICKS_MIN:
+        raise ReadingFailed("the measured stage was shorter than a CPU second, too short for the kernel's ticks")
+    return ticks
+
+
 @as_reading
 def _steal_ratio(start: HostCounters, end: HostCounters) -> float:
-    ticks = _since(start.cpu_ticks, end.cpu_ticks)
-    return ticks[_STEAL_FIELD] / sum(ticks) if sum(ticks) > 0 else 0.0
+    ticks = _cpu_ticks(start, end)
+    return ticks[_STEAL_FIELD] / sum(ticks)
 
 
 @as_reading

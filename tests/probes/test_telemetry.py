@@ -292,6 +292,16 @@ def test_a_measured_stage_too_short_for_a_spread_says_so(root: Path, clock: Fake
     assert spread == Unknown(reason="3 readings in the measured stage: this needs 10")
 
 
+def test_a_tick_of_others_in_a_short_measured_stage_is_no_load(root: Path, clock: FakeClock) -> None:
+    telemetry = watch(root, clock)
+    clock.time_s += 0.08
+    plant(root, {**stat(busy_s=0.09, idle_s=0.06, steal_s=0.01), **worker(cpu_s=0.08)})
+    telemetry.sample()
+
+    assert codes(telemetry) == set()
+    assert isinstance(telemetry.conditions().others_cpu_ratio, Unknown)
+
+
 def test_without_a_measured_stage_there_are_no_conditions(root: Path, clock: FakeClock) -> None:
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
     telemetry.start_stage("load")
