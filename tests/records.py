@@ -12,12 +12,12 @@ from typing import Any
 
 from sdbench.compare.quality import check_quality
 from sdbench.schema.base import Known, Unknown, sha256_of
+from sdbench.schema.conditions import Conditions
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
 from sdbench.schema.outcome import (
     AnyOutcome,
     Check,
-    Conditions,
     Energy,
     Failed,
     ImageResult,
@@ -148,6 +148,15 @@ def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
         "clock_mean_mhz": Known(value=1980.0) if on_cuda else Known(value=2600.0),
         "memory_clock_mean_mhz": Known(value=2619.0) if on_cuda else Unknown(reason="no GPU is used"),
         "performance_state": Known(value=0) if on_cuda else Unknown(reason="no GPU is used"),
+        "clock_setting_ratio": Known(value=0.0) if on_cuda else Unknown(reason="no GPU is used"),
+        "clock_max_sm_mhz": Known(value=1980) if on_cuda else Unknown(reason="no GPU is used"),
+        "power_mean_w": Known(value=590.0) if on_cuda else Unknown(reason="no GPU is used"),
+        "power_source": Known(value="instant") if on_cuda else Unknown(reason="no GPU is used"),
+        "utilization_mean_ratio": Known(value=0.99) if on_cuda else Unknown(reason="no GPU is used"),
+        "pcie_generation": Known(value=5) if on_cuda else Unknown(reason="no GPU is used"),
+        "pcie_width": Known(value=16) if on_cuda else Unknown(reason="no GPU is used"),
+        "resident_gpu_process_count": Known(value=0) if on_cuda else Unknown(reason="no GPU is used"),
+        "resident_gpu_process_bytes": Known(value=0) if on_cuda else Unknown(reason="no GPU is used"),
         "others_cpu_ratio": Known(value=0.005),
         "load1_mean": Known(value=1.9),
         "steal_ratio": Known(value=0.0),
@@ -193,6 +202,7 @@ def make_launch(
             energy_j=energy_j,
             call_count=call_count,
             duration_s=latency_s * call_count,
+            counter_step_s=Known(value=0.1) if on_cuda else Unknown(reason="RAPL is not readable here"),
         ),
         "reference_operation": Known(value=make_reference_operation(device)),
         "checks": (

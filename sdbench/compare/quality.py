@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from sdbench.compare.policy import UNITS_MIN
 from sdbench.probes.clocks_and_load import BUSY_RATIO
+from sdbench.probes.gpu import COMPUTING_RATIO
+from sdbench.probes.readings import value_or
 from sdbench.probes.telemetry import MEMORY_PRESSURE_MAX_RATIO, STEAL_MAX_RATIO
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.metrics import launches_that_count, steady_latencies_s
@@ -99,7 +101,7 @@ def _throttled(outcome: Succeeded) -> _Observation:
     shares: dict[str, float] = {}
     for share in chain.from_iterable(known):
         shares[share.reason] = max(share.ratio, shares.get(share.reason, 0.0))
-    reasons = ", ".join(f"{reason} in up to {ratio:.0%} of the samples" for reason, ratio in shares.items())
+    reasons = ", ".join(f"{reason} in up to {ratio:.0%} of the time" for reason, ratio in shares.items())
     evidence = f"{len(slowed)} of {len(launches)} launches throttled" + (f" ({reasons})" if reasons else "")
     if slowed and len(counted) < len(launches):
         evidence += "; they are kept, fresh ones count instead"
@@ -153,9 +155,13 @@ def _speed_limit(operation: ReferenceOperation) -> float:
 
 
 def _foreign(outcome: Succeeded) -> _Observation:
-    readings = [launch.conditions.foreign_gpu_process_count for launch in launches_that_count(outcome)]
+    conditions = [launch.conditions for launch in launches_that_count(outcome)]
+    readings = [each.foreign_gpu_process_count for each in conditions]
     counts = [reading.value for reading in readings if isinstance(reading, Known)]
-    return (max(counts) == 0, f"at most {max(counts)} at once") if counts else (None, _why_unknown(readings))
+    if not counts:
+        return None, _why_unknown(readings)
+    resident = max(value_or(each.resident_gpu_process_count, 0) for each in conditions)
+    return max(counts) == 0, f"at most {max(counts)} computed in a launch, {resident} were on the GPU without computing"
 
 
 def _warm_up(outcome: Succeeded) -> _Observation:
@@ -247,7 +253,7 @@ _CHECKS = (
         "clocks",
         partial(_conditions, limits=_CLOCK),
         f"10th to 90th percentile within {_CLOCK_SPREAD_MAX:.0%} of the median",
-        "sdbench: latency follows the clock, and idle samples at both ends of a launch take up some of it",
+        "sdbench: latency follows the clock",
     ),
     _Check(
         "other load",
@@ -261,7 +267,12 @@ _CHECKS = (
         f"a reference operation within {_SPEED_MAX:.0%} of its median over the launches, or off by its own noise",
         "sdbench: one of 8 launches that far off moves their mean by half the margin of 2 %",
     ),
-    _Check("foreign GPU processes", _foreign, "none", "NVML's list of compute processes"),
+    _Check(
+        "foreign GPU processes",
+        _foreign,
+        f"none on more than {COMPUTING_RATIO:.0%} of the SMs",
+        "NVML's utilization of each process; of older drivers, processes that compute and do not draw",
+    ),
     _Check(
         "warm-up",
         _warm_up,

@@ -14,7 +14,7 @@ from sdbench.probes.cgroup import read_cpu_limit, read_memory_left_bytes
 from sdbench.probes.clocks_and_load import BUSY_RATIO, read_load
 from sdbench.probes.configuration import read_cpu_governor
 from sdbench.probes.energy import find_rapl_zones
-from sdbench.probes.gpu import count_foreign_processes, is_host_pid_namespace
+from sdbench.probes.gpu import count_foreign_processes
 from sdbench.probes.gpu_checks import Finding, check_gpu, check_system
 from sdbench.probes.identity import load_salt
 from sdbench.probes.memory import HostMemoryProbe
@@ -26,7 +26,7 @@ from sdbench.probes.torch_build import installed_versions, read_torch_cuda
 from sdbench.probes.visible_gpus import list_visible_gpus
 from sdbench.schema.base import Known, Model, Reading, Unknown
 from sdbench.store.cache_folder import cache_folder, measure_weights, nearest_folder, weights_limit_bytes
-from sdbench.units import format_bytes
+from sdbench.units import format_bytes, format_count
 
 _GIB = 1024**3
 # The full-size model: 4.4 GiB to build in fp32 (measured), a copy of the largest part while it is filled, and
@@ -142,12 +142,8 @@ def _as_diagnosis(finding: Finding) -> Diagnosis:
 def _gpu_users(nvml: Nvml, addresses: Iterable[Address], root: Path) -> Checked:
     foreign_count = sum(value_of(count_foreign_processes(nvml, address, frozenset(), root)) for address in addresses)
     if foreign_count:
-        return f"{foreign_count} processes on the GPU", "stop them (nvidia-smi lists them)"
-    if (root / "dev/dxg").exists():
-        return "other processes cannot be seen under WSL2", _NO_GPU_USERS
-    if not is_host_pid_namespace(root):
-        return "other processes cannot be seen from inside a container", _NO_GPU_USERS
-    return "no other process", ""
+        return f"{format_count(foreign_count, 'process')} computing on the GPU", "stop them (nvidia-smi lists them)"
+    return "nothing else computes on it", ""
 
 
 def _memory(root: Path) -> Checked:

@@ -1,7 +1,9 @@
 """What a GPU is, how it is set up, and who else is on it."""
 
 import re
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from sdbench.probes.identity import hash_uuid
 from sdbench.probes.nvml import Nvml, is_slice
@@ -10,7 +12,7 @@ from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_o
 from sdbench.probes.sysfs import ROOT, list_names, read_text
 from sdbench.probes.torch_build import NONE
 from sdbench.probes.wsl import NO_PROCESSES, is_wsl
-from sdbench.schema.base import Reading
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.fingerprint import GpuConfiguration, GpuIdentity, GpuState
 
 _NVIDIA_VENDOR = "0x10de"
@@ -18,9 +20,14 @@ _DISPLAY_CLASS_PREFIX = "0x03"
 
 # include/linux/proc_ns.h: PROC_PID_INIT_INO, the inode of the host's own process namespace.
 _HOST_PID_NAMESPACE = "pid:[4026531836]"
+_OTHERS_INVISIBLE = "processes of others cannot be seen from this process namespace (a container's without --pid=host)"
 _FOREIGN_NAMESPACE = "process ids on the GPU are the host's, and this is a container's process namespace"
 # These say that there is no driver, or nothing to ask it with; any other reason comes from one.
 _NO_ANSWER = (NvmlCode.LIBRARY_NOT_FOUND, NvmlCode.DRIVER_NOT_LOADED, NvmlCode.NO_PACKAGE)
+
+_SECOND_US = 1_000_000
+# Of the SMs, on average: less than the smallest difference that a comparison resolves. Compositors draw with less.
+COMPUTING_RATIO = 0.01
 
 # CUDA C++ Programming Guide, throughput of native arithmetic instructions (32-bit floating-point add per clock and
 # multiprocessor): NVML counts cores, not multiprocessors.
@@ -98,19 +105,34 @@ def read_gpu_state(nvml: Nvml, address: Address) -> GpuState:
     return GpuState(**{name: getattr(nvml, name)(address) for name in GpuState.model_fields})
 
 
-@as_reading
-def count_foreign_processes(nvml: Nvml, address: Address, own_pids: frozenset[int], root: Path = ROOT) -> int:
-    """Return how many processes other than ``own_pids`` are on the GPU.
+class GpuUser(NamedTuple):
+    """A process on a GPU: its memory (bytes), and the share of the SMs (0 to 1) that it computed on."""
 
-    NVML uses the host's process ids. Inside a container's process namespace our own processes cannot be recognised,
-    so the count is unknown if there are any, unless none of ours can be on the GPU (``own_pids`` empty).
+    memory_bytes: Reading[int]
+    sm_ratio: float
+
+
+@as_reading
+def read_gpu_users(nvml: Nvml, address: Address, root: Path = ROOT) -> dict[int, GpuUser]:
+    """Return the processes on the GPU by their ids, and what each did in the last second.
+
+    From inside a process namespace that is not the host's, NVML shows no process outside it.
     """
     if is_wsl(root):
         raise ReadingFailed(NO_PROCESSES)
-    processes = value_of(nvml.processes(address))
-    if own_pids and processes and not is_host_pid_namespace(root):
-        raise ReadingFailed(_FOREIGN_NAMESPACE)
-    return len(processes.keys() - own_pids)
+    if not is_host_pid_namespace(root):
+        raise ReadingFailed(_OTHERS_INVISIBLE)
+    memory = value_of(nvml.processes(address))
+    ratios = value_of(nvml.sm_ratios(address, time.time_ns() // 1000 - _SECOND_US))
+    unlisted = Unknown(reason="NVML does not list this process")
+    return {pid: GpuUser(memory.get(pid, unlisted), ratios.get(pid, 0.0)) for pid in memory | ratios}
+
+
+@as_reading
+def count_foreign_processes(nvml: Nvml, address: Address, own_pids: frozenset[int], root: Path = ROOT) -> int:
+    """Return how many processes other than ``own_pids`` compute on the GPU; a display server, which draws, does not."""
+    users = value_of(read_gpu_users(nvml, address, root))
+    return sum(user.sm_ratio > COMPUTING_RATIO for pid, user in users.items() if pid not in own_pids)
 
 
 @as_reading

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from sdbench.probes.nvml_library import Address, NvmlCallError, PynvmlLibrary
+from sdbench.probes.nvml_library import FIELD_VALUES, Address, NvmlCallError, PynvmlLibrary
 from sdbench.probes.readings import as_reading, known_values, value_of, value_or
 from sdbench.schema.base import Known, Reading, Unknown
 
@@ -23,6 +23,8 @@ ECC_SINCE_LOADED = 0
 MEMORY_V2 = 0x02000028
 
 POWER_LIMIT = "power limit"
+# nvml.h: nvmlClocksEventReasonApplicationsClocksSetting.
+CLOCK_SETTING = 0x02
 # nvml.h: nvmlClocksEventReasons. Idle (0x1), application clocks (0x2), sync boost (0x10) and display clock (0x100) are
 # settings or idleness and no throttling.
 THROTTLE_REASONS = {
@@ -32,6 +34,15 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
+
+# Time (ns) for which the power limit and heat have lowered the clocks. Hardware slowdowns have counters too, but their
+# ids moved (251 to 253 in nvidia-ml-py 12.575, 269 to 271 in 13.615) and are power smoothing's in the other drivers.
+_FIELD_POWER_LIMIT_NS = 74
+_FIELD_THERMAL_NS = 75
+_FIELD_POWER_INSTANT = 186
+_PROCESS_UTILIZATION = "nvmlDeviceGetProcessUtilization"
+# nvml.h: NVML_PSTATE_UNKNOWN.
+_STATE_UNKNOWN = 32
 
 # nvml.h: nvmlComputeMode_t.
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
@@ -88,6 +99,12 @@ def _system_query(function: str, convert: Callable[[Any], T]) -> Callable[["Nvml
 
 def _thousandth(value: int) -> float:
     return value / 1000
+
+
+def _performance_state(state: int) -> int:
+    if state == _STATE_UNKNOWN:
+        raise NvmlCallError("the driver does not know it")
+    return state
 
 
 class Nvml:
@@ -147,9 +164,14 @@ class Nvml:
     clock_memory_mhz = _query("nvmlDeviceGetClockInfo", int, CLOCK_MEMORY)  # at present
     clock_max_sm_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_SM)
     clock_max_memory_mhz = _query("nvmlDeviceGetMaxClockInfo", int, CLOCK_MEMORY)
-    # 0 is the fastest; NVML answers 32 where it cannot tell.
-    performance_state = _query("nvmlDeviceGetPerformanceState", int)
-    power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)  # drawn now
+    performance_state = _query("nvmlDeviceGetPerformanceState", _performance_state)  # 0 is the fastest
+    # Over the last second; from a GA100 (A100) and older cards: drawn now.
+    power_w = _query("nvmlDeviceGetPowerUsage", _thousandth)
+    power_instant_w = _query(FIELD_VALUES, _thousandth, _FIELD_POWER_INSTANT)  # drawn now
+    power_limit_ns = _query(FIELD_VALUES, int, _FIELD_POWER_LIMIT_NS)
+    thermal_ns = _query(FIELD_VALUES, int, _FIELD_THERMAL_NS)
+    pcie_generation_now = _query("nvmlDeviceGetCurrPcieLinkGeneration", int)
+    pcie_width_now = _query("nvmlDeviceGetCurrPcieLinkWidth", int)  # lanes
     power_limit_w = _query("nvmlDeviceGetPowerManagementLimit", _thousandth)  # as set
     # In force: a laptop moves it with its heat and its other parts.
     power_limit_enforced_w = _query("nvmlDeviceGetEnforcedPowerLimit", _thousandth)
@@ -188,6 +210,24 @@ class Nvml:
         count = value_of(self.query("nvmlDeviceGetMaxMigDeviceCount", int, address))
         places = (self.query("nvmlDeviceGetMigDeviceHandleByIndex", str, address, place) for place in range(count))
         return tuple(known_values(places))
+
+    @as_reading
+    def sm_ratios(self, address: Address, since_us: int) -> dict[int, float]:
+        """Return the share of the SMs (0 to 1) that each process computed on since a time (us, of the epoch).
+
+        Where the driver does not report it, that is 1 for a process which it lists as computing and not as drawing.
+        """
+        samples = self.query(_PROCESS_UTILIZATION, list, address, since_us)
+        if isinstance(samples, Known):
+            ratios = {sample["pid"]: sample["smUtil"] / 100 for sample in samples.value}
+            # Some drivers leave garbage where there is no sample.
+            return {pid: ratio for pid, ratio in ratios.items() if ratio <= 1}
+        # No process has computed since then; nvidia-ml-py raises Success for an empty list.
+        if samples.reason in (f"{_PROCESS_UTILIZATION}: Not Found", f"{_PROCESS_UTILIZATION}: Success"):
+            return {}
+        compute = value_of(self.query("nvmlDeviceGetComputeRunningProcesses", list, address))
+        graphics = value_or(self.query("nvmlDeviceGetGraphicsRunningProcesses", list, address), [])
+        return dict.fromkeys({entry["pid"] for entry in compute} - {entry["pid"] for entry in graphics}, 1.0)
 
     @as_reading
     def processes(self, address: Address) -> dict[int, Reading[int]]:

@@ -7,6 +7,10 @@ from enum import IntEnum
 from functools import cache
 from typing import Any
 
+FIELD_VALUES = "nvmlDeviceGetFieldValues"
+# nvml.h: nvmlValueType_t, in its order.
+_FIELD_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+
 # A GPU by NVML's index, or by its UUID: "GPU-..." of a card, "MIG-..." of a slice of one.
 Address = int | str
 
@@ -60,10 +64,18 @@ class PynvmlLibrary:
         with self._explained():
             if function.startswith("nvmlDevice") and arguments:
                 arguments = (self._handle(arguments[0]), *arguments[1:])
-            value = getattr(self._pynvml, function)(*arguments)
+            read = self._read_field if function == FIELD_VALUES else getattr(self._pynvml, function)
+            value = read(*arguments)
             if isinstance(value, self._pynvml.c_nvmlDevice_t):
                 value = self._pynvml.nvmlDeviceGetUUID(value)
             return _plain(value)
+
+    def _read_field(self, handle: Any, field_id: int) -> Any:
+        """Return the value of one field: NVML reports an error for each."""
+        (field,) = self._pynvml.nvmlDeviceGetFieldValues(handle, [field_id])
+        if field.nvmlReturn:
+            raise self._pynvml.NVMLError(field.nvmlReturn)
+        return getattr(field.value, _FIELD_MEMBERS[field.valueType])
 
     def _open(self, address: Address) -> Any:
         by_uuid = isinstance(address, str)

@@ -9,16 +9,16 @@ import secrets
 from collections.abc import Mapping
 from math import sqrt
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from sdbench.errors import UserError
 from sdbench.schema.base import Count, Known, PositiveFloat, Reading, Unknown
+from sdbench.schema.conditions import Conditions, ThrottleShare
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
-from sdbench.schema.outcome import Conditions, ThrottleShare
 
 VARIABLE = "SDBENCH_VIRTUAL"
 # How much longer a throttled launch and a stalled call take.
@@ -108,19 +108,17 @@ def virtual_conditions(machine: VirtualMachine, experiment: Experiment) -> Condi
     shares = (ThrottleShare(reason="virtual thermal slowdown", ratio=1.0),) if throttled else ()
     unknown = Unknown(reason="the machine is virtual")
     quiet = Known(value=0.0)
-    return Conditions(
-        throttle_shares=Known(value=shares),
-        clock_spread_ratio=quiet,
-        clock_mean_mhz=read_clock_mhz(machine, experiment),
-        memory_clock_mean_mhz=unknown,
-        performance_state=unknown,
-        others_cpu_ratio=quiet,
-        load1_mean=unknown,
-        steal_ratio=quiet,
-        cpu_pressure_ratio=quiet,
-        memory_pressure_ratio=quiet,
-        foreign_gpu_process_count=Known(value=0),
-    )
+    known: dict[str, Any] = {
+        "throttle_shares": Known(value=shares),
+        "clock_spread_ratio": quiet,
+        "clock_mean_mhz": read_clock_mhz(machine, experiment),
+        "others_cpu_ratio": quiet,
+        "steal_ratio": quiet,
+        "cpu_pressure_ratio": quiet,
+        "memory_pressure_ratio": quiet,
+        "foreign_gpu_process_count": Known(value=0),
+    }
+    return Conditions(**dict.fromkeys(Conditions.model_fields, unknown) | known)
 
 
 def pretend(fingerprint: Fingerprint, machine: VirtualMachine) -> Fingerprint:

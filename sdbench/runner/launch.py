@@ -16,7 +16,8 @@ from sdbench.runner.schedule import Progress, batch_that_did_not_fit
 from sdbench.runner.state import RunState, record_out_of_memory
 from sdbench.runner.worker_process import Start, WorkerProcess
 from sdbench.schema.base import Known, Reading
-from sdbench.schema.outcome import Conditions, Launch, LaunchData, RecordWarning, measuring_launches
+from sdbench.schema.conditions import Conditions
+from sdbench.schema.outcome import Launch, LaunchData, RecordWarning, measuring_launches
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.schema.workload_results import BatchSearch
 from sdbench.store.files import write_whole
@@ -39,7 +40,7 @@ def launch(state: RunState, progress: Progress, position: int | None = None) -> 
     telemetry: list[Telemetry] = []
     watch = Watch(
         on_start=lambda pid: telemetry.append(open_telemetry(state.spec.plan.device, pid)),
-        on_event=lambda event: _emit_worker_event(state, event, progress),
+        on_event=lambda event: _take_worker_event(state, event, progress, telemetry[-1]),
         on_tick=lambda: _tick(state, progress, telemetry[-1]),  # there is none before on_start
     )
     state.move_virtual_machine(position)
@@ -161,9 +162,12 @@ def _write_images(state: RunState, prefix: str, measurement: Measurement) -> Non
         write_whole(state.folder.path / picture.path, base64.b64decode(picture.webp_base64, validate=True))
 
 
-def _emit_worker_event(state: RunState, event: StageEvent | SampleEvent | ProbingEvent, progress: Progress) -> None:
+def _take_worker_event(
+    state: RunState, event: StageEvent | SampleEvent | ProbingEvent, progress: Progress, telemetry: Telemetry
+) -> None:
     match event:
         case StageEvent():
+            telemetry.start_stage(event.stage)
             state.emit("stage", event.stage, progress)
         case ProbingEvent():
             state.emit("stage", f"trying batch {event.batch}", progress)

@@ -152,7 +152,7 @@ class State(Model):
     boot_hmac: Reading[str] = Field(description="HMAC of the boot, salted on the host.")
     load_average_1min: Reading[float] = Field(description="Load average over one minute.")
     memory_available_bytes: Reading[int] = Field(description="Available memory in bytes.")
-    foreign_gpu_process_count: Reading[int] = Field(description="Processes of others on the GPU.")
+    foreign_gpu_process_count: Reading[int] = Field(description="Processes of others that computed on the GPU.")
     cpu_clock_mhz: Reading[Number] = Field(description="CPU clock in MHz.")
     temperature_c: Reading[Number] = Field(description="Temperature in degrees Celsius.")
     gpus: Reading[tuple[GpuState, ...]] = Field(description="The GPU that was measured; none for the CPU.")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, Known, Model, Number, PositiveFloat, PositiveInt, Reading, Sha256
+from sdbench.schema.conditions import Conditions
 from sdbench.schema.manifest import Isolation
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
@@ -52,7 +53,8 @@ class Energy(Compact):
     source: Literal["nvml", "rapl", "none"] = Field(description="The counter that was read.")
     energy_j: Reading[float] = Field(description="Energy in joules.")
     call_count: Count = Field(description="Steady calls within the reading.")
-    duration_s: Number = Field(description="Seconds between the two readings.")
+    duration_s: Number = Field(description="Seconds of the steady calls.")
+    counter_step_s: Reading[float] = Field(description="Seconds between two steps of the counter, where it was seen.")
 
 
 class Check(Compact):
@@ -130,29 +132,6 @@ class WorkerEnvironment(Compact):
     unet_calls: PositiveInt = Field(description="UNet calls of one pipeline call.")
     unet_calls_at_50_steps: PositiveInt = Field(description="UNet calls that 50 steps would make.")
     cpu_capability: str = Field(description="Vector instructions that torch uses.")
-
-
-class ThrottleShare(Model):
-    """A reason for which the hardware slowed itself, and in which share of the telemetry's samples it appears."""
-
-    reason: str = Field(description="Why the hardware slowed down.")
-    ratio: Number = Field(description="Share of the telemetry's samples with this reason.")
-
-
-class Conditions(Compact):
-    """What else went on during a launch: its telemetry, summed up."""
-
-    throttle_shares: Reading[tuple[ThrottleShare, ...]] = Field(description="Why the hardware slowed down.")
-    clock_spread_ratio: Reading[float] = Field(description="10th to 90th percentile of the clock over its median.")
-    clock_mean_mhz: Reading[float] = Field(description="Mean clock in MHz: of the SMs, or of the CPU's cores.")
-    memory_clock_mean_mhz: Reading[float] = Field(description="Mean memory clock of the GPU in MHz.")
-    performance_state: Reading[int] = Field(description="Slowest P-state of the GPU: 0 is the fastest.")
-    others_cpu_ratio: Reading[float] = Field(description="Share of the machine's CPUs that other processes kept busy.")
-    load1_mean: Reading[float] = Field(description="Mean load average, with the worker's own tasks.")
-    steal_ratio: Reading[float] = Field(description="Share of CPU time that the hypervisor took.")
-    cpu_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for a CPU.")
-    memory_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for memory.")
-    foreign_gpu_process_count: Reading[int] = Field(description="Processes of others on the GPU.")
 
 
 class LaunchData(Compact):

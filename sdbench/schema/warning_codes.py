@@ -39,7 +39,16 @@ class WarningCode(StrEnum):
         "a cached ONNX export was damaged or outdated and was made again",
         "no action is needed; if it recurs without a new version, check the disk",
     )
-    FOREIGN_GPU_PROCESS = ("foreign-gpu-process", "another process used the GPU", "stop it (see nvidia-smi), run again")
+    FOREIGN_GPU_PROCESS = (
+        "foreign-gpu-process",
+        "another process computed on the GPU",
+        "stop it (see nvidia-smi), run again",
+    )
+    GPU_CLOCK_LOW = (
+        "gpu-clock-low",
+        "the GPU's clock was far below its maximum under load, and nothing throttled it",
+        "look for locked clocks (nvidia-smi -q -d CLOCK; undo them with -rgc and -rac), the power limit and cooling",
+    )
     GPU_POWER_LIMIT = (
         "gpu-power-limit",
         "the GPU ran at its power limit",

@@ -46,15 +46,13 @@ def run(session: Session) -> WorkloadOutput:
         probes.append(probe)
         first_call_s = probe.wall_s if first_call_s is None else first_call_s
     largest, _ = find_bracket(_tried(probes), most)
-    started_s = session.clock.now_s()
-    session.energy.start()
     return WorkloadOutput(
         batch=max(1, largest),
         stop_reason="converged",
         first_call_s=first_call_s or 0.0,
         memory=session.read_memory(),
         allocator=NO_ALLOCATOR_EVENTS,
-        energy=session.energy.stop(0, session.clock.now_s() - started_s),
+        energy=session.energy.stop(0, 0.0),
         reference_operation=NO_REFERENCE_OPERATION,
         workload_result=BatchSearch(
             limit_bytes=limit.limit_bytes,

@@ -27,8 +27,8 @@ def run(session: Session) -> WorkloadOutput:
     room = read_room(backend)
     warmups_s, observation, reference = _warm_up(session, backend)
     warmed_up = session.read_allocator_events()
-    session.emit_stage("measure")
     session.energy.start()
+    session.emit_stage("measure")
     start_s = clock.now_s()
     steady_s: list[float] = []
     images: tuple[Any, ...] = ()
@@ -36,9 +36,11 @@ def run(session: Session) -> WorkloadOutput:
         images, latency_s = time_call(backend, clock)
         steady_s.append(latency_s)
         session.emit(SampleEvent(latency_s=latency_s, warmup=False))
-    energy = session.energy.stop(len(steady_s), clock.now_s() - start_s)
-    memory, allocator = session.read_memory(), _in_timed_calls(warmed_up, session.read_allocator_events())
+    duration_s = clock.now_s() - start_s
+    # The conditions end with the calls: the meter waits.
     session.emit_stage("reference")
+    energy = session.energy.stop(len(steady_s), duration_s)
+    memory, allocator = session.read_memory(), _in_timed_calls(warmed_up, session.read_allocator_events())
     reference_operation = _join(reference, backend.time_reference_operation(clock))
     session.emit_stage("verify")
     latency = Series(name="latency", unit="s", samples=(*warmups_s, *steady_s), warmup_count=len(warmups_s))

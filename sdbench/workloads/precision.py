@@ -53,8 +53,8 @@ def run(session: Session) -> WorkloadOutput:
     reference = _make_images(session, session.open_backend(reference_experiment), experiment)
     backend = session.open_backend(experiment)
     session.emit_stage("verify")
-    started_s = session.clock.now_s()
     session.energy.start()
+    started_s = session.clock.now_s()
     # A run of the candidate with everything verified: a fallback to fp32 would look like a perfect candidate.
     observation = backend.observe(session.clock)
     candidate = _make_images(session, backend, experiment)

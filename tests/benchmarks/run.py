@@ -26,6 +26,7 @@ from tests.benchmarks.share import NAME, find_newest_record, read_share
 from tests.benchmarks.store import measure_store
 from tests.benchmarks.study_grid import measure_study_grid
 from tests.benchmarks.supervisor import measure_supervisor
+from tests.benchmarks.telemetry import measure_telemetry
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def main() -> None:
         "store": measure_store,
         "fleet": measure_fleet,
         "supervisor": measure_supervisor,
+        "telemetry of a GPU": measure_telemetry,
         "measuring loop": _measure_overhead,
         "full-size point": lambda: _share(record),
         "search": measure_search,

@@ -269,7 +269,7 @@ def test_what_was_not_measured_is_incomparable(outcome: Any, reason: str) -> Non
         ({"environment": {"unet_calls": 9}}, "UNet calls"),
         ({"batch": 2}, "batches of 1 and 2"),
         ({"images": "not finite"}, "candidate: finite: 0 of 8 images finite"),
-        ({"foreign": 2}, "candidate: foreign GPU processes: at most 2 at once"),
+        ({"foreign": 2}, "candidate: foreign GPU processes: at most 2 computed in a launch"),
     ],
 )
 def test_other_work_or_a_failed_gate_is_incomparable(changes: dict[str, Any], reason: str) -> None:

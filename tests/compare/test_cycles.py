@@ -11,8 +11,9 @@ from sdbench.compare.wording import explain, headline, other_ratios
 from sdbench.errors import UserError
 from sdbench.probes.virtual import VirtualMachine, read_pace, read_virtual_machine, virtual_conditions
 from sdbench.schema.base import Known, Unknown
+from sdbench.schema.conditions import ThrottleShare
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Succeeded, ThrottleShare
+from sdbench.schema.outcome import Succeeded
 from sdbench.schema.record import Record
 from tests.benchmarks.cycles import compare_session, explained
 from tests.fingerprints import make_fingerprint

@@ -7,7 +7,8 @@ import pytest
 
 from sdbench.compare.quality import check_quality, failed_checks
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import Launch, QualityCheck, Series, Succeeded, ThrottleShare
+from sdbench.schema.conditions import ThrottleShare
+from sdbench.schema.outcome import Launch, QualityCheck, Series, Succeeded
 from tests.records import make_conditions, make_failed, make_launch, make_reference_operation
 
 NOISE = (0.99, 1.01, 0.985, 1.015, 0.995, 1.005, 1.0, 1.0)
@@ -52,6 +53,13 @@ def test_what_was_not_timed_is_not_checked() -> None:
 def test_each_condition_warns_beyond_its_limit(reading: str, value: float, name: str) -> None:
     conditions = make_conditions("cuda:0", **{reading: Known(value=value)})
     assert [check.name for check in failed_checks(check_quality(succeeded(conditions=conditions)))] == [name]
+
+
+def test_a_display_server_on_the_gpu_is_named_and_passes() -> None:
+    conditions = make_conditions("cuda:0", resident_gpu_process_count=Known(value=5))
+    check = check_of(succeeded(conditions=conditions), "foreign GPU processes")
+    assert check.verdict == "passed"
+    assert check.evidence == "at most 0 computed in a launch, 5 were on the GPU without computing"
 
 
 def test_what_could_not_be_read_is_unknown_and_does_not_pass() -> None:
@@ -106,7 +114,7 @@ def test_throttled_launches_that_were_replaced_are_named_and_pass() -> None:
     mixed = Succeeded(launches=(*outcome.launches, slowed), stop_reason="max_launches")
     check = check_of(mixed, "throttled")
     assert check.verdict == "passed"
-    assert check.evidence.startswith("1 of 9 launches throttled (HW thermal in up to 40% of the samples)")
+    assert check.evidence.startswith("1 of 9 launches throttled (HW thermal in up to 40% of the time)")
 
 
 def test_launches_that_were_all_throttled_warn() -> None:

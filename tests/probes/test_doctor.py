@@ -169,13 +169,12 @@ def test_other_processes_on_the_gpu_are_a_warning(look: Any) -> None:
 
 def test_from_inside_a_container_nobody_claims_the_gpu_to_be_alone(look: Any, tmp_path: Path) -> None:
     (tmp_path / "root/proc/self/ns/pid").unlink()
-    diagnosis = look("healthy", dev__x="")["GPU to itself"]
-    assert (diagnosis.level, diagnosis.value) == ("warning", "1 processes on the GPU")
     alone = look(replay_nvml("healthy", nvmlDeviceGetComputeRunningProcesses=[]))["GPU to itself"]
-
-    assert (alone.level, alone.value) == ("warning", "other processes cannot be seen from inside a container")
+    assert alone.level == "warning"
+    assert "cannot be seen from this process namespace" in alone.value
     in_wsl = look(replay_nvml("healthy", nvmlDeviceGetComputeRunningProcesses=[]), dev__dxg="")["GPU to itself"]
-    assert in_wsl.value == "other processes cannot be seen under WSL2"
+    assert in_wsl.level == "warning"
+    assert "WSL2" in in_wsl.value
 
 
 def test_too_little_memory_for_the_full_size_model_is_a_warning(look: Any) -> None:

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sdbench.probes.energy import EnergyMeter
+from sdbench.probes.nvml import Nvml
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.outcome import Energy
 from tests.probes.replay import CPU_DEVICE, GPU_DEVICE, plant, replay_nvml
@@ -29,14 +31,79 @@ def joules(energy: Energy) -> float:
     return energy.energy_j.value
 
 
-def test_the_gpus_counter_is_read_before_and_after() -> None:
-    meter = EnergyMeter(GPU_DEVICE, nvml=replay_nvml("healthy"))
-    meter.start()
-    energy = meter.stop(3, 1.5)
+class SteppingCounter:
+    """A GPU's energy counter (mJ) that advances every ``step_s``, on a clock of its own that ``sleep`` moves."""
+
+    def __init__(self, step_s: float) -> None:
+        self.step_s = step_s
+        self.time_s = 1000.03
+        self.load_w = 50.0
+        self._drawn_j = [0.0]
+        self._counted_until = self.time_s
+
+    def sleep(self, duration_s: float) -> None:
+        for _ in range(round(duration_s * 1000)):
+            before = self.time_s // self.step_s
+            self.time_s += 0.001
+            self._drawn_j.append(self._drawn_j[-1] + self.load_w * 0.001)
+            if self.time_s // self.step_s > before:
+                self._counted_until = self.time_s
+
+    def call(self, function: str, *_: Any) -> int:
+        assert function == "nvmlDeviceGetTotalEnergyConsumption"
+        return round(self._drawn_j[round((self._counted_until - 1000.03) * 1000)] * 1000)
+
+    def meter(self) -> EnergyMeter:
+        return EnergyMeter(GPU_DEVICE, nvml=Nvml(self.call), now_s=lambda: self.time_s, sleep=self.sleep)
+
+    def measure(self, calls_s: float, power_w: float) -> Energy:
+        meter = self.meter()
+        self.sleep(0.217)
+        meter.start()
+        self.load_w = power_w
+        self.sleep(calls_s)
+        self.load_w = 50.0
+        return meter.stop(3, calls_s)
+
+
+@pytest.mark.parametrize("step_s", [0.02, 0.1])
+@pytest.mark.parametrize("calls_s", [1.0, 1.3, 3.973, 20.05])
+def test_energy_of_a_counter_with_steps_is_off_by_less_than_a_step(step_s: float, calls_s: float) -> None:
+    energy = SteppingCounter(step_s).measure(calls_s, 600.0)
+
+    assert joules(energy) == pytest.approx(600.0 * calls_s, abs=0.6 * step_s * 600.0)
+    assert isinstance(energy.counter_step_s, Known)
+    assert energy.counter_step_s.value == pytest.approx(step_s, abs=0.002)
+    assert (energy.source, energy.call_count, energy.duration_s) == ("nvml", 3, calls_s)
+
+
+def test_energy_of_calls_that_are_short_against_the_counters_steps_is_unknown() -> None:
+    energy = SteppingCounter(0.1).measure(0.15, 600.0)
 
     assert energy.source == "nvml"
-    assert joules(energy) == pytest.approx(300.0)
-    assert (energy.call_count, energy.duration_s) == (3, 1.5)
+    assert isinstance(energy.energy_j, Unknown)
+    assert "less than 10 steps of the counter (0.100 s)" in energy.energy_j.reason
+
+
+def test_a_counter_whose_steps_are_not_seen_needs_two_seconds() -> None:
+    short, long = (SteppingCounter(0.5).measure(calls_s, 600.0) for calls_s in (1.9, 10.0))
+
+    assert isinstance(short.energy_j, Unknown)
+    assert "did not advance for 0.2 s" in short.energy_j.reason
+    assert joules(long) == pytest.approx(6000.0, rel=0.1)
+    assert isinstance(long.counter_step_s, Unknown)
+
+
+def test_waiting_for_the_counter_takes_at_most_a_step_before_and_two_after() -> None:
+    counter = SteppingCounter(0.1)
+    meter = counter.meter()
+    begun_s = counter.time_s
+    meter.start()
+    started_s = counter.time_s
+    meter.stop(1, 1.0)
+
+    assert started_s - begun_s <= 0.101
+    assert counter.time_s - started_s <= 0.202
 
 
 @pytest.mark.parametrize("snapshot", ["not-supported", "driver-absent"])
@@ -106,13 +173,12 @@ def test_counters_only_the_superuser_may_read_say_so(tmp_path: Path, monkeypatch
 
 
 def test_a_counter_that_falls_means_a_reloaded_driver() -> None:
-    nvml = replay_nvml("healthy")
-    meter = EnergyMeter(GPU_DEVICE, nvml=nvml)
-    nvml.energy_j(0)
+    counter = SteppingCounter(0.1)
+    counter.sleep(5.0)
+    meter = counter.meter()
     meter.start()
-    assert isinstance(meter.stop(1, 1.0).energy_j, Known)
-    readings = iter([Known(value=5.0), Known(value=1.0)])
-    nvml.energy_j = lambda index: next(readings)  # type: ignore[method-assign]
-    meter.start()
+    counter._drawn_j = [0.0] * len(counter._drawn_j)
+    counter.sleep(5.0)
 
-    assert isinstance(meter.stop(1, 1.0).energy_j, Unknown)
+    energy = meter.stop(1, 5.0)
+    assert energy.energy_j == Unknown(reason="the energy counter fell: the driver was reloaded meanwhile")

@@ -9,7 +9,15 @@ from sdbench.probes.gpu import has_nvidia_gpu
 from sdbench.probes.hardware import read_hardware, read_virtualization
 from sdbench.probes.sysfs import read_int, read_text
 from sdbench.schema.base import Known, Unknown
-from tests.probes.replay import BARE_METAL, CPU_DEVICE, GPU_DEVICE, missing_nvml, plant, replay_nvml
+from tests.probes.replay import (
+    BARE_METAL,
+    CPU_DEVICE,
+    GPU_DEVICE,
+    enter_host_pid_namespace,
+    missing_nvml,
+    plant,
+    replay_nvml,
+)
 
 ABSENT = replay_nvml("driver-absent")
 NO_SALT = Unknown(reason="no salt")
@@ -147,7 +155,7 @@ def test_an_arm_processor_is_described_by_its_own_lines(tmp_path: Path) -> None:
 
 
 def test_state_speaks_of_the_device_that_is_measured(tmp_path: Path) -> None:
-    root = plant(tmp_path, BARE_METAL)
+    root = enter_host_pid_namespace(plant(tmp_path, BARE_METAL))
 
     cpu = read_state(CPU_DEVICE, ABSENT, NO_SALT, root)
     gpu = read_state(GPU_DEVICE, replay_nvml("foreign-process"), NO_SALT, root)
@@ -157,7 +165,26 @@ def test_state_speaks_of_the_device_that_is_measured(tmp_path: Path) -> None:
     assert cpu.load_average_1min == Known(value=0.25)
     assert isinstance(cpu.foreign_gpu_process_count, Unknown)
     assert gpu.temperature_c == Known(value=61.0)
-    assert gpu.foreign_gpu_process_count == Known(value=3)
+    # Nothing of ours runs yet: the process that will be the worker's in other tests computes too.
+    assert gpu.foreign_gpu_process_count == Known(value=2)
+
+
+@pytest.mark.parametrize(("card", "count"), [("rtx-2080-super", 2), ("h100", 0), ("l40s", 0)])
+def test_what_is_on_a_card_at_rest_does_not_compute(tmp_path: Path, card: str, count: int) -> None:
+    nvml = replay_nvml(f"{card}-idle")
+    users = nvml.processes(0)
+    state = read_state(GPU_DEVICE, nvml, NO_SALT, enter_host_pid_namespace(tmp_path))
+
+    assert isinstance(users, Known)
+    assert len(users.value) == count
+    assert state.foreign_gpu_process_count == Known(value=0)
+
+
+def test_in_a_container_nobody_is_known_to_be_on_the_gpu_before_the_run(tmp_path: Path) -> None:
+    count = read_state(GPU_DEVICE, replay_nvml("h100-idle"), NO_SALT, tmp_path).foreign_gpu_process_count
+
+    assert isinstance(count, Unknown)
+    assert "--pid=host" in count.reason
 
 
 def test_a_file_that_cannot_be_read_gives_its_path_and_reason(tmp_path: Path) -> None:

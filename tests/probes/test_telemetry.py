@@ -28,8 +28,11 @@ def worker(cpu_s: float = 0) -> dict[str, str]:
 
 
 def pressure(cpu: float = 0, memory: float = 0) -> dict[str, str]:
-    line = "some avg10={:.2f} avg60=0.00 avg300=0.00 total=1\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=1\n"
-    return {"proc/pressure/cpu": line.format(cpu), "proc/pressure/memory": line.format(memory)}
+    line = "some avg10={:.2f} avg60=0.00 avg300=0.00 total={:.0f}\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=1\n"
+    return {
+        "proc/pressure/cpu": line.format(cpu, cpu * 1e5),
+        "proc/pressure/memory": line.format(memory, memory * 1e5),
+    }
 
 
 @pytest.fixture
@@ -50,12 +53,19 @@ def open_files() -> list[str]:
     return [entry.name for entry in Path("/proc/self/fd").iterdir()]
 
 
+def watch(root: Path, clock: FakeClock) -> Telemetry:
+    """Return telemetry of a worker that has begun its measured stage."""
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.start_stage("measure")
+    return telemetry
+
+
 def codes(telemetry: Telemetry) -> set[str]:
     return {warning.code for warning in telemetry.warnings()}
 
 
 def test_each_quantity_is_read_in_its_unit(root: Path, clock: FakeClock) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     clock.time_s += 2
     plant(root, {**stat(busy_s=3, idle_s=0.5, steal_s=0.5), **worker(cpu_s=3), **pressure(cpu=12.5, memory=0.5)})
     telemetry.sample()
@@ -88,8 +98,8 @@ def test_what_the_machine_does_not_have_is_unknown(tmp_path: Path, clock: FakeCl
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", "cpu 1 2 3\n"])
-def test_a_column_that_fails_midway_is_dropped_with_its_reason(root: Path, clock: FakeClock, text: str) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+def test_a_reading_that_fails_once_keeps_the_column_and_is_counted(root: Path, clock: FakeClock, text: str) -> None:
+    telemetry = watch(root, clock)
     telemetry.sample()
     plant(root, {"proc/stat": text})
     telemetry.sample()
@@ -98,13 +108,23 @@ def test_a_column_that_fails_midway_is_dropped_with_its_reason(root: Path, clock
 
     reasons = telemetry.unknown()
     assert set(reasons) == {"steal_ratio"}
-    assert reasons["steal_ratio"].endswith("(after 1 samples)")
+    assert reasons["steal_ratio"].startswith("1 of 3 readings failed, the last value stands for them: ")
     assert {len(samples) for samples in columns(telemetry).values()} == {3}
     assert codes(telemetry) == set()
 
 
+def test_a_value_that_stands_for_a_failed_reading_is_in_no_mean(root: Path, clock: FakeClock) -> None:
+    telemetry = watch(root, clock)
+    for load in ("1", "x", "x", "4"):
+        plant(root, {"proc/loadavg": f"{load} 1 1 1/1 1\n"})
+        telemetry.sample()
+
+    assert columns(telemetry)["load1"] == (1.0, 1.0, 1.0, 4.0)
+    assert telemetry.conditions().load1_mean == Known(value=2.5)
+
+
 @settings(max_examples=30, deadline=None)
-@given(plans=st.lists(st.sets(st.sampled_from(["proc/loadavg", "proc/stat", "proc/pressure/cpu"])), max_size=8))
+@given(plans=st.lists(st.sets(st.sampled_from(["proc/loadavg", "proc/stat", "proc/pressure/cpu"])), max_size=25))
 def test_all_columns_keep_one_length_whatever_fails(tmp_path_factory: Any, plans: list[set[str]]) -> None:
     good = {"proc/loadavg": "1 1 1 1/1 1\n", **stat(), **worker(), **pressure()}
     root = plant(tmp_path_factory.mktemp("root"), good)
@@ -135,7 +155,7 @@ def test_nothing_is_recorded_once_the_worker_has_ended() -> None:
 def test_a_worker_that_ends_between_two_readings_leaves_one_length(
     root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     telemetry.sample()
     reads_left = 3
 
@@ -159,7 +179,7 @@ def test_files_stay_open_from_sample_to_sample_until_the_telemetry_is_closed(
     root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_files()
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     telemetry.sample()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", None)
@@ -171,7 +191,7 @@ def test_files_stay_open_from_sample_to_sample_until_the_telemetry_is_closed(
 
 
 def test_heat_that_slowed_the_processor_is_seen_in_its_counters(root: Path, clock: FakeClock) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
 
     assert telemetry.throttled() == Known(value=False)
     plant(root, {"sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count": "5\n"})
@@ -182,7 +202,7 @@ def test_heat_that_slowed_the_processor_is_seen_in_its_counters(root: Path, cloc
 def test_more_than_one_per_cent_of_stolen_time_is_a_warning(
     root: Path, clock: FakeClock, steal_s: float, expected: set[str]
 ) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     clock.time_s += 1
     plant(root, {**stat(busy_s=1, idle_s=1 - steal_s, steal_s=steal_s), **worker(cpu_s=1)})
     telemetry.sample()
@@ -194,17 +214,17 @@ def test_more_than_one_per_cent_of_stolen_time_is_a_warning(
 def test_load_of_others_is_told_from_the_workers(
     root: Path, clock: FakeClock, others_s: float, expected: set[str]
 ) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     clock.time_s += 10
     plant(root, {**stat(busy_s=20 + others_s, idle_s=100), **worker(cpu_s=20)})
-    telemetry._cpu_count = 4
+    telemetry._host.cpu_count = 4
     telemetry.sample()
 
     assert codes(telemetry) == expected
 
 
 def test_stolen_time_is_nobodys_load_here(root: Path, clock: FakeClock) -> None:
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry = watch(root, clock)
     clock.time_s += 10
     plant(root, {**stat(busy_s=20, steal_s=10), **worker(cpu_s=20)})
     telemetry.sample()
@@ -212,19 +232,91 @@ def test_stolen_time_is_nobodys_load_here(root: Path, clock: FakeClock) -> None:
     assert codes(telemetry) == {"steal"}
 
 
-def test_a_dropped_column_keeps_no_samples(root: Path, clock: FakeClock) -> None:
-    plant(root, pressure(memory=20))
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
-    telemetry.sample()
-    plant(root, {"proc/pressure/memory": ""})
-    telemetry.sample()
-
-    assert codes(telemetry) == set()
-
-
 def test_waiting_for_memory_is_a_warning(root: Path, clock: FakeClock) -> None:
+    telemetry = watch(root, clock)
+    clock.time_s += 10
     plant(root, pressure(memory=20))
-    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
     telemetry.sample()
 
     assert codes(telemetry) == {"memory-pressure"}
+    assert telemetry.conditions().memory_pressure_ratio == Known(value=0.2)
+
+
+def test_what_others_did_before_and_after_the_measured_stage_is_in_no_condition(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.start_stage("load")
+    clock.time_s += 10
+    plant(root, {**stat(busy_s=30, steal_s=5), **worker(cpu_s=10), **pressure(cpu=90, memory=90)})
+    telemetry.sample()
+    telemetry.start_stage("measure")
+    clock.time_s += 10
+    plant(root, {**stat(busy_s=40, idle_s=10, steal_s=5), **worker(cpu_s=20)})
+    telemetry.sample()
+    telemetry.start_stage("reference")
+    clock.time_s += 10
+    plant(root, {**stat(busy_s=90, idle_s=10, steal_s=9), **worker(cpu_s=20), **pressure(cpu=99, memory=99)})
+    telemetry.sample()
+
+    conditions = telemetry.conditions()
+    assert conditions.others_cpu_ratio == Known(value=0.0)
+    assert conditions.steal_ratio == Known(value=0.0)
+    assert conditions.memory_pressure_ratio == Known(value=0.0)
+    assert codes(telemetry) == set()
+    assert len(columns(telemetry)["time_s"]) == 3
+
+
+def test_the_clock_of_the_processor_is_that_of_the_measured_stage(root: Path, clock: FakeClock) -> None:
+    def run_at(mhz: int, sample_count: int) -> None:
+        files = {f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq": f"{mhz}000\n" for cpu in (0, 1)}
+        plant(root, files)
+        for _ in range(sample_count):
+            telemetry.sample()
+
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    run_at(800, 40)
+    telemetry.start_stage("measure")
+    run_at(3600, 20)
+    telemetry.start_stage("reference")
+    run_at(900, 20)
+
+    conditions = telemetry.conditions()
+    assert (conditions.clock_mean_mhz, conditions.clock_spread_ratio) == (Known(value=3600.0), Known(value=0.0))
+
+
+def test_a_measured_stage_too_short_for_a_spread_says_so(root: Path, clock: FakeClock) -> None:
+    telemetry = watch(root, clock)
+    for _ in range(3):
+        telemetry.sample()
+
+    spread = telemetry.conditions().clock_spread_ratio
+    assert spread == Unknown(reason="3 readings in the measured stage: this needs 10")
+
+
+def test_a_tick_of_others_in_a_short_measured_stage_is_no_load(root: Path, clock: FakeClock) -> None:
+    telemetry = watch(root, clock)
+    clock.time_s += 0.08
+    plant(root, {**stat(busy_s=0.09, idle_s=0.06, steal_s=0.01), **worker(cpu_s=0.08)})
+    telemetry.sample()
+
+    assert codes(telemetry) == set()
+    assert isinstance(telemetry.conditions().others_cpu_ratio, Unknown)
+
+
+def test_without_a_measured_stage_there_are_no_conditions(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    telemetry.start_stage("load")
+    telemetry.sample()
+
+    assert telemetry.conditions().load1_mean == Unknown(reason="the worker reported no measured stage")
+    assert telemetry.warnings() == ()
+
+
+def test_of_two_measured_stages_the_last_one_counts(root: Path, clock: FakeClock) -> None:
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    for load, stages in (("9", ("measure", "load")), ("2", ("measure", "compare"))):
+        plant(root, {"proc/loadavg": f"{load} 1 1 1/1 1\n"})
+        telemetry.start_stage(stages[0])
+        telemetry.sample()
+        telemetry.start_stage(stages[1])
+
+    assert telemetry.conditions().load1_mean == Known(value=2.0)

@@ -84,6 +84,8 @@ def act_as_requested(fd: int) -> None:
     elif behaviour == "search-too-far" and request.experiment.batch >= int(argument):
         emit(FailureEvent(stage="first call", error_type="MemoryError", message="no room", out_of_memory="host"))
         return
+    emit(StageEvent(stage="measure"))
+    emit(StageEvent(stage="verify"))
     fields = {name: getattr(launch, name) for name in SHARED}
     emit(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
     if behaviour == "linger":

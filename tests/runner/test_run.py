@@ -13,6 +13,7 @@ from sdbench.runner import run as run_module
 from sdbench.runner.events import RunEvent
 from sdbench.runner.folder import resume_key
 from sdbench.runner.run import run
+from sdbench.schema.base import Unknown
 from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, TimedOut, launches_of
 from sdbench.schema.record import Result
 from sdbench.store.bundle import load_record, verify_files
@@ -31,6 +32,14 @@ def ignore(_event: RunEvent) -> None:
 
 def outcome_of(tmp_path: Path, prompt: str, timeout_s: float = 60) -> Any:
     return run(make_spec(tmp_path, prompt, timeout_s=timeout_s), ignore).record.results[0].outcome
+
+
+def test_conditions_of_a_launch_are_those_of_the_stage_that_the_worker_measured(tmp_path: Path) -> None:
+    launch = outcome_of(tmp_path, "good").launches[0]
+
+    # The fake worker measures nothing, in no time.
+    assert isinstance(launch.conditions.steal_ratio, Unknown)
+    assert "the measured stage was shorter than a CPU second" in launch.conditions.steal_ratio.reason
 
 
 def test_good_workers_yield_a_sealed_record_with_every_sample(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def memory(peak_bytes: int = 900 * MIB, *, torch: bool = True, driver: bool = Tr
 
 def energy(value_j: float | None, source: str = "nvml", call_count: int = 5) -> Energy:
     reading = UNKNOWN if value_j is None else Known(value=value_j)
-    return Energy.model_validate({"source": source, "energy_j": reading, "call_count": call_count, "duration_s": 1.0})
+    step = Unknown(reason="not asked in this test")
+    fields = {"source": source, "energy_j": reading, "call_count": call_count, "duration_s": 1.0}
+    return Energy.model_validate(fields | {"counter_step_s": step})
 
 
 CASES: dict[str, Callable[[], tuple[Launch, ...]]] = {

@@ -118,7 +118,13 @@ class LoggedEnergy(EnergyMeter):
 
     def stop(self, call_count: int, duration_s: float) -> Energy:
         self._log.append("stop energy")
-        return Energy(source="none", energy_j=Unknown(reason="virtual"), call_count=call_count, duration_s=duration_s)
+        return Energy(
+            source="none",
+            energy_j=Unknown(reason="virtual"),
+            call_count=call_count,
+            duration_s=duration_s,
+            counter_step_s=Unknown(reason="virtual"),
+        )
 
 
 @dataclass
