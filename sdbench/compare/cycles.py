@@ -23,7 +23,7 @@ _SAME_RATIO = 0.01
 
 @dataclass(frozen=True)
 class CycleEvidence:
-    """The ratio of latencies in cycles, the clock of each side (MHz), and what set these clocks as far as is known."""
+    """The ratio of latencies in cycles, the clock of baseline and candidate (MHz), and what set these clocks as far as is known."""
 
     ratio: LogRatio
     level: Level
@@ -34,7 +34,7 @@ class CycleEvidence:
         """Return the ratio in cycles and how much of the change in seconds it leaves; none where nothing changed.
 
         All of the change is the clock's where the cycles are shown to be the same within the margin, or where their
-        interval holds no change and does not hold the change in seconds. A change of the code moves both ratios alike.
+        interval holds no change and does not hold the change in seconds. A change of the code moves both ratios by as much.
         """
         low, high = self.ratio.interval(1 - ALPHA)
         verdict = decide(self.ratio, margin, p_changed(self.ratio, margin, self.level))
@@ -97,21 +97,21 @@ def _mean_clock_mhz(items: Iterable[Sampled]) -> float:
 
 def _find_setters(baseline: Sequence[Sampled], candidate: Sequence[Sampled]) -> Iterable[str]:
     """Yield what set the clocks: limits that differ, throttling, and what does not follow the SM clock."""
-    sides = baseline, candidate
-    limits = [_read_power_limit_w(items) for items in sides]
+    both = baseline, candidate
+    limits = [_read_power_limit_w(items) for items in both]
     if _differ(*limits):
         yield f"power limit {limits[1]:g} W against {limits[0]:g}"
-    reasons = [_throttle_reasons(items) for items in sides]
+    reasons = [_throttle_reasons(items) for items in both]
     for reason in sorted(reasons[0].keys() | reasons[1].keys()):
-        shares = [100 * side.get(reason, 0.0) for side in reasons]
+        shares = [100 * of_one.get(reason, 0.0) for of_one in reasons]
         yield f"{reason} in {shares[1]:.0f} % of the time against {shares[0]:.0f}"
-    memory = [_mean_of(items, lambda launch: launch.conditions.memory_clock_mean_mhz) for items in sides]
+    memory = [_mean_of(items, lambda launch: launch.conditions.memory_clock_mean_mhz) for items in both]
     if _differ(*memory):
         yield f"memory clock {memory[1]:.0f} MHz against {memory[0]:.0f}, which parts bound by memory follow"
-    states = [_mean_of(items, lambda launch: launch.conditions.performance_state) for items in sides]
+    states = [_mean_of(items, lambda launch: launch.conditions.performance_state) for items in both]
     if None not in states and states[0] != states[1]:
         yield f"P-state {states[1]:g} against {states[0]:g}"
-    on_gpu = any(is_on_gpu(launch) for items in sides for item in items for launch in item.launches)
+    on_gpu = any(is_on_gpu(launch) for items in both for item in items for launch in item.launches)
     if on_gpu and not any(reasons) and not _differ(*limits):
         yield "the driver reports no reason: see nvidia-smi -q -d CLOCK for locked clocks"
 
