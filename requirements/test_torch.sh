@@ -17,7 +17,7 @@ install_torch() {
     lock=$(grep -lx "torch===$version .*" requirements/cuda*.txt) || lock=
     if [ -n "$lock" ] && ls "$wheels/torch-$version"-*.whl >/dev/null 2>&1; then
         awk '/^[a-z]/ { own = /^(torch|triton|onnxruntime-gpu|(nvidia|cuda)-.*)==/ } own' "$lock" >"$venv/torch.txt"
-        install --require-hashes --no-index --find-links "$wheels" -r "$venv/torch.txt"
+        install --require-hashes --no-index --find-links "$wheels" -r "$venv/torch.txt" || exit 1
     else
         install --retries 1 --index-url https://download.pytorch.org/whl/cpu "torch==$version" >"$venv/log" 2>&1
     fi
@@ -28,8 +28,13 @@ if [ ! -e "$venv/ready" ]; then
     .venv/bin/python -m venv "$venv"
     # What is installed there comes first on the path.
     (cd .venv/lib/python3.11/site-packages && pwd) >"$venv/lib/python3.11/site-packages/base.pth"
-    install_torch || { echo "torch $version: no CPU build in reach, and no wheels in $wheels; nothing was tried with it" >&2 && exit 3; }
+    if ! install_torch; then
+        echo "torch $version: no CPU build in reach, and no wheels in $wheels; nothing was tried with it" >&2
+        exit 3
+    fi
     touch "$venv/ready"
 fi
+# Programs that tests start import sdbench too; of the path files of .venv none is read.
+export PYTHONPATH="$PWD"
 "$venv/bin/python" -c 'import onnxruntime, torch; print("torch", torch.__version__, "onnxruntime", onnxruntime.__version__)' >&2
 exec "$venv/bin/python" -m pytest tests/backends tests/worker tests/models tests/workloads

@@ -88,7 +88,13 @@ def test_driver_that_only_nvidia_smi_shows_counts_as_under_wsl(programs: dict[st
 @without_driver
 @pytest.mark.parametrize(
     ("capability", "gpus", "cuda"),
-    [("7.0", "all", "12"), ("7.5", "all", "13"), ("12.0", "", "13"), ("7.0\n8.0", "all", "13"), ("8.0", "device=1", "12")],
+    [
+        ("7.0", "all", "12"),
+        ("7.5", "all", "13"),
+        ("12.0", "", "13"),
+        ("7.0\n8.0", "all", "13"),
+        ("8.0", "device=1", "12"),
+    ],
 )
 def test_gpu_that_cuda_13_does_not_know_gets_cuda_12(
     capability: str, gpus: str, cuda: str, programs: dict[str, str]

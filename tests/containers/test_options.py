@@ -58,6 +58,12 @@ def test_values_arrive_whole() -> None:
     assert request["DeviceIDs"] == ["0", "1"]
 
 
+def test_device_files_can_be_named_beside_the_gpus() -> None:
+    options = make_create_options(['--gpus="all"', "--device=/dev/nvidiactl", "--device=/dev/nvidia0"], {})
+    assert options["devices"] == ["/dev/nvidiactl", "/dev/nvidia0"]
+    assert options["device_requests"]
+
+
 def test_unknown_flag_is_refused() -> None:
     with pytest.raises(ValueError, match="privileged"):
         make_create_options(["--privileged"], {})
@@ -142,7 +148,9 @@ def test_the_two_dockerfiles_differ_in_what_names_their_kind_alone() -> None:
     cpu, cuda = ((ROOT / f"Dockerfile.{kind}").read_text(encoding="utf-8").splitlines() for kind in ("cpu", "cuda"))
     only_cpu, only_cuda = set(cpu) - set(cuda), set(cuda) - set(cpu)
     assert all(re.search(r"\bcpu\b|a CPU|PIP_EXTRA_INDEX_URL", line) for line in only_cpu), only_cpu
-    assert all(re.search(r"cuda\b|CUDA|NVIDIA|PIP_EXTRA_INDEX_URL|BuildKit for it", line) for line in only_cuda), only_cuda
+    assert all(re.search(r"cuda\b|CUDA|NVIDIA|PIP_EXTRA_INDEX_URL|BuildKit for it", line) for line in only_cuda), (
+        only_cuda
+    )
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])

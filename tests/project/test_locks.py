@@ -109,7 +109,9 @@ def test_locks_agree_where_they_overlap() -> None:
         pins = without_local_label(locked(lock))
         differing = {name for name in pins if pins[name] != together.get(name)}
         # What belongs to CUDA, and torch and onnxruntime built for it.
-        assert {name for name in differing if not re.match(r"(torch|onnxruntime-gpu|triton|nvidia-|cuda-)", name)} == set()
+        assert {
+            name for name in differing if not re.match(r"(torch|onnxruntime-gpu|triton|nvidia-|cuda-)", name)
+        } == set()
         assert lock == "cuda12" or not differing
 
 
