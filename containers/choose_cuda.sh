@@ -19,7 +19,8 @@ esac
 driver=$(driver_version "$@")
 [ -n "$driver" ] ||
     fail "this host shows no NVIDIA driver: see nvidia-smi; to name an image set CUDA=12 or CUDA=13, $CPU_HINT"
-if [ $# = 0 ]; then capability=$(read_capability); else capability=; fi
+capability='' why='' fix=''
+if [ $# = 0 ]; then capability=$(read_capability); fi
 # CUDA, its first driver (NVIDIA's CUDA compatibility guide), and the lowest capability in PyTorch's builds for it.
 while read -r cuda first lowest; do
     if [ "${driver%%.*}" -lt "$first" ]; then
@@ -27,7 +28,7 @@ while read -r cuda first lowest; do
     elif [ "${capability:-$lowest}" -lt "$lowest" ]; then
         why="a GPU of compute capability ${capability%?}.${capability#"${capability%?}"} is too old for CUDA $cuda" fix=
     else
-        echo "$cuda ${why-driver $driver runs it}"
+        echo "$cuda ${why:-driver $driver runs it}"
         exit
     fi
 done <<EOF

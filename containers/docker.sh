@@ -28,8 +28,8 @@ fail_with_hint() {
 }
 
 nvidia_smi() {
-    # Where Windows keeps it under WSL; the errors that it prints are no values.
-    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi --format=csv,noheader "$@" 2>/dev/null || true
+    # The path is of WSL. A GPU that does not answer may keep it waiting; the errors that it prints are no values.
+    PATH=$PATH:/usr/lib/wsl/lib timeout 20 nvidia-smi --format=csv,noheader "$@" 2>/dev/null || true
 }
 
 # Prints the version of the NVIDIA driver by file $1, or by nvidia-smi where that is missing; nothing if there is none.
