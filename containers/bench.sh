@@ -130,8 +130,10 @@ writable_folder "$STATE" XDG_STATE_HOME=FOLDER
 mkdir -m 1777 "$LOCKS" 2>/dev/null || [ -d "$LOCKS" ] || fail "cannot create $LOCKS, which holds the device locks"
 RESULTS=$(absolute_folder "$OUT") CACHE=$(absolute_folder "$CACHE") STATE=$(absolute_folder "$STATE")
 MANIFESTS=$(absolute_folder "$(dirname "$manifest")")
-# Before the caller's options, of which the last counts: without a usable GPU the run fails instead of taking the CPU.
-if [ "$kind" = cuda ]; then GPUS=${GPUS:-all} && set -- --device=cuda "$@"; else GPUS=; fi
+# Before the caller's options, of which the last counts: without a usable GPU the run fails instead of taking the CPU, and
+# a container for the CPU sees the files of the host's driver all the same.
+set -- "--device=$kind" "$@"
+if [ "$kind" = cuda ]; then GPUS=${GPUS:-all}; else GPUS=; fi
 find_image
 read_host_facts
 choose_user

@@ -130,9 +130,9 @@ class Engine:
                 self.client.images.pull(name)
         return name
 
-    def is_cuda_image(self, image: str) -> bool:
-        """Return whether an image is one of this project for a GPU."""
-        return str(self.client.images.get(image).labels.get("sdbench.kind", "")).startswith(CUDA)
+    def image_kind(self, image: str) -> str:
+        """Return the kind of an image of this project by its label, and an empty text for other images."""
+        return str(self.client.images.get(image).labels.get("sdbench.kind", ""))
 
     def describe_host(self, image: str) -> str:
         """Return as JSON what a container of ``image`` cannot see of its host.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdbench import exit_codes
+from sdbench.containers.build import CUDA, KINDS
 from sdbench.containers.engine import SCHEDULE_LABEL, Emit, Engine
 from sdbench.containers.jobs import Job, read_files, read_job
 from sdbench.containers.schedule import HostRun
@@ -86,9 +87,12 @@ def _prepare(manifest: Path, request: PlanRequest, where: ImageRequest, out: Pat
         engine.prepare_locks(images[0])
         jobs = []
         for number, image in enumerate(images):
-            gpus = where.gpus or ("all" if request.device != "cpu" and engine.is_cuda_image(image) else "")
-            # A container that was given a GPU and cannot use it fails, instead of measuring the CPU.
-            device = "cuda" if gpus and request.device == "auto" else request.device
+            kind = engine.image_kind(image)
+            gpus = where.gpus or ("all" if request.device != "cpu" and kind.startswith(CUDA) else "")
+            # A container that was given a GPU and cannot use it fails, instead of measuring the CPU. One that was not
+            # sees the files of the host's driver all the same.
+            meant = "cuda" if gpus else "cpu" if kind in KINDS else "auto"
+            device = meant if request.device == "auto" else request.device
             job = Job(
                 schedule_id=schedule_id,
                 number=number,

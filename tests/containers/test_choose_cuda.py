@@ -162,10 +162,10 @@ def test_image_of_another_processor_is_not_built(programs: dict[str, str], tmp_p
     [
         ("cuda", (), "--out results --device=cuda"),
         ("cuda", ("--device", "cuda:1"), "--out results --device=cuda --device cuda:1"),
-        ("cpu", (), "--out results"),
+        ("cpu", (), "--out results --device=cpu"),
     ],
 )
-def test_script_asks_a_container_for_its_gpu(
+def test_script_asks_a_container_for_its_device(
     kind: str, options: tuple[str, ...], command: str, programs: dict[str, str]
 ) -> None:
     done = run(programs | {"IMAGE": "any/image"}, "bench.sh", kind, ROOT / "manifests/quick.yaml", *options)
@@ -224,10 +224,11 @@ def test_variable_decides_for_images_too(monkeypatch: pytest.MonkeyPatch) -> Non
         ("cuda12", "device=1", "auto", ("device=1", "cuda")),
         ("cuda12", "all", "cuda:1", ("all", "cuda:1")),
         ("cuda12", "", "cpu", ("", "cpu")),
-        ("cpu", "", "auto", ("", "auto")),
+        ("cpu", "", "auto", ("", "cpu")),
+        ("", "", "auto", ("", "auto")),
     ],
 )
-def test_image_for_a_gpu_is_given_one_and_asked_for_it(
+def test_container_is_given_and_asked_for_the_device_of_its_image(
     label: str, gpus: str, device: str, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     image = SimpleNamespace(id="sha256:1", labels={"sdbench.kind": label})
