@@ -18,7 +18,7 @@ case ${CUDA-} in
 esac
 driver=$(driver_version "$@")
 [ -n "$driver" ] ||
-    fail "this host shows no NVIDIA driver: see nvidia-smi; to name an image set CUDA=12 or CUDA=13, $CPU_HINT"
+    fail "no NVIDIA driver is loaded: see nvidia-smi; to name an image all the same set CUDA=12 or CUDA=13, $CPU_HINT"
 capability='' why='' fix=''
 if [ $# = 0 ]; then capability=$(read_capability); fi
 # CUDA, its first driver (NVIDIA's CUDA compatibility guide), and the lowest capability in PyTorch's builds for it.

@@ -11,6 +11,7 @@ from typing import Any
 from sdbench.containers.engine_errors import as_problem, docker_problems
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.exit_codes import USER_ERROR
+from sdbench.privacy import strip_credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 # The kinds of image that this project builds.
@@ -29,8 +30,13 @@ def choose_cuda(client: Any, host: str | None, emit: Callable[[str], None]) -> s
         UserError: the variable CUDA is neither 12 nor 13.
         EnvironmentProblem: that host shows no driver, or one that is too old.
     """
-    driver = None if host is None else _read_driver(client)
-    answer = _run_script("choose_cuda.sh", *([] if driver is None else ["/dev/stdin"]), text=driver)
+    if host is None:
+        answer = _run_script("choose_cuda.sh")
+    else:
+        try:
+            answer = _run_script("choose_cuda.sh", "/dev/stdin", text=_read_driver(client))
+        except EnvironmentProblem as problem:
+            raise EnvironmentProblem(f"{strip_credentials(host)}: {problem}") from None
     cuda, _, why = answer.partition(" ")
     if why:
         emit(f"{why}: using the CUDA {cuda} image")

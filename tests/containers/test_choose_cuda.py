@@ -111,8 +111,12 @@ def test_gpu_that_cuda_13_does_not_know_gets_cuda_12(
     [
         ("470.256.02", "8.6", "driver 470.256.02 is older than 525, which CUDA 12 needs: update it, "),
         ("580.65.06", "6.1", "a GPU of compute capability 6.1 is too old for CUDA 12: "),
-        ("", "", "this host shows no NVIDIA driver"),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", "", "shows no NVIDIA driver"),
+        ("", "", "no NVIDIA driver is loaded"),
+        (
+            "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
+            "",
+            "no NVIDIA driver is loaded",
+        ),
     ],
 )
 def test_gpu_that_no_image_can_use_is_an_error_with_a_hint(
@@ -143,7 +147,7 @@ def test_script_builds_the_image_that_the_driver_runs_and_says_why(programs: dic
 def test_script_without_a_driver_builds_nothing(programs: dict[str, str]) -> None:
     done = run(programs, "bench.sh", "cuda", ROOT / "manifests/quick.yaml")
     assert done.returncode == 3
-    assert "shows no NVIDIA driver" in done.stderr
+    assert "no NVIDIA driver is loaded" in done.stderr
     assert "build" not in Path(programs["NOTES"]).read_text()
 
 
@@ -203,7 +207,7 @@ def test_driver_of_another_host_decides_there(monkeypatch: pytest.MonkeyPatch) -
     assert choose_cuda(client_of("570.124.06"), "ssh://ann@box", lines.append) == "cuda12"
     assert lines == [f"{OLD}: using the CUDA 12 image"]
     assert choose_cuda(client_of("590.48.01"), "ssh://ann@box", lines.append) == "cuda13"
-    with pytest.raises(EnvironmentProblem, match="no NVIDIA driver"):
+    with pytest.raises(EnvironmentProblem, match="^ssh://box: no NVIDIA driver"):
         choose_cuda(client_of(None), "ssh://ann@box", lines.append)
 
 
