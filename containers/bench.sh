@@ -1,7 +1,8 @@
 #!/bin/sh
 # Measures MANIFEST in a container: `bench.sh cpu|cuda MANIFEST [options of sdbench run]`. It needs only Docker.
-# OUT (default results) is where the run folder goes; IMAGE is an image to pull instead of building one; GPUS, CPUS and
-# MEMORY limit the container; HF_TOKEN or HF_TOKEN_FILE is passed only to the step that fetches weights.
+# OUT (default results) is where the run folder goes; IMAGE is an image to pull instead of building one; CUDA (12 or 13)
+# is the one to build for a GPU, by default the newest that its driver runs; GPUS, CPUS and MEMORY limit the container;
+# HF_TOKEN or HF_TOKEN_FILE is passed only to the step that fetches weights.
 set -eu
 . "$(dirname "$0")/docker.sh"
 kind=$1 manifest=$2
@@ -34,6 +35,11 @@ writable_folder() {
 
 find_image() {
     if [ -z "${IMAGE-}" ]; then
+        if [ "$kind" = cuda ]; then
+            choice=$("$(dirname "$0")/choose_cuda.sh") || exit $?
+            kind=cuda${choice%% *}
+            [ "$choice" = "${choice%% *}" ] || report "${choice#* }: using the CUDA ${choice%% *} image"
+        fi
         IMAGE=sdbench:$kind
         "$(dirname "$0")/build.sh" "$kind" "$IMAGE"
     elif ! "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1; then
@@ -124,6 +130,9 @@ writable_folder "$STATE" XDG_STATE_HOME=FOLDER
 mkdir -m 1777 "$LOCKS" 2>/dev/null || [ -d "$LOCKS" ] || fail "cannot create $LOCKS, which holds the device locks"
 RESULTS=$(absolute_folder "$OUT") CACHE=$(absolute_folder "$CACHE") STATE=$(absolute_folder "$STATE")
 MANIFESTS=$(absolute_folder "$(dirname "$manifest")")
+# Before the caller's options, of which the last counts: without a usable GPU the run fails instead of taking the CPU, and
+# a container for the CPU sees the files of the host's driver all the same.
+set -- "--device=$kind" "$@"
 if [ "$kind" = cuda ]; then GPUS=${GPUS:-all}; else GPUS=; fi
 find_image
 read_host_facts

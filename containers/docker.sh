@@ -19,17 +19,27 @@ fail_with_hint() {
         case $pattern in '' | '#'*) continue ;; esac
         if grep -Eiq -e "$pattern" "$1"; then
             case $meaning in *driver*) driver=$(driver_version) ;; *) driver= ;; esac
-            fail "$2: $meaning ($(grep -Ei -e "$pattern" "$1" | tail -n 1 | cut -c 1-200)$driver)"
+            shown=$(grep -Ei -e "$pattern" "$1" | tail -n 1 | cut -c 1-200)
+            fail "$2: $meaning ($shown${driver:+; this host has driver $driver})"
         fi
     done <"$CONTAINER_DATA/engine_errors.tsv"
     tail -n 20 "$1" >&2
     fail "$2: see Docker's output above"
 }
 
+nvidia_smi() {
+    # The path is of WSL. A GPU that does not answer may keep it waiting; the errors that it prints are no values.
+    PATH=$PATH:/usr/lib/wsl/lib timeout 20 nvidia-smi --format=csv,noheader "$@" 2>/dev/null || true
+}
+
+# Prints the version of the NVIDIA driver by file $1, or by nvidia-smi where that is missing; nothing if there is none.
 driver_version() {
-    if [ -r /proc/driver/nvidia/version ]; then
+    set -- "${1:-/proc/driver/nvidia/version}"
+    if [ -r "$1" ]; then
         # "NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build": the architecture has digits too.
-        sed -n 's/.*Kernel Module.* \([0-9][0-9]*\.[0-9.]*\) .*/; this host has driver \1/p' /proc/driver/nvidia/version
+        sed -n 's/.*Kernel Module.* \([0-9][0-9]*\.[0-9.]*\) .*/\1/p' "$1"
+    else
+        nvidia_smi --query-gpu=driver_version | grep -x '[0-9][0-9]*\.[0-9.]*' | sed -n 1p
     fi
 }
 

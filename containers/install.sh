@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs inside an image build: `packages cpu|cuda` creates /opt/sdbench, `application` creates /opt/application.
+# Runs inside an image build: `packages cpu|cuda12|cuda13` creates /opt/sdbench, `application` creates /opt/application.
 # The result depends only on the revision: pinned files, checked hashes, byte code without timestamps.
 set -eu
 cd /src

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Downloads the locked packages of an image to requirements/wheels with this machine's pip configuration, so that the
-# image builds without a network: `gather_wheels.sh cpu|cuda`. Hashes are checked here and in the build.
+# image builds without a network: `gather_wheels.sh cpu|cuda12|cuda13`. Hashes are checked here and in the build.
 set -eu
 cd "$(dirname "$0")"
 kind=${1:-cpu}

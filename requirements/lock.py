@@ -2,7 +2,8 @@
 """Write the lock files next to this script from pyproject.toml; `make lock` runs it.
 
 Every lock lists all transitive dependencies with hashes and without URLs, so pip downloads them from the index that is
-configured and rejects files that differ. All locks come from one resolution, so their versions agree.
+configured and rejects files that differ. All locks come from one resolution, so their versions agree; that of CUDA 12
+has a second one, which differs in torch, onnxruntime and what belongs to CUDA.
 """
 
 import re
@@ -24,6 +25,8 @@ TORCH_CPU_VERSION = "2.13.0"
 TORCH_CPU_SHA256 = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 # What only the CUDA build of torch needs.
 CUDA_PACKAGE = re.compile(r"(nvidia|cuda)-(?!ml-py$).*|triton")
+# What the builds for CUDA 12 and CUDA 13 do not share.
+CUDA_BUILD = re.compile(rf"torch|onnxruntime-gpu|{CUDA_PACKAGE.pattern}")
 
 # Contains the CLIP vocabulary; its requirements (torchvision, timm) are not needed for that.
 VOCABULARY = "open_clip_torch==3.3.0"
@@ -130,9 +133,9 @@ def main() -> None:
     }
     run = project["project"]["dependencies"] + extras["model"]
     build = [*BUILD_TOOLS, *project["build-system"]["requires"]]
-    cpu, cuda = run + extras["cpu"], run + extras["cuda"]
+    cpu, cuda12, cuda13 = (run + extras[extra] for extra in ("cpu", "cuda12", "cuda13"))
     own = ("report", "containers", "container", "publish", "query", "fleet")
-    shipped = [*build, *cpu, *extras["cuda"], *(line for extra in own for line in extras[extra])]
+    shipped = [*build, *cpu, *extras["cuda13"], *(line for extra in own for line in extras[extra])]
     tools = extras["test"] + extras["dev"]
     development = resolve([*shipped, *tools])
     pins = development.pins
@@ -143,9 +146,13 @@ def main() -> None:
     write_lock("build", {name: pins[name] for name in resolution.closure(build)})
     cpu_pins = {name: pins[name] for name in resolution.closure(cpu, without=CUDA_PACKAGE)}
     write_lock("cpu", cpu_pins | vocabulary | {"torch": torch_cpu_pin(pins["torch"])})
-    # A local build such as +cpu satisfies torch==VERSION but not torch===VERSION.
-    exact_torch = {"torch": pins["torch"].replace("==", "===", 1)}
-    write_lock("cuda", {name: pins[name] for name in resolution.closure(cuda)} | vocabulary | exact_torch)
+    cuda_pins = {name: pins[name] for name in resolution.closure(cuda13)}
+    shared = [pin.split(maxsplit=1)[0] for name, pin in cuda_pins.items() if not CUDA_BUILD.fullmatch(name)]
+    resolution_12 = resolve([*cuda12, *shared])
+    cuda_pins_12 = {name: resolution_12.pins[name] for name in resolution_12.closure(cuda12)}
+    for name, own_pins in (("cuda12", cuda_pins_12), ("cuda13", cuda_pins)):
+        # A local build such as +cpu satisfies torch==VERSION but not torch===VERSION.
+        write_lock(name, own_pins | vocabulary | {"torch": own_pins["torch"].replace("==", "===", 1)})
     for extra in own:
         write_lock(extra, {name: pins[name] for name in resolution.closure(extras[extra])})
     write_lock("dev", {name: pins[name] for name in development.closure(tools)})

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Creates or updates .venv from the lock files: `requirements/set_up.sh run` for measuring, `... dev` also for tests and
-# checks. PYTHON is the interpreter (default: a Python 3.11 on the PATH); TORCH_BUILD is cpu, cuda or auto.
+# checks. PYTHON is the interpreter (default: a Python 3.11 on the PATH); TORCH_BUILD is cpu, cuda12,
+# cuda13, cuda (the one of the two that the NVIDIA driver runs) or auto (the same, and cpu where there is no driver).
 set -eu
 unset PYTHONPATH PYTHONHOME
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0
@@ -100,15 +101,21 @@ check_machine() {
 }
 
 choose_build() {
-    build=${TORCH_BUILD:-auto}
+    build=${TORCH_BUILD:-auto} why=
     if [ "$build" = auto ]; then
         build=cpu
-        # The NVIDIA driver, on Linux and under WSL.
-        if [ -e /proc/driver/nvidia/version ] || [ -e /usr/lib/wsl/lib/libcuda.so.1 ]; then build=cuda; fi
+        # The NVIDIA driver, on Linux and under WSL; one that is installed and not loaded leaves its nvidia-smi.
+        if [ -e /proc/driver/nvidia/version ] || [ -e /usr/lib/wsl/lib/libcuda.so.1 ] ||
+            command -v nvidia-smi >/dev/null; then build=cuda; fi
     fi
     case $build in
-    cpu | cuda) ;;
-    *) fail "invalid TORCH_BUILD '$build': expected cpu, cuda or auto" ;;
+    cpu | cuda12 | cuda13) ;;
+    cuda)
+        choice=$(containers/choose_cuda.sh) || exit 1
+        build=cuda${choice%% *}
+        if [ "$choice" != "${choice%% *}" ]; then why=" (${choice#* })"; fi
+        ;;
+    *) fail "invalid TORCH_BUILD '$build': expected cpu, cuda12, cuda13, cuda or auto" ;;
     esac
 }
 
@@ -118,7 +125,7 @@ run_key() {
         pwd
         echo "$build"
         cd requirements
-        cat build.txt cpu.txt cuda.txt report.txt containers.txt publish.txt query.txt
+        cat build.txt cpu.txt cuda12.txt cuda13.txt report.txt containers.txt publish.txt query.txt
     ) | cksum
 }
 
@@ -129,11 +136,11 @@ install_torch_cpu() {
     report "the configured package index does not have torch's CPU build; trying PyTorch's own index"
     logged install -r "$VENV/torch.txt" --retries 1 --extra-index-url "$CPU_INDEX" && return
     report "that index cannot be reached; using the CUDA build, which runs on a CPU too (a download of about 3 GB)"
-    lock=requirements/cuda.txt
+    lock=requirements/cuda13.txt
 }
 
 make_environment() {
-    report "creating $VENV with torch for $build; this takes a minute or more"
+    report "creating $VENV with torch for $build$why; this takes a minute or more"
     mkdir -p "$VENV"
     : >"$UNFINISHED"
     rm -rf "$READY" "$VENV"/[!.]*

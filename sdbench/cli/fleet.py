@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sbatch", type=shlex.split, default=[], metavar="'OPTIONS'", help="options of sbatch, for example '-p gpu'"
     )
+    parser.add_argument(
+        "--host-locks", action="store_true", help="let pods share the device locks of their nodes (kubernetes)"
+    )
     add_out_option(parser)
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     parser.add_argument("--args", type=shlex.split, default=[], metavar="'OPTIONS'", help="options of sdbench run")
@@ -46,9 +49,9 @@ def execute(options: argparse.Namespace) -> int:
             raise UserError(f"--args {argument!r}: sdbench fleet sets this itself; omit it")
         if ALL_DEVICES in argument:
             raise UserError(f"--args {argument!r}: a fleet measures one device of each machine; name it")
-    for option, owner in (("address", "ray"), ("sbatch", "slurm")):
+    for option, owner in (("address", "ray"), ("sbatch", "slurm"), ("host_locks", "kubernetes")):
         if getattr(options, option) and options.engine != owner:
-            raise UserError(f"--{option} is for --engine {owner}, not {options.engine}; omit it")
+            raise UserError(f"--{option.replace('_', '-')} is for --engine {owner}, not {options.engine}; omit it")
     # An invalid option of a run shows here, not on every machine. In a pod of Kubernetes it is a run without --image.
     images = [f"--image={options.image}"] if options.image and options.engine != "kubernetes" else []
     check_run_options(build_parser("run").parse_args([options.manifest, *images, *options.args]))
@@ -66,7 +69,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.engine == "kubernetes":
         from sdbench.fleet.kubernetes import render_jobs
 
-        show(render_jobs(spec), end="")
+        show(render_jobs(spec, host_locks=options.host_locks), end="")
         return 0
     try:
         with terminate_as_interrupt():

@@ -40,13 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print only the paths of record and report")
     output.add_argument("--json", action="store_true", help="print one JSON object per event, and the paths at the end")
     containers = parser.add_argument_group("containers")
-    images = "run in this image: cpu or cuda (built from this checkout), or one to pull; several are interleaved"
+    images = (
+        "run in this image: cpu, cuda12 or cuda13 (built from this checkout), cuda for the one that the driver runs, "
+        "or one to pull; several are interleaved"
+    )
     add_repeatable_option(containers, "--image", "IMAGE", images)
     add_repeatable_option(containers, "--host", "ssh://USER@NAME", "another machine's Docker")
     containers.add_argument(
         "--attach", action="store_true", help="collect the results of containers that an earlier run left behind"
     )
-    containers.add_argument("--gpus", default="", metavar="all|device=N", help="NVIDIA GPUs to pass to the container")
+    gpus = "NVIDIA GPUs to pass to the container (default: all, to an image for CUDA)"
+    containers.add_argument("--gpus", default="", metavar="all|device=N", help=gpus)
     containers.add_argument("--cpus", default="", metavar="LIST", help="the CPUs to run on, for example 0-7")
     containers.add_argument("--memory", default="", metavar="SIZE", help="the memory limit, for example 16g")
     # What other commands pass to the processes they start.

@@ -23,7 +23,7 @@ _SAME_RATIO = 0.01
 
 @dataclass(frozen=True)
 class CycleEvidence:
-    """The ratio of latencies in cycles, the clock of baseline and candidate (MHz), and what set these clocks as far as is known."""
+    """The ratio of latencies in cycles, the clocks of baseline and candidate (MHz), and what set them if it is known."""
 
     ratio: LogRatio
     level: Level
@@ -34,7 +34,7 @@ class CycleEvidence:
         """Return the ratio in cycles and how much of the change in seconds it leaves; none where nothing changed.
 
         All of the change is the clock's where the cycles are shown to be the same within the margin, or where their
-        interval holds no change and does not hold the change in seconds. A change of the code moves both ratios by as much.
+        interval holds no change and does not hold the change in seconds. A change of the code moves both by as much.
         """
         low, high = self.ratio.interval(1 - ALPHA)
         verdict = decide(self.ratio, margin, p_changed(self.ratio, margin, self.level))

@@ -8,9 +8,9 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from sdbench.containers.build import CUDA, KINDS, build_image, choose_cuda
 from sdbench.containers.engine_errors import as_problem, docker_problems
 from sdbench.containers.options import fill_flags, make_create_options, read_data_lines
 from sdbench.errors import EnvironmentProblem, SdbenchError
@@ -19,9 +19,6 @@ from sdbench.store.lock import LOCK_FOLDER, make_lock_folder
 
 JOB_LABEL = "sdbench.job"
 SCHEDULE_LABEL = "sdbench.schedule"
-ROOT = Path(__file__).resolve().parents[2]
-# The kinds of image that this project builds.
-KINDS = ("cpu", "cuda")
 
 _RECONNECT_WAITS_S = (1.0, 4.0, 10.0)
 _POLL_S = 0.2
@@ -113,15 +110,18 @@ class Engine:
             )
 
     def find_image(self, name: str, emit: Emit) -> str:
-        """Return the name of an image of this engine: built for ``cpu`` and ``cuda``, else pulled if it is missing.
+        """Return the name of an image of this engine: built for a kind of ours, else pulled if it is missing.
 
         Raises:
-            EnvironmentProblem: it can be neither built nor pulled.
+            UserError: ``cuda``, and the variable CUDA is neither 12 nor 13.
+            EnvironmentProblem: it can be neither built nor pulled, or the host's driver runs no CUDA image.
         """
         from docker.errors import ImageNotFound
 
+        if name == CUDA:
+            name = choose_cuda(self.client, self.host, lambda text: emit(f"{self.name}: {text}"))
         if name in KINDS:
-            return self._build(name, emit)
+            return build_image(self.client, name, emit)
         try:
             self.client.images.get(name)
         except ImageNotFound:
@@ -130,28 +130,9 @@ class Engine:
                 self.client.images.pull(name)
         return name
 
-    def _build(self, kind: str, emit: Emit) -> str:
-        script = ROOT / "containers" / "build_args.sh"
-        if not script.is_file():
-            raise EnvironmentProblem(f"{kind!r} is built from a checkout of sdbench; name an image to pull")
-        lines = subprocess.run([script, kind], capture_output=True, text=True, check=True).stdout.splitlines()
-        tag = f"sdbench:{kind}"
-        emit(f"building {tag}; the first time this takes minutes")
-        output = ""
-        with docker_problems(f"{tag} is not built"):
-            for part in self.client.api.build(
-                path=str(ROOT),
-                dockerfile=f"Dockerfile.{kind}",
-                tag=tag,
-                buildargs=dict(line.split("=", 1) for line in lines),
-                network_mode="none" if (ROOT / "requirements" / "wheels").is_dir() else None,
-                decode=True,
-                rm=True,
-            ):
-                output = output[-20_000:] + str(part.get("stream", ""))
-                if "error" in part:
-                    raise as_problem(f"{tag} is not built", output + str(part["error"]))
-        return tag
+    def image_kind(self, image: str) -> str:
+        """Return the kind of an image of this project by its label, and an empty text for other images."""
+        return str(self.client.images.get(image).labels.get("sdbench.kind", ""))
 
     def describe_host(self, image: str) -> str:
         """Return as JSON what a container of ``image`` cannot see of its host.

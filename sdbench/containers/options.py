@@ -18,7 +18,13 @@ _VALUES = {
     "memory": "mem_limit",
     "cpuset-cpus": "cpuset_cpus",
 }
-_LISTS = {"cap-drop": "cap_drop", "security-opt": "security_opt", "volume": "volumes", "env": "environment"}
+_LISTS = {
+    "cap-drop": "cap_drop",
+    "security-opt": "security_opt",
+    "volume": "volumes",
+    "env": "environment",
+    "device": "devices",
+}
 
 
 def read_data_lines(name: str) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdbench import exit_codes
+from sdbench.containers.build import CUDA, KINDS
 from sdbench.containers.engine import SCHEDULE_LABEL, Emit, Engine
 from sdbench.containers.jobs import Job, read_files, read_job
 from sdbench.containers.schedule import HostRun
@@ -23,8 +24,9 @@ _WAIT_S = 0.2
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """Where to run: images (built from this checkout if named ``cpu`` or ``cuda``), hosts, and limits.
+    """Where to run: images (built from this checkout if named as a kind of ours), hosts, and limits.
 
+    Without ``gpus`` an image for CUDA gets all of them, unless the request is for the CPU.
     ``schedule_id`` resumes an earlier schedule of that id.
     """
 
@@ -81,24 +83,30 @@ def _prepare(manifest: Path, request: PlanRequest, where: ImageRequest, out: Pat
     runs = []
     for host in where.hosts or (None,):
         engine = Engine(host)
-        images = [engine.find_image(name, emit) for name in names]
+        images = tuple(dict.fromkeys(engine.find_image(name, emit) for name in names))
         engine.prepare_locks(images[0])
-        jobs = [
-            Job(
+        jobs = []
+        for number, image in enumerate(images):
+            kind = engine.image_kind(image)
+            gpus = where.gpus or ("all" if request.device != "cpu" and kind.startswith(CUDA) else "")
+            # A container that was given a GPU and cannot use it fails, instead of measuring the CPU. One that was not
+            # sees the files of the host's driver all the same.
+            meant = "cuda" if gpus else "cpu" if kind in KINDS else "auto"
+            device = meant if request.device == "auto" else request.device
+            job = Job(
                 schedule_id=schedule_id,
                 number=number,
                 image=image,
                 # Unlike the name it cannot come to mean another image.
                 image_id=str(engine.client.images.get(image).id),
                 manifest_name=manifest.name,
-                arguments=tuple(request_arguments(request)),
-                gpus=where.gpus,
+                arguments=tuple(request_arguments(replace(request, device=device))),
+                gpus=gpus,
                 cpus=where.cpus,
                 memory=where.memory,
                 rounds=1 if len(images) > 1 else None,
             )
-            for number, image in enumerate(images)
-        ]
+            jobs.append(job)
         runs.append(HostRun(engine, jobs, manifest.read_bytes(), out=out, emit=emit, several=several))
     return runs
 

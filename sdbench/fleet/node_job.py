@@ -24,6 +24,8 @@ from sdbench.store.bundle import load_record, parse_record, verify_files
 from sdbench.store.files import write_whole
 from sdbench.store.layout import RECORD_NAME
 
+# The kind of a machine without a GPU, under every engine.
+CPU_KIND = "cpu"
 _GRACE_S = 30.0
 # Holds the exit code and, from the next line on, the last line of output.
 _END_NAME = "end.txt"
@@ -54,15 +56,24 @@ class NodeResult:
     message: str = ""
 
 
+def device_options(kind: str) -> list[str]:
+    """Return what a machine of a kind is asked to measure on, unless a later option names a device.
+
+    A machine for its GPU whose GPU cannot be used fails, instead of measuring its CPU.
+    """
+    return ["--device", "cpu" if kind == CPU_KIND else "cuda"]
+
+
 def job_command(manifest: Path, out: Path, job: NodeJob) -> list[str]:
     """Return the command that measures on a machine, under every engine."""
     command = [sys.executable, "-m", "sdbench", "run", str(manifest), "--out", str(out)]
+    arguments = [*device_options(job.kind), *job.arguments]
     if job.image is None:
-        return [*command, "--json", *job.arguments]
-    gpus = [] if job.kind == "cpu" else ["--gpus", "all"]
+        return [*command, "--json", *arguments]
+    gpus = [] if job.kind == CPU_KIND else ["--gpus", "all"]
     # A container outlives the process that started it; the next attempt on this machine finds it by this id.
     schedule_id = sha256_of([job.fleet_id, job.kind, str(out)])[:12]
-    return [*command, "--image", job.image, *gpus, "--schedule-id", schedule_id, *job.arguments]
+    return [*command, "--image", job.image, *gpus, "--schedule-id", schedule_id, *arguments]
 
 
 def measure(job: NodeJob, work: Path) -> Iterator[str | NodeResult]:

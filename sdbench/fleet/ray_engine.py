@@ -10,7 +10,7 @@ from typing import Any
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.fleet.fleet import Event, Lost
-from sdbench.fleet.node_job import NodeJob, NodeResult, measure
+from sdbench.fleet.node_job import CPU_KIND, NodeJob, NodeResult, measure
 
 # In order: the label that the owner of a cluster may give a node, and that of Ray's own.
 _KIND_LABELS = ("sdbench-kind", "ray.io/accelerator-type")
@@ -103,7 +103,7 @@ def kind_of(node: Mapping[str, Any]) -> str:
     """Return a node's kind: its label, else its accelerator, else ``cpu``."""
     labels = node.get("Labels") or {}
     accelerators = (name for name in node["Resources"] if name.startswith(_ACCELERATOR_RESOURCE))
-    kinds = [*filter(None, map(labels.get, _KIND_LABELS)), *accelerators, "cpu"]
+    kinds = [*filter(None, map(labels.get, _KIND_LABELS)), *accelerators, CPU_KIND]
     return str(kinds[0]).removeprefix(_ACCELERATOR_RESOURCE)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.fleet.fleet import Event, Lost
-from sdbench.fleet.node_job import NodeJob, NodeResult, read_result
+from sdbench.fleet.node_job import CPU_KIND, NodeJob, NodeResult, read_result
 from sdbench.store.files import write_whole
 
 _POLL_S = 2.0
@@ -27,7 +27,6 @@ _LOG_BYTES = 65_536
 _TIMEOUT_S = 60
 # A node in one of these states takes no work (scontrol's suffixes * ~ # mean not answering or powered down).
 _UNUSABLE = re.compile(r"down|drain|fail|maint|unk|\*", re.IGNORECASE)
-_CPU_KIND = "cpu"
 _FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]*")
 _NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
 _WORKER_DIED = ("COMPLETED", "FAILED", "OUT_OF_MEMORY")
@@ -57,7 +56,7 @@ class SlurmEngine:
         for line in call("sinfo", "-h", "-N", "-o", "%N|%f|%T").splitlines():
             name, features, state = line.split("|")
             if not _UNUSABLE.search(state):
-                names[_CPU_KIND if features == "(null)" else features.split(",")[0]].add(name)
+                names[CPU_KIND if features == "(null)" else features.split(",")[0]].add(name)
         self._usable, self._listed_s = frozenset().union(*names.values()), time.monotonic()
         return {kind: sorted(of_kind) for kind, of_kind in names.items()}
 
@@ -114,7 +113,7 @@ class SlurmEngine:
         fleet_id = jobs[0][0].fleet_id
         folder = self._out / fleet_id
         for job, _ in jobs:
-            if job.kind != _CPU_KIND and not _FEATURE.fullmatch(job.kind):
+            if job.kind != CPU_KIND and not _FEATURE.fullmatch(job.kind):
                 raise EnvironmentProblem(
                     f"--engine slurm: invalid feature name {job.kind!r}; expected letters, digits and _.:=-"
                 )
@@ -133,7 +132,7 @@ class SlurmEngine:
             for index, (job, node) in enumerate(jobs):
                 task = f"{array}_{index}"
                 # The node too, because another could not resume a run that this one started.
-                features = [f"Features={job.kind}"] if job.kind != _CPU_KIND else []
+                features = [f"Features={job.kind}"] if job.kind != CPU_KIND else []
                 call("scontrol", "update", f"JobId={task}", *features, f"ReqNodeList={node}")
                 self._tasks[task] = (job, node)
             call("scontrol", "release", array)

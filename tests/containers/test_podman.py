@@ -15,19 +15,22 @@ from sdbench.errors import EnvironmentProblem
 ROOT = Path(__file__).parents[2]
 
 
-def test_script_refuses_podman_in_one_line(tmp_path: Path) -> None:
-    program = tmp_path / "docker"
+@pytest.mark.parametrize("name", ["docker", "podman"])
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_script_refuses_podman_in_one_line(name: str, kind: str, tmp_path: Path) -> None:
+    program = tmp_path / name
     program.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo 'podman version 4.3.1'\n")
     program.chmod(0o755)
     done = subprocess.run(
-        ["sh", ROOT / "containers" / "bench.sh", "cpu", ROOT / "manifests" / "smoke.yaml"],
+        ["sh", ROOT / "containers" / "bench.sh", kind, ROOT / "manifests" / "smoke.yaml"],
         env=os.environ
-        | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "OUT": str(tmp_path / "out"), "IMAGE": "any/image"},
+        | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "OUT": str(tmp_path / "out"), "IMAGE": "any/image"}
+        | {"DOCKER": name},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 3
-    assert "'docker' is Podman" in done.stderr
+    assert f"'{name}' is Podman, which is not supported: install Docker" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -70,6 +70,8 @@ def start_fleet(
     """Start the fleet's command with what it writes in ``out`` of a folder."""
     (folder / "fleet.yaml").write_text(manifest)
     command = [sys.executable, "-m", "sdbench", "fleet", str(folder / "fleet.yaml"), "--out", str(folder / "out")]
+    # Nodes of this machine have no GPU, whatever their kind.
+    command += ["--args", "--device cpu"]
     return subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
     )

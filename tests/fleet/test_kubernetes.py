@@ -1,5 +1,6 @@
 """The rendered Jobs keep to Kubernetes' own schema, and ask for what a measurement needs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from sdbench.fleet.fleet import FleetSpec
 from sdbench.fleet.kubernetes import KIND_LABEL, render_jobs
 from sdbench.plan.manifest_file import load_manifest
 
+ROOT = Path(__file__).resolve().parents[2]
 VERSION = "1.30"
 # The second and third differ in a letter that names cannot have.
 KINDS = ("NVIDIA-A100-SXM4-80GB", "Tesla-T4", "Tesla_T4", "cpu")
 
 
-def make_spec(tmp_path: Path, kinds: tuple[str, ...] = KINDS, image: str | None = "sdbench:cuda") -> FleetSpec:
+def make_spec(tmp_path: Path, kinds: tuple[str, ...] = KINDS, image: str | None = "sdbench:cuda13") -> FleetSpec:
     path = tmp_path / "Quick_Look.yaml"
     path.write_text(
         "schema: sdbench/manifest/v1\ntitle: 'A: look'\n"
@@ -50,6 +52,29 @@ def test_job_is_for_its_kind_alone_on_its_node_and_is_never_restarted(tmp_path: 
     assert pod["containers"][0]["args"][-2:] == ["--budget", "20m"]
     assert pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert "nodeSelector" not in cpu["spec"]["template"]["spec"]
+
+
+def test_pod_for_a_gpu_asks_for_it_unless_the_user_names_a_device(tmp_path: Path) -> None:
+    _, _, job, _, _, cpu = items(render_jobs(make_spec(tmp_path)))
+    arguments = [item["spec"]["template"]["spec"]["containers"][0]["args"] for item in (job, cpu)]
+    assert [words[words.index("--device") + 1] for words in arguments] == ["cuda", "cpu"]
+    # Of an option that is given twice, the last counts.
+    assert arguments[0].index("--device") < arguments[0].index("--budget")
+
+
+@pytest.mark.parametrize("host_locks", [False, True])
+def test_pod_can_write_where_the_image_does(tmp_path: Path, host_locks: bool) -> None:
+    text = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8")
+    folders = re.findall(r"(?:HOME|SDBENCH_CACHE|XDG_STATE_HOME)=(/\w+)", text)
+    assert len(folders) == 3
+    for item in items(render_jobs(make_spec(tmp_path), host_locks=host_locks))[2:]:
+        pod = item["spec"]["template"]["spec"]
+        paths = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        volumes = {paths[volume["name"]]: volume for volume in pod["volumes"]}
+        assert [volumes[folder]["emptyDir"] for folder in folders] == [{}, {}, {}]
+        locks = {"hostPath": {"path": "/tmp/sdbench-locks", "type": "Directory"}, "name": "locks"}
+        assert volumes.get("/tmp/sdbench-locks") == (locks if host_locks else None)
+        kubernetes_validate.validate(item, VERSION, strict=True)
 
 
 def test_manifest_arrives_as_it_was_written(tmp_path: Path) -> None:

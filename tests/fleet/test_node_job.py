@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sdbench.cli.main import build_parser
 from sdbench.fleet.node_job import NodeJob, NodeResult, job_command, measure
 from tests.fleet.local import MANIFEST
 
@@ -53,3 +54,15 @@ def test_container_is_found_again_on_its_machine_and_on_no_other() -> None:
 
     assert schedule_id("node-1/results") == schedule_id("node-1/results")
     assert len({schedule_id("node-1/results"), schedule_id("node-2/results"), schedule_id("node-1/results", "T4")}) == 3
+
+
+@pytest.mark.parametrize("image", [None, "sdbench:cuda13"])
+@pytest.mark.parametrize(("kind", "device"), [("A100", "cuda"), ("cpu", "cpu")])
+def test_machine_is_asked_for_the_device_of_its_kind_unless_the_user_names_one(
+    image: str | None, kind: str, device: str
+) -> None:
+    job = make_job(image=image, kind=kind)
+    command = job_command(Path("m.yaml"), Path("out"), job)
+    assert command[command.index("--device") + 1] == device
+    named = job_command(Path("m.yaml"), Path("out"), job.model_copy(update={"arguments": ("--device", "cuda:1")}))
+    assert build_parser("run").parse_args(named[4:]).device == "cuda:1"

@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
-NAMES = ("build", "cpu", "cuda", "report", "containers", "container", "publish", "query", "fleet", "dev")
+NAMES = ("build", "cpu", "cuda12", "cuda13", "report", "containers", "container", "publish", "query", "fleet", "dev")
+CUDA_LOCKS = ("cuda12", "cuda13")
 
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z0-9]+\])?(?:===?|>=)(?P<version>[A-Za-z0-9.+!]+)")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[a-z0-9]+\])?(?:===?|>=|~=)(?P<version>[A-Za-z0-9.+!]+)")
 
 
 def normalized(name: str) -> str:
@@ -75,9 +76,11 @@ def test_there_is_no_lock_that_these_tests_overlook() -> None:
     ("extra", "lock"),
     [
         (None, "cpu"),
-        (None, "cuda"),
+        (None, "cuda12"),
+        (None, "cuda13"),
         ("model", "cpu"),
-        ("model", "cuda"),
+        ("model", "cuda12"),
+        ("model", "cuda13"),
         ("test", "dev"),
         *((name, name) for name in NAMES[1:]),
     ],
@@ -96,14 +99,20 @@ def test_every_extra_has_a_lock_but_those_that_are_part_of_others() -> None:
 def test_each_lock_holds_the_one_build_of_onnxruntime_that_fits() -> None:
     builds = {"onnxruntime", "onnxruntime-gpu"}
     assert builds & set(locked("cpu")) == {"onnxruntime"}
-    assert builds & set(locked("cuda")) == {"onnxruntime-gpu"}
+    for lock in CUDA_LOCKS:
+        assert builds & set(locked(lock)) == {"onnxruntime-gpu"}
 
 
 def test_locks_agree_where_they_overlap() -> None:
-    together = without_local_label(locked(*NAMES))
+    together = without_local_label(locked(*(name for name in NAMES if name != "cuda12")))
     for lock in NAMES:
         pins = without_local_label(locked(lock))
-        assert pins == {name: together[name] for name in pins}
+        differing = {name for name in pins if pins[name] != together.get(name)}
+        # What belongs to CUDA, and torch and onnxruntime built for it.
+        assert {
+            name for name in differing if not re.match(r"(torch|onnxruntime-gpu|triton|nvidia-|cuda-)", name)
+        } == set()
+        assert lock == "cuda12" or not differing
 
 
 def test_cpu_lock_takes_the_cpu_build_and_nothing_for_cuda() -> None:
@@ -112,12 +121,14 @@ def test_cpu_lock_takes_the_cpu_build_and_nothing_for_cuda() -> None:
     assert [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"] == []
 
 
-def test_cuda_lock_cannot_be_met_by_the_cpu_build() -> None:
-    assert [line for line in logical_lines("cuda") if line.startswith("torch===")]
-    assert "nvidia-cudnn-cu13" in locked("cuda")
+@pytest.mark.parametrize("lock", CUDA_LOCKS)
+def test_cuda_lock_cannot_be_met_by_the_cpu_build_or_for_another_cuda(lock: str) -> None:
+    assert [line for line in logical_lines(lock) if line.startswith("torch===")]
+    of_a_cuda = {name[-4:] for name in locked(lock) if re.search("-cu1[0-9]$", name)}
+    assert of_a_cuda == {lock.replace("cuda", "cu")}
 
 
-@pytest.mark.parametrize("lock", ["cpu", "cuda"])
+@pytest.mark.parametrize("lock", ["cpu", *CUDA_LOCKS])
 def test_lock_brings_the_vocabulary_without_what_its_package_asks_for(lock: str) -> None:
     pins = locked(lock)
     assert "open-clip-torch" in pins

@@ -34,6 +34,7 @@ class Checkout:
         self.python.chmod(0o755)
         shutil.copytree(ROOT / "requirements", self.root / "requirements", ignore=shutil.ignore_patterns("wheels"))
         shutil.copy(ROOT / "pyproject.toml", self.root)
+        shutil.copytree(ROOT / "containers", self.root / "containers")
         (self.root / "sdbench").mkdir()
         shutil.copy(ROOT / "sdbench/__init__.py", self.root / "sdbench")
 
@@ -184,14 +185,52 @@ def test_torch_out_of_reach_falls_back_to_the_cpu_index_then_to_the_cuda_build(c
     _, configured, index, everything, _ = checkout.installs()
     assert configured == "-r .venv/torch.txt"
     assert "--extra-index-url https://download.pytorch.org/whl/cpu" in index
-    assert everything == f"-r requirements/cuda.txt {EXTRAS}"
+    assert everything == f"-r requirements/cuda13.txt {EXTRAS}"
     assert "CUDA build" in done.stderr
 
 
-def test_cuda_build_is_taken_where_asked_for(checkout: Checkout) -> None:
-    assert checkout.set_up(TORCH_BUILD="cuda").returncode == 0
-    assert f"-r requirements/cuda.txt {EXTRAS}" in checkout.installs()
+@pytest.mark.parametrize("build", ["cuda12", "cuda13"])
+def test_cuda_build_is_taken_where_asked_for(checkout: Checkout, build: str) -> None:
+    assert checkout.set_up(TORCH_BUILD=build).returncode == 0
+    assert f"-r requirements/{build}.txt {EXTRAS}" in checkout.installs()
     assert not (checkout.root / ".venv/torch.txt").exists()
+
+
+def path_with_driver(folder: Path, version: str) -> str:
+    """Return a PATH on which nvidia-smi shows a driver."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$*" in *driver_version*) echo "{version}" ;; esac\n')
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+without_driver = pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this host has a driver")
+
+
+@without_driver
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+@pytest.mark.parametrize(("driver", "lock"), [("580.65.06", "cuda13"), ("570.124.06", "cuda12")])
+def test_driver_decides_which_cuda_build_is_taken(
+    checkout: Checkout, tmp_path: Path, driver: str, lock: str, asked: str
+) -> None:
+    environment = {"TORCH_BUILD": asked, "PATH": path_with_driver(tmp_path, driver)}
+    done = checkout.set_up(**environment)
+    assert f"with torch for {lock} (driver {driver} " in done.stderr
+    assert f"-r requirements/{lock}.txt {EXTRAS}" in checkout.installs()
+    again = checkout.set_up(**environment)
+    assert (again.returncode, again.stderr, checkout.notes.read_text()) == (0, "", "")
+
+
+@without_driver
+@pytest.mark.parametrize("driver", ["470.256.02", "NVIDIA-SMI has failed"])
+def test_driver_that_runs_no_build_does_not_become_a_run_on_the_cpu(
+    checkout: Checkout, tmp_path: Path, driver: str
+) -> None:
+    done = checkout.set_up(TORCH_BUILD="auto", PATH=path_with_driver(tmp_path, driver))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "TORCH_BUILD=cpu" in done.stderr
+    assert not checkout.notes.read_text()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +238,7 @@ def test_cuda_build_is_taken_where_asked_for(checkout: Checkout) -> None:
     [
         ({"PYTHON": "no-such-python"}, "no Python 3.11 found as no-such-python"),
         ({"FAIL_ON": "ensurepip"}, "apt-get install python3.11-venv"),
-        ({"TORCH_BUILD": "gpu"}, "invalid TORCH_BUILD 'gpu': expected cpu, cuda or auto"),
+        ({"TORCH_BUILD": "gpu"}, "invalid TORCH_BUILD 'gpu': expected cpu, cuda12, cuda13, cuda or auto"),
     ],
 )
 def test_what_is_missing_is_one_line_with_a_hint(checkout: Checkout, environment: dict[str, str], message: str) -> None:
