@@ -23,7 +23,7 @@ _SAME_RATIO = 0.01
 
 @dataclass(frozen=True)
 class CycleEvidence:
-    """The ratio of latencies in cycles, the clocks of baseline and candidate (MHz), and what set them if it is known."""
+    """The ratio of latencies in cycles, the clocks of baseline and candidate (MHz), and what set them if known."""
 
     ratio: LogRatio
     level: Level
