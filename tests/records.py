@@ -134,6 +134,10 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "unet_calls": 5,
         "unet_calls_at_50_steps": 51,
         "cpu_capability": "AVX512",
+        "onednn_isa": Unknown(reason="the networks run on the GPU") if on_cuda else Known(value="Intel AVX-512"),
+        "cudnn_benchmark": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
+        "cudnn_deterministic": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
+        "deterministic_algorithms": False,
     }
     return WorkerEnvironment(**{**given, **changes})
 
@@ -191,6 +195,7 @@ def make_launch(
             duration_s=latency_s * call_count,
         ),
         "reference_operation": Known(value=make_reference_operation(device)),
+        "host_bound_ratio": Known(value=0.0) if on_cuda else Unknown(reason="the device is the CPU"),
         "checks": (
             Check(name="dtype of the modules", expected="float32", observed="float32", passed=True),
             Check(name="attention processor", expected="AttnProcessor2_0", observed="AttnProcessor2_0", passed=True),

@@ -37,7 +37,7 @@ class Observation:
     """One observed call: its phases (s), whether each image's pixels were finite, and what was verified.
 
     ``phases_s`` maps text_encode, vae_decode, rest and total to their time, ``denoise_steps_s`` holds one
-    value per UNet call.
+    value per UNet call. ``host_bound_ratio`` is the share of UNet calls in which the GPU waited for the host.
     """
 
     images: tuple[Any, ...]
@@ -45,6 +45,7 @@ class Observation:
     denoise_steps_s: tuple[float, ...]
     finite: tuple[bool, ...]
     checks: tuple[Check, ...]
+    host_bound_ratio: Reading[float]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,22 @@ class Backend(Protocol):
         Raises:
             WrongExecution: something else ran than the experiment requests.
         """
+
+    def check_fp32(self) -> tuple[Check, ...]:
+        """Return the checks of what fp32 is computed in, which the observed call makes too.
+
+        Raises:
+            WrongExecution: it is not what the experiment requests.
+        """
+        return ()
+
+    def observe_attention(self) -> tuple[Check, ...]:
+        """Return the check of the attention kernels that ran, by a call of its own after the timed ones.
+
+        Raises:
+            WrongExecution: another kernel ran than the experiment requests.
+        """
+        return ()
 
     def reset_peaks(self) -> None:
         """Forget the memory peaks so far."""

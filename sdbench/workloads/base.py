@@ -159,6 +159,7 @@ class WorkloadOutput:
     memory: MemoryUse
     energy: Energy
     reference_operation: Reading[ReferenceOperation]
+    host_bound_ratio: Reading[float]
     series: tuple[Series, ...] = ()
     checks: tuple[Check, ...] = ()
     images: tuple[ImageResult, ...] = ()

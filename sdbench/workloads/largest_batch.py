@@ -50,6 +50,7 @@ def run(session: Session) -> WorkloadOutput:
         memory=session.read_memory(),
         energy=session.energy.stop(0, session.clock.now_s() - started_s),
         reference_operation=NO_REFERENCE_OPERATION,
+        host_bound_ratio=Unknown(reason="a search observes no call"),
         workload_result=BatchSearch(
             limit_bytes=limit.limit_bytes,
             limit_source=limit.source,

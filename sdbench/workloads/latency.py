@@ -16,6 +16,8 @@ from sdbench.stats.intervals import relative_half_width
 from sdbench.workloads.base import Session, WorkloadOutput
 from sdbench.workloads.pictures import encode_webp
 
+# Beyond half of the UNet calls, the median step is the host's.
+_HOST_BOUND_MAX_RATIO = 0.5
 PHASES = ("text_encode", "vae_decode", "rest", "total")
 
 
@@ -48,7 +50,8 @@ def run(session: Session) -> WorkloadOutput:
         memory=memory,
         energy=energy,
         reference_operation=reference_operation,
-        checks=observation.checks,
+        host_bound_ratio=observation.host_bound_ratio,
+        checks=(*observation.checks, *backend.observe_attention()),
         images=_image_results(images, hashes, observation, path),
         warnings=_find_warnings(latency, hashes, observation),
         pictures={path: encode_webp(images[0], lossless=True)} if path else {},
@@ -129,6 +132,9 @@ def _find_warnings(latency: Series, hashes: tuple[str, ...], observation: Observ
     if not all(observation.finite):
         message = "the decoder's output holds NaN or infinity: the time is of a pipeline that makes no image"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
+    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > _HOST_BOUND_MAX_RATIO:
+        message = f"the GPU waited for the host in {bound.value:.0%} of the UNet calls: the time is the CPU's"
+        warnings.append(warn(WarningCode.HOST_BOUND, message))
     ratio = observation.phases_s["total"] / median(latency.steady)
     if latency.warmup_count == 1:
         message = f"the phases are of the first call, which took {ratio:.3f} times the timed calls"

@@ -1,6 +1,7 @@
 """The real pipeline on the tiny architecture: what is requested is what runs, and a fallback is caught."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from sdbench.backends import pytorch
 from sdbench.backends.base import WrongExecution
 from sdbench.backends.diffusers_call import draw_noise
+from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
 from sdbench.worker.clock import MonotonicClock
 
@@ -161,6 +163,21 @@ def test_tf32_that_the_card_or_the_driver_changes_is_a_failed_check(
     pytorch.set_tf32(torch, False)
 
 
+def test_fp32_reference_under_the_variable_of_the_driver_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    backend = open_tiny(tmp_path)
+    assert backend.check_fp32() == ()
+    monkeypatch.setattr(backend, "device", torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
+    assert {check.name for check in backend.check_fp32()} == {"TF32 matmul", "TF32 convolutions"}
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    with pytest.raises(WrongExecution, match="NVIDIA_TF32_OVERRIDE: expected 0, observed 1"):
+        backend.check_fp32()
+
+
 @pytest.mark.parametrize(
     ("options", "check", "observed"),
     [
@@ -224,3 +241,65 @@ def test_image_that_is_not_finite_is_distinguished_from_the_others(tmp_path: Pat
     backend = open_tiny(tmp_path, batch=2, **options)
     backend.arguments["latents"][1] = float("nan")
     assert backend.observe(MonotonicClock()).finite == (True, False)
+
+
+class FakeEvent:
+    """A CUDA event of a GPU that is ``lag`` events behind the host, 1 ms from one to the next."""
+
+    lag = 0
+    recorded = 0
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, _stream: object) -> None:
+        type(self).recorded += 1
+        self.number = type(self).recorded
+
+    def query(self) -> bool:
+        return type(self).recorded - self.number >= type(self).lag
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return float(end.number - self.number)
+
+
+@pytest.mark.parametrize(("lag", "ratio"), [(0, 1.0), (1, 0.0)])
+def test_gpu_that_has_reached_the_last_block_of_an_issued_unet_call_waited_for_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lag: int, ratio: float
+) -> None:
+    import torch
+
+    monkeypatch.setattr(FakeEvent, "lag", lag)
+    monkeypatch.setattr(FakeEvent, "recorded", 0)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    backend = open_tiny(tmp_path)
+    with pytorch.TorchCall(backend.pipeline, torch.device("cuda:0"), MonotonicClock()) as call:
+        backend.generate()
+    assert call.read_host_bound_ratio() == Known(value=ratio)
+    # The marks in the last block are events of their own: of the phases none is one of them.
+    assert call.read_phases(1.0)[1] == (2e-3,) * 3
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backend.pipeline.unet.modules())
+
+
+def test_host_bound_is_unknown_on_the_cpu(tmp_path: Path) -> None:
+    observation = open_tiny(tmp_path).observe(MonotonicClock())
+    assert observation.host_bound_ratio == Unknown(reason="the device is the CPU")
+
+
+def test_environment_says_what_decides_the_choice_of_kernels(tmp_path: Path) -> None:
+    environment = open_tiny(tmp_path).describe()
+    none = Unknown(reason="cuDNN is not used on the CPU")
+    assert (environment.cudnn_benchmark, environment.cudnn_deterministic) == (none, none)
+    assert environment.deterministic_algorithms is False
+
+
+def test_switches_of_cudnn_are_read_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    backend = open_tiny(tmp_path)
+    monkeypatch.setattr(backend, "_cuda", SimpleNamespace(get_device_name=lambda _device: "NVIDIA H100"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    environment = backend.describe()
+    assert (environment.cudnn_benchmark, environment.cudnn_deterministic) == (Known(value=True), Known(value=False))
+    assert environment.onednn_isa == Unknown(reason="the networks run on the GPU")

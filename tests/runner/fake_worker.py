@@ -33,6 +33,7 @@ SHARED = (
     "memory",
     "energy",
     "reference_operation",
+    "host_bound_ratio",
     "checks",
     "images",
     "exports",
