@@ -145,8 +145,10 @@ class BackendModule(Protocol):
     def import_libraries(self) -> None:
         """Import what the backend needs, so that the import can be timed apart from loading."""
 
-    def fetch(self, experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
-        """Put what is not in ``cache_folder`` yet there (downloads, exports), so that loading is timed alone.
+    def fetch(
+        self, experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]
+    ) -> None:
+        """Put what ``device`` needs and is not in ``cache_folder`` yet there, so that loading is timed alone.
 
         Raises:
             UserError: the weights are not pinned.

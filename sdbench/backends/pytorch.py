@@ -43,8 +43,9 @@ def import_libraries() -> None:
     library_classes()
 
 
-def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """Download or draw weights that are not in ``cache_folder`` yet; raises as ``BackendModule`` does."""
+    del device  # The weights of every device.
     fetch_networks(experiment, cache_folder, emit_stage)
 
 

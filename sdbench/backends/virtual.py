@@ -165,7 +165,7 @@ def import_libraries() -> None:
     """There are none."""
 
 
-def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """There is nothing to fetch."""
 
 

@@ -83,7 +83,7 @@ class Session:
         module = self.import_libraries(experiment)
         cache_folder = Path(self.request.cache_folder)
         self.emit_stage("fetch")
-        module.fetch(experiment, cache_folder, self.emit_stage)
+        module.fetch(experiment, self.request.device, cache_folder, self.emit_stage)
         threads = experiment.threads or count_usable_cpus()
         self.emit_stage("load")
         started_s = self.clock.now_s()

@@ -108,7 +108,7 @@ def test_kept_weights_give_the_pixels_of_drawn_ones_and_are_mapped(tmp_path: Pat
     drawn = open_tiny(tmp_path)
     stages: list[str] = []
     for _ in range(2):
-        pytorch.fetch(tiny(), tmp_path, stages.append)
+        pytorch.fetch(tiny(), "cpu", tmp_path, stages.append)
     mapped, copied = open_tiny(tmp_path), open_tiny(tmp_path, channels_last=True)
     assert stages == ["draw"]
     assert mapped.generate()[0].tobytes() == drawn.generate()[0].tobytes()
