@@ -14,6 +14,7 @@ from sdbench.compare.quality import check_quality
 from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
+from sdbench.schema.metrics import SUSTAINED, latency_s
 from sdbench.schema.outcome import (
     AnyOutcome,
     Check,
@@ -384,3 +385,21 @@ def slow_phases(launch: Launch, factor: float) -> Launch:
         for item in launch.series
     )
     return launch.model_copy(update={"series": series})
+
+
+def sustain(result: Result, factor: float, sustained_s: float = 60.0) -> Result:
+    """Return a result whose launches took ``factor`` times as long a call after ``sustained_s`` of load."""
+    outcome = result.outcome
+    assert isinstance(outcome, Succeeded)
+    launches = []
+    for launch in outcome.launches:
+        steady = factor * (latency_s(launch) or 0.0)
+        series = Series(name=SUSTAINED, unit="s", samples=(steady,) * 5, warmup_count=3)
+        launches.append(launch.model_copy(update={"series": (*launch.series, series)}))
+    protocol = result.planned.protocol.model_copy(update={"sustained_s": sustained_s})
+    return result.model_copy(
+        update={
+            "outcome": outcome.model_copy(update={"launches": tuple(launches)}),
+            "planned": result.planned.model_copy(update={"protocol": protocol}),
+        }
+    )
