@@ -15,6 +15,7 @@ from sdbench.schema.base import Known, Unknown, sha256_of
 from sdbench.schema.conditions import Conditions
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest, Protocol
+from sdbench.schema.metrics import SUSTAINED, latency_s
 from sdbench.schema.outcome import (
     AnyOutcome,
     Check,
@@ -135,6 +136,10 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "unet_calls": 5,
         "unet_calls_at_50_steps": 51,
         "cpu_capability": "AVX512",
+        "onednn_isa": Unknown(reason="the networks run on the GPU") if on_cuda else Known(value="Intel AVX-512"),
+        "cudnn_benchmark": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
+        "cudnn_deterministic": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
+        "deterministic_algorithms": False,
     }
     return WorkerEnvironment(**{**given, **changes})
 
@@ -205,6 +210,7 @@ def make_launch(
             counter_step_s=Known(value=0.1) if on_cuda else Unknown(reason="RAPL is not readable here"),
         ),
         "reference_operation": Known(value=make_reference_operation(device)),
+        "host_bound_ratio": Known(value=0.0) if on_cuda else Unknown(reason="the device is the CPU"),
         "checks": (
             Check(name="dtype of the modules", expected="float32", observed="float32", passed=True),
             Check(name="attention processor", expected="AttnProcessor2_0", observed="AttnProcessor2_0", passed=True),
@@ -395,3 +401,21 @@ def slow_phases(launch: Launch, factor: float) -> Launch:
         for item in launch.series
     )
     return launch.model_copy(update={"series": series})
+
+
+def sustain(result: Result, factor: float, sustained_s: float = 60.0) -> Result:
+    """Return a result whose launches took ``factor`` times as long a call after ``sustained_s`` of load."""
+    outcome = result.outcome
+    assert isinstance(outcome, Succeeded)
+    launches = []
+    for launch in outcome.launches:
+        steady = factor * (latency_s(launch) or 0.0)
+        series = Series(name=SUSTAINED, unit="s", samples=(steady,) * 5, warmup_count=3)
+        launches.append(launch.model_copy(update={"series": (*launch.series, series)}))
+    protocol = result.planned.protocol.model_copy(update={"sustained_s": sustained_s})
+    return result.model_copy(
+        update={
+            "outcome": outcome.model_copy(update={"launches": tuple(launches)}),
+            "planned": result.planned.model_copy(update={"protocol": protocol}),
+        }
+    )

@@ -31,7 +31,7 @@ class Observation:
     """One observed call: its phases (s), whether each image's pixels were finite, and what was verified.
 
     ``phases_s`` maps text_encode, vae_decode, rest and total to their time, ``denoise_steps_s`` holds one
-    value per UNet call.
+    value per UNet call. ``host_bound_ratio`` is the share of UNet calls in which the GPU waited for the host.
     """
 
     images: tuple[Any, ...]
@@ -39,6 +39,7 @@ class Observation:
     denoise_steps_s: tuple[float, ...]
     finite: tuple[bool, ...]
     checks: tuple[Check, ...]
+    host_bound_ratio: Reading[float]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,22 @@ class Backend(Protocol):
             WrongExecution: something else ran than the experiment requests.
         """
 
+    def check_fp32(self) -> tuple[Check, ...]:
+        """Return the checks of what fp32 is computed in, which the observed call makes too.
+
+        Raises:
+            WrongExecution: it is not what the experiment requests.
+        """
+        return ()
+
+    def observe_attention(self) -> tuple[Check, ...]:
+        """Return the check of the attention kernels that ran, by a call of its own after the timed ones.
+
+        Raises:
+            WrongExecution: another kernel ran than the experiment requests.
+        """
+        return ()
+
     def reset_peaks(self) -> None:
         """Forget the memory peaks so far."""
         return
@@ -134,8 +151,10 @@ class BackendModule(Protocol):
     def import_libraries(self) -> None:
         """Import what the backend needs, so that the import can be timed apart from loading."""
 
-    def fetch(self, experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
-        """Put what is not in ``cache_folder`` yet there (downloads, exports), so that loading is timed alone.
+    def fetch(
+        self, experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]
+    ) -> None:
+        """Put what ``device`` needs and is not in ``cache_folder`` yet there, so that loading is timed alone.
 
         Raises:
             UserError: the weights are not pinned.

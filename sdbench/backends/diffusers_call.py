@@ -1,6 +1,7 @@
 """The stock diffusers pipeline as something to call, time and watch, whatever runs its networks."""
 
 import copy
+import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
@@ -14,12 +15,13 @@ from sdbench.backends.base import (
     ReferenceSamples,
     WrongExecution,
 )
-from sdbench.backends.observed_call import ObservedCall
+from sdbench.backends.observed_call import ObservedCall, check
+from sdbench.backends.onednn import read_effective_isa
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, at_batch
+from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, Tf32, at_batch
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
 from sdbench.schema.warning_codes import WarningCode
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 # The VAE's decoder makes 8 x 8 pixels of a latent: a property of SD v1's f8 autoencoder, which both architectures have.
 PIXELS_PER_LATENT = 8
+_NO_CUDNN = "cuDNN is not used on the CPU"
 
 
 class DiffusersCall(Backend, ABC):
@@ -95,11 +98,8 @@ class DiffusersCall(Backend, ABC):
             self.synchronize()
             total_s = clock.now_s() - start_s
         phases_s, steps_s = call.read_phases(total_s)
-        checks = self._verify(call, images)
-        if failed := [check for check in checks if not check.passed]:
-            problems = [f"{check.name}: expected {check.expected}, observed {check.observed}" for check in failed]
-            raise WrongExecution("; ".join(problems))
-        return Observation(images, phases_s, denoise_steps_s=steps_s, finite=call.finite, checks=checks)
+        checks = require_passed(self._verify(call, images))
+        return Observation(images, phases_s, steps_s, call.finite, checks, call.read_host_bound_ratio())
 
     def time_reference_operation(self, clock: Clock) -> Reading[ReferenceSamples]:
         """Return samples (s) of torch's matrix product and convolution, whatever runs the networks."""
@@ -146,7 +146,7 @@ class DiffusersCall(Backend, ABC):
             device_name=self._cuda.get_device_name(self.device) if self._cuda else "cpu",
             threads=thread_count,
             cuda_version=_reading(torch.version.cuda, "torch was built without CUDA"),
-            cudnn_version=_reading(cudnn.version() if self._cuda else None, "cuDNN is not used on the CPU"),
+            cudnn_version=_reading(cudnn.version() if self._cuda else None, _NO_CUDNN),
             weights_digest=self._built.weights_digest,
             weights_source=self._built.weights_source,
             weights_mapped_bytes=self._built.mapped_bytes,
@@ -154,6 +154,10 @@ class DiffusersCall(Backend, ABC):
             unet_calls=self.unet_calls,
             unet_calls_at_50_steps=count_unet_calls(self.pipeline.scheduler, PROJECTED_STEPS),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
+            onednn_isa=Unknown(reason="the networks run on the GPU") if self._cuda else read_effective_isa(),
+            cudnn_benchmark=Known(value=bool(cudnn.benchmark)) if self._cuda else Unknown(reason=_NO_CUDNN),
+            cudnn_deterministic=Known(value=bool(cudnn.deterministic)) if self._cuda else Unknown(reason=_NO_CUDNN),
+            deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
         )
 
     def warnings(self) -> tuple[RecordWarning, ...]:
@@ -175,6 +179,18 @@ class DiffusersCall(Backend, ABC):
         """Return the version of what runs the networks, and the CPU threads of one of its operators."""
 
 
+def require_passed(checks: tuple[Check, ...]) -> tuple[Check, ...]:
+    """Return ``checks``.
+
+    Raises:
+        WrongExecution: some did not pass; the message names them all.
+    """
+    if failed := [check for check in checks if not check.passed]:
+        problems = [f"{check.name}: expected {check.expected}, observed {check.observed}" for check in failed]
+        raise WrongExecution("; ".join(problems))
+    return checks
+
+
 def check_device(device: str) -> None:
     """Do nothing when torch has ``device`` ("cpu", "cuda:0", ...).
 
@@ -187,6 +203,13 @@ def check_device(device: str) -> None:
         raise EnvironmentProblem(
             f"torch {torch.__version__} finds no CUDA device for {device!r}; install the CUDA build and the driver"
         )
+
+
+def check_tf32_override(tf32: Tf32) -> tuple[Check, ...]:
+    """Return the check of the variable by which NVIDIA's libraries ignore what a program sets, where it is set."""
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
+    expected = "unset" if tf32 == "convolutions" else int(tf32)
+    return (check("NVIDIA_TF32_OVERRIDE", expected, [override]),) if override else ()
 
 
 def make_arguments(experiment: Experiment, device: "torch.device", pipeline: Any) -> dict[str, Any]:

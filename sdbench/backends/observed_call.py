@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sdbench.backends.base import Clock
+from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check
 
@@ -65,6 +66,10 @@ class ObservedCall:
         steps_s = tuple(self._between(start, end) for start, end in itertools.pairwise(starts))
         rest_s = total_s - text_s - decode_s - sum(steps_s)
         return {"text_encode": text_s, "vae_decode": decode_s, "rest": rest_s, "total": total_s}, steps_s
+
+    def read_host_bound_ratio(self) -> Reading[float]:
+        """Return the share of UNet calls in which the GPU waited for the host, where that can be seen."""
+        return Unknown(reason="the host waits for the GPU after each network")
 
     def verify(self, experiment: Experiment, images: tuple[Any, ...], unet_calls: int) -> tuple[Check, ...]:
         """Return the checks of how often the UNet ran, with which batch, and of the images."""

@@ -27,7 +27,7 @@ from sdbench.store.files import describe_file, sync_folder
 from sdbench.store.lock import hold_file
 
 # Raise it with every change in onnx_export.py that changes a file.
-EXPORTER_VERSION = 1
+EXPORTER_VERSION = 2
 PARTS: tuple[ExportedPart, ...] = get_args(ExportedPart)
 GRAPH_NAME = "graph.onnx"
 MANIFEST_NAME = "export.json"
@@ -41,6 +41,7 @@ class Identity(Model):
     """What determines the files of an export: one network with its weights, in one precision, and the exporter."""
 
     part: ExportedPart
+    opset: PositiveInt
     precision: str
     weights: dict[str, str | int | None]
     configs: dict[str, dict[str, Any]]
@@ -97,7 +98,7 @@ Exporter = Callable[[Mapping[ExportedPart, Path]], Mapping[ExportedPart, ExportF
 
 
 def prepare_exports(
-    experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None], export: Exporter
+    experiment: Experiment, cache_folder: Path, opset: int, emit_stage: Callable[[Stage], None], export: Exporter
 ) -> PreparedExports:
     """Return the exports of an experiment's networks, checked; ``export`` writes those that are missing or unusable.
 
@@ -106,7 +107,7 @@ def prepare_exports(
         Exception: whatever ``export`` raises; the cache is then as before.
     """
     root = cache_folder / EXPORTS_FOLDER
-    identities = {part: _identify(experiment, part) for part in PARTS}
+    identities = {part: _identify(experiment, part, opset) for part in PARTS}
     exports = {part: _look_up(root, identity) for part, identity in identities.items()}
     reasons: dict[ExportedPart, str | None] = {}
     if not all(isinstance(item, CachedExport) for item in exports.values()):
@@ -135,9 +136,10 @@ def prepare_exports(
     )
 
 
-def _identify(experiment: Experiment, part: ExportedPart) -> Identity:
+def _identify(experiment: Experiment, part: ExportedPart, opset: int) -> Identity:
     return Identity(
         part=part,
+        opset=opset,
         precision=experiment.precision,
         weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
         if experiment.weights == "synthetic"

@@ -44,6 +44,7 @@ class ExportRequest(Model):
     parent_pid: PositiveInt
     experiment: Experiment
     cache_folder: Path
+    opset: PositiveInt
     folders: dict[ExportedPart, Path]
 
 
@@ -60,7 +61,7 @@ Inputs: TypeAlias = "dict[str, tuple[torch.Tensor, tuple[int, ...]]]"
 
 
 def export_in_child(
-    experiment: Experiment, cache_folder: Path, folders: Mapping[ExportedPart, Path]
+    experiment: Experiment, cache_folder: Path, opset: int, folders: Mapping[ExportedPart, Path]
 ) -> dict[ExportedPart, ExportFacts]:
     """Write the graph and data of each part into its folder, in a process of its own, and return the facts of each.
 
@@ -69,7 +70,7 @@ def export_in_child(
         MemoryError: the host's memory did not suffice.
     """
     request = ExportRequest(
-        parent_pid=os.getpid(), experiment=experiment, cache_folder=cache_folder, folders=dict(folders)
+        parent_pid=os.getpid(), experiment=experiment, cache_folder=cache_folder, opset=opset, folders=dict(folders)
     )
     done = subprocess.run(EXPORT_COMMAND, input=request.model_dump_json().encode(), stdout=subprocess.PIPE)
     if done.returncode == -signal.SIGKILL:
@@ -109,7 +110,7 @@ def export_parts(request: ExportRequest) -> dict[ExportedPart, ExportFacts]:
     facts: dict[ExportedPart, ExportFacts] = {}
     for part, folder in request.folders.items():
         started_s = time.monotonic()
-        dtypes = write_graph(part, *traceable_part(part, built), folder)
+        dtypes = write_graph(part, *traceable_part(part, built), folder, request.opset)
         facts[part] = ExportFacts(
             export_s=time.monotonic() - started_s,
             weights_digest=built.weights_digest,
@@ -119,10 +120,11 @@ def export_parts(request: ExportRequest) -> dict[ExportedPart, ExportFacts]:
     return facts
 
 
-def write_graph(part: str, module: Any, inputs: Inputs, folder: Path) -> tuple[str, ...]:
+def write_graph(part: str, module: Any, inputs: Inputs, folder: Path, opset: int) -> tuple[str, ...]:
     """Write a network's graph and its data into ``folder`` and return the types of its weights ("fp16", ...).
 
-    The module's ``forward`` takes ``*inputs`` and returns one tensor.
+    The graph is in version ``opset`` of ONNX's operators. The module's ``forward`` takes ``*inputs`` and returns one
+    tensor.
 
     Raises:
         ExportFailed: torch cannot export it; the message names the operator.
@@ -139,7 +141,12 @@ def write_graph(part: str, module: Any, inputs: Inputs, folder: Path) -> tuple[s
             strict=False,
         )
         program: Any = torch.onnx.export(
-            traced, input_names=list(inputs), output_names=[OUTPUT_NAME], dynamo=True, verbose=False
+            traced,
+            input_names=list(inputs),
+            output_names=[OUTPUT_NAME],
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
         )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         if where_memory_ran_out(error):

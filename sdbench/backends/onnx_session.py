@@ -1,22 +1,35 @@
 """Sessions of onnxruntime: opened as requested, refused where something else would run, fed with torch's own memory."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.base import WrongExecution
+from sdbench.backends.observed_call import check
 from sdbench.backends.onnx_export import OUTPUT_NAME
 from sdbench.errors import EnvironmentProblem
 from sdbench.probes.out_of_memory import find_memory, where_memory_ran_out
 from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import Check
 
 if TYPE_CHECKING:
     import torch
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+# From 23 on attention is one operator of ONNX, for which the CUDA provider has fused kernels, as torch has. On the CPU
+# there is less to win: on one core and at 64, 256 and 512 pixels, a UNet call of `tiny` took 1.09, 1.00 and 0.93 times
+# as long as with 20, and a decode 1.18 and 1.10 times (64 and 256), because norms too are one operator from 21 on.
+OPSETS = {CPU_PROVIDER: 20, CUDA_PROVIDER: 23}
+# TF32 is on by default; an fp32 experiment means fp32. The arena would take up to twice what it needs. By default
+# onnxruntime tries all algorithms of a convolution, where torch chooses by rule (cudnn.benchmark is off).
+_CUDA_OPTIONS = {
+    "arena_extend_strategy": "kSameAsRequested",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "use_tf32": "0",
+}
 # Where nearly all arithmetic is; shapes and indices are the CPU's on every device.
 HEAVY_OPERATORS = frozenset({"Conv", "MatMul", "Gemm", "FusedMatMul", "FusedConv", "Attention", "MultiHeadAttention"})
 # onnx/onnx.proto, TensorProto.DataType.
@@ -61,8 +74,18 @@ def check_provider(device: str, onnxruntime: Any) -> None:
         )
 
 
-def open_session(part: str, graph: Path, options: Any, device: str) -> Any:
-    """Return the session of one part, with what ``make_options`` returned.
+def open_stream(device: "torch.device") -> Any:
+    """Return the stream that torch and onnxruntime share, None on the CPU; CUDA's default one cannot be shared."""
+    if device.type == "cpu":
+        return None
+    import torch
+
+    make_stream: Any = torch.cuda.Stream
+    return make_stream(device)
+
+
+def open_session(part: str, graph: Path, options: Any, device: str, stream: Any) -> Any:
+    """Return the session of one part, with what ``make_options`` and ``open_stream`` returned.
 
     Raises:
         SessionFailed: onnxruntime cannot run the graph.
@@ -72,12 +95,12 @@ def open_session(part: str, graph: Path, options: Any, device: str) -> Any:
     import onnxruntime
 
     expected = provider_of(device)
-    # TF32 is on by default on CUDA; an fp32 experiment means fp32.
-    on_cuda = (expected, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
+    provider: Any = expected
+    if expected == CUDA_PROVIDER:
+        shared = {"user_compute_stream": str(stream.cuda_stream)}
+        provider = expected, _CUDA_OPTIONS | {"device_id": device.partition(":")[2] or "0"} | shared
     try:
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=[on_cuda if expected == CUDA_PROVIDER else expected]
-        )
+        session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
     except runtime_errors() as error:
         raise explain(error, part, device) from error
     # Otherwise a session that fails later starts again on the CPU.
@@ -117,6 +140,23 @@ def heavy_providers(session: Any) -> set[str]:
     }
 
 
+def check_cuda_options(device: "torch.device", sessions: Iterable[Any]) -> tuple[Check, ...]:
+    """Return the checks of the CUDA provider's options as it reports them: the requested, and all others as are."""
+    requested = _CUDA_OPTIONS | {"device_id": str(device.index or 0), "has_user_compute_stream": "1"}
+    reported = [session.get_provider_options()[CUDA_PROVIDER] for session in sessions]
+    # The address of the stream is another in every process.
+    names = sorted({name for options in reported for name in options} - requested.keys() - {"user_compute_stream"})
+    others = ("; ".join(f"{name}={options.get(name)}" for name in names) for options in reported)
+    text = " or ".join(dict.fromkeys(others))
+    return (
+        *(
+            check(f"CUDA provider: {name}", value, [item.get(name) for item in reported])
+            for name, value in requested.items()
+        ),
+        Check(name="CUDA provider: other options", expected="any", observed=text, passed=True),
+    )
+
+
 @dataclass(frozen=True)
 class GraphRunner:
     """Runs one part on torch's own tensors: nothing is copied between torch and onnxruntime."""
@@ -131,16 +171,16 @@ class GraphRunner:
         Raises:
             MemoryError: the host's memory ran out; torch.OutOfMemoryError for the device's.
         """
+        if self.device.type == "cuda":
+            import torch
+
+            # What the CPU's nodes read is copied as it is bound, on another stream: it must be computed by then.
+            torch.cuda.current_stream(self.device).synchronize()
         binding = self.session.io_binding()
         contiguous = {name: tensor.contiguous() for name, tensor in inputs.items()}
         for name, tensor in contiguous.items():
             binding.bind_input(name, *self._place_of(tensor))
         binding.bind_output(OUTPUT_NAME, *self._place_of(output))
-        if self.device.type == "cuda":
-            import torch
-
-            # The inputs must be computed: onnxruntime works on a stream of its own.
-            torch.cuda.current_stream(self.device).synchronize()
         try:
             self.session.run_with_iobinding(binding)
         except runtime_errors() as error:

@@ -1,24 +1,26 @@
 """Backend ``onnxruntime``: the stock diffusers pipeline around networks exported to ONNX, on CPU or CUDA."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sdbench.backends.base import DeviceMemory
-from sdbench.backends.diffusers_call import PIXELS_PER_LATENT, DiffusersCall, check_device
+from sdbench.backends.diffusers_call import PIXELS_PER_LATENT, DiffusersCall, check_device, check_tf32_override
 from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
 from sdbench.backends.onnx_session import (
-    CUDA_PROVIDER,
+    OPSETS,
     GraphRunner,
+    check_cuda_options,
     check_provider,
     heavy_providers,
     make_options,
     open_session,
+    open_stream,
     provider_of,
 )
 from sdbench.models.libraries import library_classes
@@ -35,7 +37,7 @@ _OUTPUT_TYPES = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "te
 _PART_OF: dict[str, ExportedPart] = {"unet": "unet", "vae": "vae_decoder", "text_encoder": "text_encoder"}
 _IMAGE_CHANNELS = 3
 # What fetch() has checked in this process, for open_backend(): hashing gigabytes again would count as load time.
-_fetched: dict[tuple[str, Path], PreparedExports] = {}
+_fetched: dict[tuple[str, int, Path], PreparedExports] = {}
 
 
 def import_libraries() -> None:
@@ -44,12 +46,14 @@ def import_libraries() -> None:
     import_module("onnxruntime")
 
 
-def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """Download and export what is not in ``cache_folder`` yet, check what is; raises as ``BackendModule`` does."""
     if experiment.weights == "pretrained":
         fetch_weights(experiment, cache_folder)
-    export = partial(export_in_child, experiment, cache_folder)
-    _fetched[experiment.experiment_id, cache_folder] = prepare_exports(experiment, cache_folder, emit_stage, export)
+    opset = OPSETS[provider_of(device)]
+    export = partial(export_in_child, experiment, cache_folder, opset)
+    exports = prepare_exports(experiment, cache_folder, opset, emit_stage, export)
+    _fetched[experiment.experiment_id, opset, cache_folder] = exports
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "OnnxruntimeBackend":
@@ -60,13 +64,15 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     check_device(device)
     check_provider(device, onnxruntime)
     torch.set_num_threads(thread_count)
-    if (experiment.experiment_id, cache_folder) not in _fetched:
-        fetch(experiment, cache_folder, lambda _stage: None)
-    exports = _fetched[experiment.experiment_id, cache_folder]
+    key = experiment.experiment_id, OPSETS[provider_of(device)], cache_folder
+    if key not in _fetched:
+        fetch(experiment, device, cache_folder, lambda _stage: None)
+    exports = _fetched[key]
     torch_device, dtype = torch.device(device), dtype_of(experiment.precision)
     options = make_options(experiment, thread_count)
+    stream = open_stream(torch_device)
     runners = {
-        part: GraphRunner(part, open_session(part, export.folder / GRAPH_NAME, options, device), torch_device)
+        part: GraphRunner(part, open_session(part, export.folder / GRAPH_NAME, options, device, stream), torch_device)
         for part, export in exports.parts.items()
     }
 
@@ -76,7 +82,7 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
     facts = exports.parts["unet"].manifest.facts
     pipeline = build_pipeline_around(experiment, make, cache_folder)
     built = BuiltPipeline(pipeline, facts.weights_digest, facts.parameter_count, "exported")
-    return OnnxruntimeBackend(experiment, built, exports, runners, options)
+    return OnnxruntimeBackend(experiment, built, exports, runners, options, stream)
 
 
 class OnnxruntimeBackend(DiffusersCall):
@@ -89,8 +95,10 @@ class OnnxruntimeBackend(DiffusersCall):
         exports: PreparedExports,
         runners: Mapping[ExportedPart, GraphRunner],
         options: Any,
+        stream: Any,
     ) -> None:
         super().__init__(experiment, runners["unet"].device, built)
+        self._stream = stream
         self._options = options
         self._exports = exports
         self._runners = runners
@@ -124,6 +132,9 @@ class OnnxruntimeBackend(DiffusersCall):
         none = Unknown(reason="onnxruntime allocates for itself and counts no peak; see what the process uses")
         return DeviceMemory(none, none)
 
+    def _around_call(self) -> AbstractContextManager[Any]:
+        return self._cuda.stream(self._stream) if self._cuda else nullcontext()
+
     def _verify(self, call: ObservedCall, images: tuple[Any, ...]) -> tuple[Check, ...]:
         experiment, sessions = self.experiment, {part: runner.session for part, runner in self._runners.items()}
         provider, expected = provider_of(self.device.type), self._options
@@ -149,8 +160,7 @@ class OnnxruntimeBackend(DiffusersCall):
             inter_op_threads = [item.inter_op_num_threads for item in options]
             checks.append(check("inter-op threads", experiment.inter_op_threads, inter_op_threads))
         if self.device.type == "cuda":
-            tf32 = [session.get_provider_options()[CUDA_PROVIDER]["use_tf32"] for session in sessions.values()]
-            checks.append(check("TF32", "0", tf32))
+            checks += [*check_cuda_options(self.device, sessions.values()), *check_tf32_override(tf32=False)]
         return tuple(checks)
 
     def _version_and_threads(self) -> tuple[str, int]:

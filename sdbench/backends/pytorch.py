@@ -1,6 +1,5 @@
 """Backend ``pytorch``: the stock diffusers pipeline, eager, on CPU or CUDA."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -9,12 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sdbench.backends.diffusers_call import DiffusersCall, check_device
-from sdbench.backends.observed_call import ObservedCall, check
+from sdbench.backends.attention_kernels import observe_attention
+from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override, require_passed
+from sdbench.backends.observed_call import Mark, ObservedCall, check
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.libraries import library_classes
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
-from sdbench.schema.base import Known, Reading
+from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Attention, Experiment, Tf32
 from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
@@ -44,8 +44,9 @@ def import_libraries() -> None:
     library_classes()
 
 
-def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """Download or draw weights that are not in ``cache_folder`` yet; raises as ``BackendModule`` does."""
+    del device  # The weights of every device.
     fetch_networks(experiment, cache_folder, emit_stage)
 
 
@@ -112,6 +113,8 @@ class TorchCall(ObservedCall):
     kernels: set[str] = field(default_factory=set)
     compute_dtypes: set[str] = field(default_factory=set)
     gradients: set[str] = field(default_factory=set)
+    _last_blocks: list[Mark] = field(default_factory=list)
+    _host_bound: list[bool] = field(default_factory=list)
 
     def hook(self) -> list[Any]:
         """Return the handles of the hooks that are in place until the call has ended."""
@@ -127,7 +130,25 @@ class TorchCall(ObservedCall):
             unet.conv_in.register_forward_hook(self._record_dtype),
             unet.conv_in.register_forward_hook(lambda *_: self.kernels.add(_allowed_kernels())),
             next(attention).register_forward_hook(self._record_dtype),
+            *(self._hook_device(unet) if self.device.type == "cuda" else ()),
         ]
+
+    def read_host_bound_ratio(self) -> Reading[float]:
+        """Return the share of UNet calls in which the GPU waited for the host; unknown on the CPU."""
+        if not self._host_bound:
+            return Unknown(reason="the device is the CPU")
+        return Known(value=sum(self._host_bound) / len(self._host_bound))
+
+    def _hook_device(self, unet: Any) -> tuple[Any, ...]:
+        """Return hooks that see, once a UNet call is issued, whether the GPU has already reached its last block.
+
+        A GPU that is the slower of the two is far behind by then. Between two calls nothing can be seen: schedulers
+        wait for the GPU there (PNDM reads a table of the CPU by a timestep on the GPU).
+        """
+        return (
+            unet.up_blocks[-1].register_forward_pre_hook(lambda *_: self._last_blocks.append(self._mark())),
+            unet.register_forward_hook(lambda *_: self._host_bound.append(bool(self._last_blocks[-1].query()))),
+        )
 
     def _record_dtype(self, _module: Any, _inputs: Any, output: Any) -> None:
         self.compute_dtypes.add(_name_dtype(output.dtype))
@@ -146,6 +167,13 @@ class PytorchBackend(DiffusersCall):
         return Known(
             value=AllocatorEvents(retries=counts["num_alloc_retries"], caught_out_of_memory=counts["num_ooms"])
         )
+
+    def observe_attention(self) -> tuple[Check, ...]:
+        """Return the check of the attention kernels that ran; raises as ``Backend.observe_attention`` does."""
+        experiment = self.experiment
+        one_step = self.with_batch(experiment.batch, 1)
+        kernels = observe_attention(self.pipeline, self.device, experiment.attention, one_step.generate)
+        return require_passed((kernels,))
 
     def _around_call(self) -> AbstractContextManager[Any]:
         if self.experiment.autocast == "off":
@@ -186,9 +214,16 @@ class PytorchBackend(DiffusersCall):
             checks.append(check("memory layout", "channels last", layouts))
         if experiment.threads is not None:
             checks.append(check("threads", experiment.threads, [torch.get_num_threads()]))
-        if self.device.type == "cuda":
-            checks += tf32_checks(experiment.tf32, torch.cuda.get_device_capability(self.device))
-        return tuple(checks)
+        return (*checks, *self.check_fp32())
+
+    def check_fp32(self) -> tuple[Check, ...]:
+        """Return the checks of whether fp32 is computed with TF32; raises as ``Backend.check_fp32`` does."""
+        import torch
+
+        if self.device.type != "cuda":
+            return ()
+        capability = torch.cuda.get_device_capability(self.device)
+        return require_passed(tuple(tf32_checks(self.experiment.tf32, capability)))
 
     def _version_and_threads(self) -> tuple[str, int]:
         import torch
@@ -221,9 +256,7 @@ def tf32_checks(tf32: Tf32, capability: tuple[int, int]) -> list[Check]:
     checks = []
     if tf32 is True and capability < _TF32_CAPABILITY:
         checks.append(check("TF32 hardware", "compute capability 8.0 or newer", ["older"]))
-    if override := os.environ.get("NVIDIA_TF32_OVERRIDE", ""):
-        expected = "unset" if tf32 == "convolutions" else int(tf32)
-        checks.append(check("NVIDIA_TF32_OVERRIDE", expected, [override]))
+    checks += check_tf32_override(tf32)
     observed = {"matmul": backends.cuda.matmul.fp32_precision, "convolutions": backends.cudnn.conv.fp32_precision}
     checks += [
         check(f"TF32 {name}", expected, [observed[name]]) for name, expected in _expected_precisions(tf32).items()

@@ -120,6 +120,7 @@ class VirtualBackend(Backend):
             denoise_steps_s=(steps_s / self._experiment.steps,) * self._experiment.steps,
             finite=(finite,) * len(images),
             checks=(Check(name="backend", expected="virtual", observed="virtual", passed=True),),
+            host_bound_ratio=_NONE,
         )
 
     def read_peaks(self) -> DeviceMemory:
@@ -144,6 +145,10 @@ class VirtualBackend(Backend):
             unet_calls=self._experiment.steps,
             unet_calls_at_50_steps=50,
             cpu_capability="virtual",
+            onednn_isa=_NONE,
+            cudnn_benchmark=_NONE,
+            cudnn_deterministic=_NONE,
+            deterministic_algorithms=True,
         )
 
     def with_batch(self, batch: int, steps: int) -> Self:
@@ -160,7 +165,7 @@ def import_libraries() -> None:
     """There are none."""
 
 
-def fetch(experiment: Experiment, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
+def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
     """There is nothing to fetch."""
 
 

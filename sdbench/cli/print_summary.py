@@ -12,7 +12,14 @@ from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.naming import shorten_device
 from sdbench.runner.outcome import describe_end
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.metrics import SOURCE_TITLES, MemoryRange, batch_of, images_per_min, result_memory
+from sdbench.schema.metrics import (
+    SOURCE_TITLES,
+    MemoryRange,
+    batch_of,
+    images_per_min,
+    result_memory,
+    result_sustained_ratio,
+)
 from sdbench.schema.outcome import Succeeded, find_precision_result, find_search
 from sdbench.schema.record import Record, Result
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, Estimate, estimate_latency
@@ -37,6 +44,8 @@ def print_summary(record: Record, *, with_references: bool = True) -> None:
         print_wrapped(_describe_references(references), "dim")
     print_wrapped("")
     _print_table(record)
+    if sustained := _describe_sustained(record):
+        print_wrapped(sustained)
     ends = list(_other_ends(record))
     for text, style in ends[:_ENDS_MAX]:
         print_wrapped(text, style)
@@ -127,6 +136,16 @@ def _print_table(record: Record) -> None:
     for index, (result, outcome) in enumerate(timed):
         table.rows[index].style = _row_style(result, outcome)
     open_console(120).print(table)
+
+
+def _describe_sustained(record: Record) -> str:
+    """Return how much longer a call takes after a time of load, empty where the protocol asks for none."""
+    ratios = [ratio for result in _timed(record) if (ratio := result_sustained_ratio(result.outcome)) is not None]
+    if not ratios:
+        return ""
+    span = " to ".join(dict.fromkeys(f"{ratio:.3f}" for ratio in (min(ratios), max(ratios))))
+    loads = ", ".join(dict.fromkeys(f"{result.planned.protocol.sustained_s:g} s" for result in _timed(record)))
+    return f"Sustained / short: after {loads} of load a call takes {span} times as long."
 
 
 def _memory_title(source: str) -> str:

@@ -111,4 +111,5 @@ def _count_calls(experiment: Experiment, protocol: Protocol, call_s: float) -> t
             return PROBES_AIM * shortened * experiment.batch_max / 2, 0
         case _:
             timed = max(protocol.calls_min, min(protocol.calls_max, int(protocol.launch_budget_s / call_s)))
-            return protocol.warmup_calls, timed
+            sustained = protocol.calls_min + protocol.sustained_s / call_s if protocol.sustained_s else 0.0
+            return max(protocol.warmup_calls, protocol.warmup_s / call_s) + sustained, timed

@@ -14,6 +14,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1)]
 # 31 years: sums and products of durations stay finite.
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Bound = Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
 CallCount = Annotated[int, Field(ge=1, le=100_000)]
 LaunchCount = Annotated[int, Field(ge=1, le=1000)]
@@ -34,9 +35,13 @@ class Protocol(Model):
     """How often to measure and when to stop."""
 
     warmup_calls: LaunchCount = Field(default=2, description="Calls of a launch that are kept but not counted.")
+    warmup_s: SecondsOrNone = Field(default=0.0, description="Seconds that the warm-up calls take at least.")
     calls_min: CallCount = Field(default=3, description="Fewest timed calls of a launch.")
     calls_max: CallCount = Field(default=20, description="Most timed calls of a launch.")
     launch_budget_s: Seconds = Field(default=600.0, description="Seconds that the timed calls of one launch may take.")
+    sustained_s: SecondsOrNone = Field(
+        default=0.0, description="Seconds of load before calls are timed once more, for the sustained ratio; 0: none."
+    )
     launches_min: LaunchCount = Field(default=8, description="Fewest launches of an experiment.")
     launches_max: LaunchCount = Field(default=20, description="Most launches of an experiment.")
     relative_half_width: float = Field(default=0.01, gt=0, lt=1, description="Half width at which it has converged.")

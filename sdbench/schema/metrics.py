@@ -42,6 +42,8 @@ SOURCE_TITLES = {
     "rapl": "RAPL energy counter",
 }
 SECONDS_PER_MINUTE = 60.0
+# The series of calls after a time of load.
+SUSTAINED = "latency.sustained"
 # Phases are of the last warm-up call; beyond this ratio to the timed calls they are not those of a timed one.
 PHASE_TOTAL_TOLERANCE = 0.05
 
@@ -93,6 +95,18 @@ def latency_s(launch: Launch) -> float | None:
     """Return the latency (s per call) of a launch, the median of its steady calls; None where nothing was timed."""
     steady = steady_latencies_s(launch)
     return median(steady) if steady else None
+
+
+def sustained_ratio(launch: Launch) -> float | None:
+    """Return how many times as long a call takes after the protocol's load as before it, None where none was made."""
+    series, short_s = launch.find_series(SUSTAINED), latency_s(launch)
+    return median(series.steady) / short_s if series and series.steady and short_s else None
+
+
+def result_sustained_ratio(outcome: AnyOutcome) -> float | None:
+    """Return the sustained ratio of an experiment, the geometric mean of its launches."""
+    ratios = map(sustained_ratio, launches_that_count(outcome))
+    return _geometric_mean([ratio for ratio in ratios if ratio is not None and ratio >= _VALUE_MIN])
 
 
 def images_per_min(batch: int, seconds_per_call: float) -> float:

@@ -132,6 +132,10 @@ class WorkerEnvironment(Compact):
     unet_calls: PositiveInt = Field(description="UNet calls of one pipeline call.")
     unet_calls_at_50_steps: PositiveInt = Field(description="UNet calls that 50 steps would make.")
     cpu_capability: str = Field(description="Vector instructions that torch uses.")
+    onednn_isa: Reading[str] = Field(description="Vector and matrix instructions that oneDNN uses.")
+    cudnn_benchmark: Reading[bool] = Field(description="Whether cuDNN tries algorithms instead of choosing by rule.")
+    cudnn_deterministic: Reading[bool] = Field(description="Whether cuDNN takes deterministic algorithms only.")
+    deterministic_algorithms: bool = Field(description="Whether torch takes deterministic algorithms only.")
 
 
 class LaunchData(Compact):
@@ -148,6 +152,7 @@ class LaunchData(Compact):
     allocator: Reading[AllocatorEvents] = Field(description="Signs that the GPU's memory hardly sufficed.")
     energy: Energy = Field(description="Energy of the steady calls.")
     reference_operation: Reading[ReferenceOperation] = Field(description="Speed of the machine around the timed calls.")
+    host_bound_ratio: Reading[float] = Field(description="Share of UNet calls in which the GPU waited for the host.")
     checks: tuple[Check, ...] = Field(description="What was requested against what ran.")
     images: tuple[ImageResult, ...] = Field(description="Images of the last timed call.")
     exports: tuple[Export, ...] = Field(description="Networks that were exported.")

@@ -59,6 +59,11 @@ class WarningCode(StrEnum):
         "the GPU slowed itself because of heat or a hardware slowdown",
         "check cooling and power supply, then run again",
     )
+    HOST_BOUND = (
+        "host-bound",
+        "the GPU waited for Python in more than half of the UNet calls",
+        "the result is the CPU's as much as the GPU's: measure larger batches, or compare GPUs on one host only",
+    )
     HOST_PAGING = (
         "host-paging",
         "torch held more GPU memory than there is: the driver moves it to the host and back",

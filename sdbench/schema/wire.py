@@ -25,6 +25,7 @@ Stage = Literal[
     "warm-up",
     "reference",
     "measure",
+    "sustain",
     "verify",
     "probe",
     "compare",

@@ -12,7 +12,7 @@ from sdbench.compare.quality import check_quality
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.manifest_file import load_manifest_text
 from sdbench.schema.base import sha256_of
-from sdbench.schema.metrics import steady_latencies_s
+from sdbench.schema.metrics import SUSTAINED, steady_latencies_s
 from sdbench.schema.outcome import Launch, Succeeded, launches_of, measuring_launches, was_throttled
 from sdbench.schema.record import Record, Result
 from sdbench.schema.workload_results import BatchSearch
@@ -75,7 +75,8 @@ def check_samples(record: Record) -> Iterator[str]:
         if (latency := launch.find_series("latency")) is None:
             continue
         protocol = result.planned.protocol
-        if latency.warmup_count > protocol.warmup_calls or len(latency.steady) > protocol.calls_max:
+        too_many_warmups = latency.warmup_count > protocol.warmup_calls and not protocol.warmup_s
+        if too_many_warmups or len(latency.steady) > protocol.calls_max:
             yield f"{name}: more calls than its protocol allows"
         if not isinstance(launch.workload_result, BatchSearch) and len(latency.steady) < protocol.calls_min:
             yield f"{name}: {len(latency.steady)} timed calls, its protocol requires {protocol.calls_min}"
@@ -85,11 +86,12 @@ def check_times(record: Record) -> Iterator[str]:
     """Yield launches whose samples take longer than the launch did, or that ran outside their run."""
     run_start, run_end = _read_utc(record.created_utc), _read_utc(record.ended_utc)
     for name, _, launch in named_launches(record):
-        latency = launch.find_series("latency")
+        latency, sustained = launch.find_series("latency"), launch.find_series(SUSTAINED)
         # The first call is the first sample; a search has no samples.
         # The wall time of a forked launch is without the imports of its template.
         own_import_s = launch.import_s if launch.isolation == "spawn" else 0.0
         needed_s = own_import_s + launch.load_s + (sum(latency.samples) if latency else launch.first_call_s)
+        needed_s += sum(sustained.samples) if sustained else 0.0
         if needed_s > launch.wall_s + _TIME_SLACK_S:
             yield f"{name}: its parts took {needed_s:.3f} s, the whole {launch.wall_s:.3f} s"
         started = _read_utc(launch.started_utc)

@@ -86,7 +86,7 @@ class Session:
         module = self.import_libraries(experiment)
         cache_folder = Path(self.request.cache_folder)
         self.emit_stage("fetch")
-        module.fetch(experiment, cache_folder, self.emit_stage)
+        module.fetch(experiment, self.request.device, cache_folder, self.emit_stage)
         threads = experiment.threads or count_usable_cpus()
         self.emit_stage("load")
         started_s = self.clock.now_s()
@@ -184,6 +184,7 @@ class WorkloadOutput:
     allocator: Reading[AllocatorEvents]
     energy: Energy
     reference_operation: Reading[ReferenceOperation]
+    host_bound_ratio: Reading[float]
     series: tuple[Series, ...] = ()
     checks: tuple[Check, ...] = ()
     images: tuple[ImageResult, ...] = ()

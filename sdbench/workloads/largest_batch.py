@@ -54,6 +54,7 @@ def run(session: Session) -> WorkloadOutput:
         allocator=NO_ALLOCATOR_EVENTS,
         energy=session.energy.stop(0, 0.0),
         reference_operation=NO_REFERENCE_OPERATION,
+        host_bound_ratio=Unknown(reason="a search observes no call"),
         workload_result=BatchSearch(
             limit_bytes=limit.limit_bytes,
             limit_source=limit.source,

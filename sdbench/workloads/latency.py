@@ -7,7 +7,7 @@ from typing import Any
 from sdbench.backends.base import Backend, Clock, Observation, ReferenceSamples
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE
+from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, SUSTAINED
 from sdbench.schema.outcome import ImageResult, RecordWarning, Series, StopReason, warn
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
@@ -18,6 +18,8 @@ from sdbench.workloads.base import Session, WorkloadOutput, events_since
 from sdbench.workloads.memory_warnings import find_memory_warnings, read_room
 from sdbench.workloads.pictures import encode_webp
 
+# Beyond half of the UNet calls, the median step is the host's.
+_HOST_BOUND_MAX_RATIO = 0.5
 PHASES = ("text_encode", "vae_decode", "rest", "total")
 
 
@@ -42,20 +44,22 @@ def run(session: Session) -> WorkloadOutput:
     energy = session.energy.stop(len(steady_s), duration_s)
     memory, allocator = session.read_memory(), _in_timed_calls(warmed_up, session.read_allocator_events())
     reference_operation = _join(reference, backend.time_reference_operation(clock))
+    sustained = _sustain(session, backend)
     session.emit_stage("verify")
     latency = Series(name="latency", unit="s", samples=(*warmups_s, *steady_s), warmup_count=len(warmups_s))
     path = session.image_path("0")
     results = _image_results(images, observation, path)
     return WorkloadOutput(
         batch=session.experiment.batch,
-        series=(latency, *_phase_series(observation)),
+        series=(latency, *sustained, *_phase_series(observation)),
         stop_reason=reason,
         first_call_s=warmups_s[0],
         memory=memory,
         allocator=allocator,
         energy=energy,
         reference_operation=reference_operation,
-        checks=observation.checks,
+        host_bound_ratio=observation.host_bound_ratio,
+        checks=(*observation.checks, *backend.observe_attention()),
         images=results,
         warnings=(
             *_find_warnings(latency, results, observation),
@@ -72,9 +76,11 @@ def _warm_up(session: Session, backend: Backend) -> tuple[list[float], Observati
     makes the first of them 2 to 3 % slower.
     """
     calls_s: list[float] = []
+    protocol, start_s = session.protocol, session.clock.now_s()
     while True:
         session.emit_stage("warm-up" if calls_s else "first call")
-        if is_last := len(calls_s) + 1 == session.protocol.warmup_calls:
+        is_warm = session.clock.now_s() - start_s >= protocol.warmup_s
+        if is_last := is_warm and len(calls_s) + 1 >= protocol.warmup_calls:
             observation = backend.observe(session.clock)
             calls_s.append(observation.phases_s["total"])
         else:
@@ -86,6 +92,21 @@ def _warm_up(session: Session, backend: Backend) -> tuple[list[float], Observati
                 reference = backend.time_reference_operation(session.clock)
         if is_last:
             return calls_s, observation, reference
+
+
+def _sustain(session: Session, backend: Backend) -> tuple[Series, ...]:
+    """Return the series (s) of ``calls_min`` calls after ``sustained_s`` of load, whose calls are its warm-ups."""
+    protocol, clock = session.protocol, session.clock
+    if not protocol.sustained_s:
+        return ()
+    session.emit_stage("sustain")
+    start_s, warmup_count = clock.now_s(), 0
+    samples_s: list[float] = []
+    while len(samples_s) - warmup_count < protocol.calls_min:
+        warmup_count += clock.now_s() - start_s < protocol.sustained_s
+        samples_s.append(time_call(backend, clock)[1])
+        session.emit(SampleEvent(latency_s=samples_s[-1], warmup=True))
+    return (Series(name=SUSTAINED, unit="s", samples=tuple(samples_s), warmup_count=warmup_count),)
 
 
 def time_call(backend: Backend, clock: Clock) -> tuple[tuple[Any, ...], float]:
@@ -156,6 +177,9 @@ def _find_warnings(
     elif any(image.constant for image in images):
         message = "an image is constant, all its pixels have one color: NaN after the decoder becomes black"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
+    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > _HOST_BOUND_MAX_RATIO:
+        message = f"the GPU waited for the host in {bound.value:.0%} of the UNet calls: the time is the CPU's"
+        warnings.append(warn(WarningCode.HOST_BOUND, message))
     ratio = observation.phases_s["total"] / median(latency.steady)
     if latency.warmup_count == 1:
         message = f"the phases are of the first call, which took {ratio:.3f} times the timed calls"

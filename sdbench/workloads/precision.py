@@ -50,7 +50,7 @@ def run(session: Session) -> WorkloadOutput:
     """Return the comparison: the reference is run and closed before the candidate is loaded."""
     experiment = session.experiment
     reference_experiment = reference_of(experiment)
-    reference = _make_images(session, session.open_backend(reference_experiment), experiment)
+    reference = _make_reference(session, reference_experiment, experiment)
     backend = session.open_backend(experiment)
     session.emit_stage("verify")
     session.energy.start()
@@ -87,6 +87,7 @@ def run(session: Session) -> WorkloadOutput:
         allocator=NO_ALLOCATOR_EVENTS,
         energy=energy,
         reference_operation=NO_REFERENCE_OPERATION,
+        host_bound_ratio=observation.host_bound_ratio,
         checks=observation.checks,
         workload_result=workload_result,
         pictures=gallery.pictures,
@@ -97,6 +98,13 @@ def reference_of(experiment: Experiment) -> Experiment:
     """Return the fp32 experiment on PyTorch that a candidate is compared with: the same images, plainly computed."""
     options = {name: value for name, value in dict(experiment).items() if name not in _CANDIDATE_OPTIONS}
     return Experiment.model_validate(options)
+
+
+def _make_reference(session: Session, reference_experiment: Experiment, experiment: Experiment) -> _Images:
+    backend = session.open_backend(reference_experiment)
+    # A reference in TF32 would make candidates look better than they are.
+    backend.check_fp32()
+    return _make_images(session, backend, experiment)
 
 
 def _make_images(session: Session, backend: Backend, experiment: Experiment) -> _Images:

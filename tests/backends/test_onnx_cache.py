@@ -33,9 +33,9 @@ class RecordingExporter:
 
 
 def prepare(
-    tmp_path: Path, exporter: Any, experiment: Experiment = TINY, stages: list[str] | None = None
+    tmp_path: Path, exporter: Any, experiment: Experiment = TINY, stages: list[str] | None = None, opset: int = 20
 ) -> PreparedExports:
-    return prepare_exports(experiment, tmp_path, (stages if stages is not None else []).append, exporter)
+    return prepare_exports(experiment, tmp_path, opset, (stages if stages is not None else []).append, exporter)
 
 
 def entries(tmp_path: Path) -> set[str]:
@@ -190,3 +190,10 @@ def test_cache_that_cannot_be_written_is_a_problem_of_the_machine(tmp_path: Path
     (tmp_path / "onnx").write_text("a file where the folder should be")
     with pytest.raises(EnvironmentProblem, match=r"cannot write .*onnx: File exists; check the folder"):
         prepare(tmp_path, RecordingExporter())
+
+
+def test_exports_of_two_opsets_lie_side_by_side(tmp_path: Path) -> None:
+    exporter = RecordingExporter()
+    warnings = [prepare(tmp_path, exporter, opset=opset).warnings for opset in (20, 23, 20)]
+    assert exporter.requests == [list(PARTS), list(PARTS)]
+    assert warnings == [(), (), ()]

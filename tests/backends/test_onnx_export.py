@@ -20,8 +20,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = Experiment(architecture="tiny", backend="onnxruntime")
 
 
+@pytest.fixture(autouse=True)
+def _tf32_as_in_a_new_process() -> None:
+    """Undo what other tests set: the exporter reads torch's older switch, which raises once convolutions are IEEE."""
+    import torch
+
+    backends: Any = torch.backends
+    backends.cudnn.conv.fp32_precision = "tf32"
+
+
 def open_on_cpu(graph: Path) -> Any:
-    return open_session("unet", graph, make_options(TINY, 1), "cpu")
+    return open_session("unet", graph, make_options(TINY, 1), "cpu", None)
 
 
 def traceable(compute: Callable[[Any], Any]) -> tuple[Any, Inputs]:
@@ -54,7 +63,7 @@ def test_operator_without_a_translation_is_named(tmp_path: Path) -> None:
     import torch
 
     with pytest.raises(ExportFailed, match=r"the unet cannot be exported to ONNX: .* aten\.linalg_eig; use backend"):
-        write_graph("unet", *traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path)
+        write_graph("unet", *traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path, 20)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,16 +76,16 @@ def test_operator_of_another_library_is_named(tmp_path: Path) -> None:
 
     frobnicate.register_fake(torch.empty_like)
     with pytest.raises(ExportFailed, match=r"the vae_decoder .* sdbench_test\.frobnicate; use backend"):
-        write_graph("vae_decoder", *traceable(frobnicate), tmp_path)
+        write_graph("vae_decoder", *traceable(frobnicate), tmp_path, 20)
 
 
 def test_failure_without_an_operator_quotes_torch(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match=r"the unet .*GuardOnDataDependentSymNode: Could not guard"):
-        write_graph("unet", *traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path)
+        write_graph("unet", *traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path, 20)
 
 
 def test_written_graph_holds_no_path_of_this_machine(tmp_path: Path) -> None:
-    write_graph("unet", *traceable(lambda x: x @ x.T), tmp_path)
+    write_graph("unet", *traceable(lambda x: x @ x.T), tmp_path, 20)
     content = (tmp_path / "graph.onnx").read_bytes()
     assert str(Path(__file__).parent).encode() not in content
     assert b"site-packages" not in content
@@ -104,7 +113,7 @@ def test_exporting_process_that_fails_is_an_error_here(
 ) -> None:
     monkeypatch.setattr(onnx_export, "EXPORT_COMMAND", (sys.executable, "-c", program))
     with pytest.raises(error, match=message):
-        export_in_child(TINY, tmp_path, {"unet": tmp_path})
+        export_in_child(TINY, tmp_path, 20, {"unet": tmp_path})
 
 
 def test_exporting_process_may_print_as_it_pleases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +123,7 @@ onnx_export.export_parts = lambda request: print("a library prints") or {}
 onnx_export.main()
 """
     monkeypatch.setattr(onnx_export, "EXPORT_COMMAND", (sys.executable, "-c", program))
-    assert export_in_child(TINY, tmp_path, {"unet": tmp_path}) == {}
+    assert export_in_child(TINY, tmp_path, 20, {"unet": tmp_path}) == {}
 
 
 def test_facts_survive_the_way_back_from_the_exporting_process() -> None:
@@ -163,3 +172,25 @@ def test_memory_that_runs_out_in_a_session_is_recognized(tmp_path: Path) -> None
     with pytest.raises(MemoryError, match="ran out of memory in the unet") as raised:
         runner.run({"x": torch.tensor([2**25, 2**25])}, torch.empty(()))
     assert where_memory_ran_out(raised.value) == "host"
+
+
+@pytest.mark.parametrize(("opset", "attentions"), [(20, 0), (23, 1)])
+def test_attention_is_one_operator_in_the_opset_for_cuda_and_gives_the_values_of_torch(
+    tmp_path: Path, opset: int, attentions: int
+) -> None:
+    import onnx
+    import torch
+
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        heads = x.reshape(1, 2, 4, 8)
+        return torch.nn.functional.scaled_dot_product_attention(heads, heads.flip(2), heads * 2)
+
+    module, _ = traceable(attend)
+    x = torch.linspace(-1, 1, 64).reshape(8, 8)
+    write_graph("unet", module, {"x": (x, ())}, tmp_path, opset)
+    graph = onnx.load(tmp_path / "graph.onnx", load_external_data=False)
+    assert [item.version for item in graph.opset_import if not item.domain] == [opset]
+    assert [node.op_type for node in graph.graph.node].count("Attention") == attentions
+    output = torch.empty(1, 2, 4, 8)
+    GraphRunner("unet", open_on_cpu(tmp_path / "graph.onnx"), torch.device("cpu")).run({"x": x}, output)
+    assert torch.allclose(output, attend(x), atol=1e-6)

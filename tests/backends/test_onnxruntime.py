@@ -1,6 +1,7 @@
 """The real pipeline on the tiny architecture with its networks in onnxruntime, against the same in torch."""
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the exports of tiny in fp32: 65 s on one core, and 2 s on every later use."""
     folder = tmp_path_factory.mktemp("cache")
     stages: list[Stage] = []
-    onnxruntime.fetch(tiny(backend="onnxruntime"), folder, stages.append)
+    onnxruntime.fetch(tiny(backend="onnxruntime"), "cpu", folder, stages.append)
     assert stages == ["export"]
     return folder
 
@@ -86,7 +87,7 @@ def test_observed_call_passes_its_checks_and_has_its_phases(cache: Path) -> None
 
 def test_cached_exports_are_not_made_again_and_are_described(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "export_in_child", pytest.fail)
-    onnxruntime.fetch(tiny(backend="onnxruntime"), cache, pytest.fail)
+    onnxruntime.fetch(tiny(backend="onnxruntime"), "cpu", cache, pytest.fail)
     exports = open_tiny(cache).exports()
     assert {export.part for export in exports} == {"unet", "vae_decoder", "text_encoder"}
     assert all(export.cached and export.size_bytes > 2**20 and export.export_s > 0 for export in exports)
@@ -152,11 +153,15 @@ def test_provider_that_fell_back_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(library, "InferenceSession", FakeSession)
     options = make_options(tiny(backend="onnxruntime"), 2)
     with pytest.raises(WrongExecution, match="expected CUDAExecutionProvider, observed CPUExecutionProvider"):
-        open_session("unet", Path("graph.onnx"), options, "cuda:1")
-    assert recorded == {
-        "providers": [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})],
-        "fallback": "disabled",
+        open_session("unet", Path("graph.onnx"), options, "cuda:1", SimpleNamespace(cuda_stream=4096))
+    requested = {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+        "device_id": "1",
+        "user_compute_stream": "4096",
     }
+    assert recorded == {"providers": [("CUDAExecutionProvider", requested)], "fallback": "disabled"}
 
 
 def test_build_without_cuda_is_a_problem_of_the_machine() -> None:
@@ -238,3 +243,56 @@ def test_memory_that_ran_out_in_onnxruntime_is_the_right_one(text: str, device: 
 def test_memory_of_onnxruntime_is_not_read_from_torch(cache: Path) -> None:
     peaks = open_tiny(cache).read_peaks()
     assert "onnxruntime allocates for itself" in str(peaks.allocated_peak_bytes)
+
+
+REPORTED = {
+    "arena_extend_strategy": "kSameAsRequested",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "device_id": "1",
+    "use_tf32": "0",
+    "has_user_compute_stream": "1",
+    "user_compute_stream": "94385",
+    "gpu_mem_limit": "18446744073709551615",
+    "prefer_nhwc": "0",
+}
+
+
+def check_reported(**changes: str) -> dict[str, tuple[str, bool]]:
+    import torch
+
+    sessions = [
+        SimpleNamespace(get_provider_options=lambda given=given: {onnx_session.CUDA_PROVIDER: REPORTED | given})
+        for given in ({}, changes)
+    ]
+    checks = onnx_session.check_cuda_options(torch.device("cuda:1"), sessions)
+    return {check.name.removeprefix("CUDA provider: "): (check.observed, check.passed) for check in checks}
+
+
+def test_options_of_the_cuda_provider_are_read_back_and_recorded() -> None:
+    checks = check_reported()
+    assert all(passed for _, passed in checks.values())
+    assert checks["other options"][0] == "gpu_mem_limit=18446744073709551615; prefer_nhwc=0"
+    assert checks["cudnn_conv_algo_search"][0] == "HEURISTIC"
+    assert "94385" not in str(checks)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("use_tf32", "1"), ("cudnn_conv_algo_search", "EXHAUSTIVE"), ("has_user_compute_stream", "0"), ("device_id", "0")],
+)
+def test_option_that_one_session_ignored_is_a_failed_check(name: str, value: str) -> None:
+    checks = check_reported(**{name: value})
+    assert [name for name, (_, passed) in checks.items() if not passed] == [name]
+
+
+def test_torch_and_onnxruntime_share_a_stream_on_a_gpu(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device, cuda_stream=4096))
+    assert onnx_session.open_stream(torch.device("cpu")) is None
+    stream = onnx_session.open_stream(torch.device("cuda:1"))
+    backend = open_tiny(cache)
+    backend._stream = stream
+    monkeypatch.setattr(backend, "_cuda", SimpleNamespace(stream=nullcontext))
+    with backend._around_call() as entered:
+        assert entered is stream

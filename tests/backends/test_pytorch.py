@@ -109,7 +109,7 @@ def test_kept_weights_give_the_pixels_of_drawn_ones_and_are_mapped(tmp_path: Pat
     drawn = open_tiny(tmp_path)
     stages: list[str] = []
     for _ in range(2):
-        pytorch.fetch(tiny(), tmp_path, stages.append)
+        pytorch.fetch(tiny(), "cpu", tmp_path, stages.append)
     mapped, copied = open_tiny(tmp_path), open_tiny(tmp_path, channels_last=True)
     assert stages == ["draw"]
     assert mapped.generate()[0].tobytes() == drawn.generate()[0].tobytes()
@@ -162,6 +162,21 @@ def test_tf32_that_the_card_or_the_driver_changes_is_a_failed_check(
     pytorch.set_tf32(torch, tf32)
     assert [check.name for check in pytorch.tf32_checks(tf32, capability) if not check.passed] == failed
     pytorch.set_tf32(torch, False)
+
+
+def test_fp32_reference_under_the_variable_of_the_driver_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    backend = open_tiny(tmp_path)
+    assert backend.check_fp32() == ()
+    monkeypatch.setattr(backend, "device", torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
+    assert {check.name for check in backend.check_fp32()} == {"TF32 matmul", "TF32 convolutions"}
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    with pytest.raises(WrongExecution, match="NVIDIA_TF32_OVERRIDE: expected 0, observed 1"):
+        backend.check_fp32()
 
 
 @pytest.mark.parametrize(
@@ -237,3 +252,65 @@ def test_counts_of_the_allocator_and_room_on_the_device_are_those_of_torch(tmp_p
     backend._cuda = SimpleNamespace(memory_stats=lambda _device: counts, mem_get_info=lambda _device: (5, 8))
     assert backend.read_allocator_events() == Known(value=AllocatorEvents(retries=2, caught_out_of_memory=1))
     assert backend.read_device_room() == DeviceRoom(free_bytes=5, total_bytes=8)
+
+
+class FakeEvent:
+    """A CUDA event of a GPU that is ``lag`` events behind the host, 1 ms from one to the next."""
+
+    lag = 0
+    recorded = 0
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, _stream: object) -> None:
+        type(self).recorded += 1
+        self.number = type(self).recorded
+
+    def query(self) -> bool:
+        return type(self).recorded - self.number >= type(self).lag
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return float(end.number - self.number)
+
+
+@pytest.mark.parametrize(("lag", "ratio"), [(0, 1.0), (1, 0.0)])
+def test_gpu_that_has_reached_the_last_block_of_an_issued_unet_call_waited_for_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lag: int, ratio: float
+) -> None:
+    import torch
+
+    monkeypatch.setattr(FakeEvent, "lag", lag)
+    monkeypatch.setattr(FakeEvent, "recorded", 0)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    backend = open_tiny(tmp_path)
+    with pytorch.TorchCall(backend.pipeline, torch.device("cuda:0"), MonotonicClock()) as call:
+        backend.generate()
+    assert call.read_host_bound_ratio() == Known(value=ratio)
+    # The marks in the last block are events of their own: of the phases none is one of them.
+    assert call.read_phases(1.0)[1] == (2e-3,) * 3
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backend.pipeline.unet.modules())
+
+
+def test_host_bound_is_unknown_on_the_cpu(tmp_path: Path) -> None:
+    observation = open_tiny(tmp_path).observe(MonotonicClock())
+    assert observation.host_bound_ratio == Unknown(reason="the device is the CPU")
+
+
+def test_environment_says_what_decides_the_choice_of_kernels(tmp_path: Path) -> None:
+    environment = open_tiny(tmp_path).describe()
+    none = Unknown(reason="cuDNN is not used on the CPU")
+    assert (environment.cudnn_benchmark, environment.cudnn_deterministic) == (none, none)
+    assert environment.deterministic_algorithms is False
+
+
+def test_switches_of_cudnn_are_read_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    backend = open_tiny(tmp_path)
+    monkeypatch.setattr(backend, "_cuda", SimpleNamespace(get_device_name=lambda _device: "NVIDIA H100"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    environment = backend.describe()
+    assert (environment.cudnn_benchmark, environment.cudnn_deterministic) == (Known(value=True), Known(value=False))
+    assert environment.onednn_isa == Unknown(reason="the networks run on the GPU")

@@ -8,7 +8,15 @@ from sdbench.cli.print_summary import print_summary
 from sdbench.schema.base import Known
 from sdbench.schema.outcome import Skipped, Succeeded
 from sdbench.schema.record import Record
-from tests.records import make_conditions, make_failed, make_launch, make_record, make_result, make_succeeded
+from tests.records import (
+    make_conditions,
+    make_failed,
+    make_launch,
+    make_record,
+    make_result,
+    make_succeeded,
+    sustain,
+)
 
 STUDY: dict[str, Any] = {"architecture": "sd-v1-4", "width": 512, "height": 512}
 
@@ -112,3 +120,14 @@ def test_quantity_is_not_broken() -> None:
         lines = output.wrap_line("on average 7 m 39 s of 12 %, 5.48 GiB and 204 ms", width).splitlines()
         for quantity in ("7 m 39 s", "12 %", "5.48 GiB", "204 ms"):
             assert sum(quantity in line for line in lines) == 1
+
+
+def test_sustained_load_is_one_line_with_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    results = (
+        sustain(make_result(make_succeeded(0.25, 6)), 1.02),
+        sustain(make_result(make_succeeded(0.5, 6), steps=8), 1.31),
+    )
+    line = "Sustained / short: after 60 s of load a call takes 1.020 to 1.310 times as long."
+    assert line in printed(make_record(results=results), capsys)
+    assert line.replace("1.020 to ", "") in printed(make_record(results=results[1:]), capsys)
+    assert "Sustained" not in "\n".join(printed(full_size(), capsys))

@@ -28,7 +28,7 @@ def group(keys: str) -> str:
     ("text", "where", "words"),
     [
         ("experimnts: []\n" + GROUP, "4:1", "unknown key 'experimnts'; nearest: 'experiments'"),
-        ("protocol: {warmups: 3}\n" + GROUP, "4:12", "unknown key 'warmups'; nearest: 'warmup_calls'"),
+        ("protocol: {warmups: 3}\n" + GROUP, "4:12", "unknown key 'warmups'; nearest: 'warmup_s'"),
         ("source: {title: T, yaer: 2022}\n" + GROUP, "4:20", "unknown key 'yaer'; nearest: 'year'"),
         (group("matrx: {batch: [1]}"), "7:5", "unknown key 'matrx'; nearest: 'matrix'"),
         (group("protocol: {budget_s: 3}"), "7:16", "unknown key 'budget_s'; nearest: 'launch_budget_s'"),

@@ -25,6 +25,7 @@ from tests.records import (
     make_result,
     make_series,
     make_succeeded,
+    sustain,
 )
 from tests.report.inputs import (
     IMAGE_PATH,
@@ -309,3 +310,13 @@ def test_cold_start_separates_the_first_launch_and_says_where_weights_came_from(
     assert column(table, "launches") == ["first", "2 later"]
     assert column(table, "load") == ["9.000", "0.5000"]
     assert column(table, "weights") == ["drawn by the launch", "kept in the cache folder"]
+
+
+def test_sustained_load_has_a_table_only_where_it_was_made() -> None:
+    result = make_result(make_succeeded(0.25, 3))
+    tables = find_section(build_view((make_record(results=(sustain(result, 1.04),)),)), "phases").tables
+    (table,) = [table for table in tables if table.caption.startswith("After the load")]
+    assert column(table, "sustained / short") == ["1.040"]
+    assert column(table, "load") == ["60"]
+    without = find_section(build_view((make_record(results=(result,)),)), "phases").tables
+    assert not [table for table in without if table.caption.startswith("After the load")]

@@ -34,6 +34,7 @@ SHARED = (
     "allocator",
     "energy",
     "reference_operation",
+    "host_bound_ratio",
     "checks",
     "images",
     "exports",

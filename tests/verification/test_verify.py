@@ -132,6 +132,17 @@ def too_many_calls(content: dict[str, Any]) -> None:
     first_launch(content)["series"][0]["samples"] += [0.25] * 50
 
 
+def too_many_warmups(content: dict[str, Any]) -> None:
+    latency = first_launch(content)["series"][0]
+    latency["samples"] = [latency["samples"][0], *latency["samples"]]
+    latency["warmup_count"] += 1
+
+
+def longer_load_than_it_took(content: dict[str, Any]) -> None:
+    series = {"name": "latency.sustained", "unit": "s", "samples": [60.0, 0.25], "warmup_count": 1}
+    first_launch(content)["series"].append(series)
+
+
 def lost_launch(content: dict[str, Any]) -> None:
     del content["results"][0]["outcome"]["launches"][1]
 
@@ -180,6 +191,8 @@ def failed_check(content: dict[str, Any]) -> None:
         (another_machine, "fingerprint"),
         (another_device, "environment"),
         (too_many_calls, "samples"),
+        (too_many_warmups, "samples"),
+        (longer_load_than_it_took, "times"),
         (lost_launch, "samples"),
         (other_day, "times"),
         (other_image, "images"),
@@ -196,6 +209,15 @@ def test_forged_record_contradicts_itself_though_its_seal_fits(run: Path, change
     verification = verify(str(run))
     assert not verification.is_valid
     assert verdicts(verification)[name] == "contradicted", verification.checks
+
+
+def test_warm_up_by_time_may_take_more_calls_than_are_requested(run: Path) -> None:
+    def warm(content: dict[str, Any]) -> None:
+        too_many_warmups(content)
+        content["results"][0]["planned"]["protocol"]["warmup_s"] = 1.0
+
+    reseal(run, warm)
+    assert verdicts(verify(str(run)))["samples"] != "contradicted"
 
 
 def test_what_was_not_looked_at_is_not_called_proven(run: Path) -> None:

@@ -5,9 +5,11 @@ from PIL import Image
 
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.manifest import Protocol
+from sdbench.schema.metrics import sustained_ratio
 from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.workloads.base import WorkloadOutput
 from sdbench.workloads.latency import reason_to_stop, run
+from tests.records import make_launch
 from tests.workloads import virtual
 from tests.workloads.virtual import FakeClock, VirtualBackend, VirtualSession
 
@@ -157,3 +159,50 @@ def test_output_that_is_not_finite_is_warned_of_and_marked() -> None:
     output, _ = measure([1.0], finite=False)
     assert "not-finite" in [warning.code for warning in output.warnings]
     assert [image.finite for image in output.images] == [False]
+
+
+@pytest.mark.parametrize(("ratio", "codes"), [(0.4, []), (0.5, []), (0.9, ["host-bound"])])
+def test_gpu_that_waited_for_the_host_in_most_unet_calls_is_warned_of(ratio: float, codes: list[str]) -> None:
+    output, _ = measure([1.0], host_bound=Known(value=ratio))
+    assert output.host_bound_ratio == Known(value=ratio)
+    assert [warning.code for warning in output.warnings] == codes
+
+
+def test_attention_is_observed_after_all_that_is_timed() -> None:
+    _, backend = measure([1.0])
+    assert backend.log.index("observe attention") > max(
+        index for index, entry in enumerate(backend.log) if entry in ("generate", "reference operation", "read memory")
+    )
+
+
+def test_warm_up_continues_until_its_time_has_passed_and_its_last_call_is_observed() -> None:
+    protocol = Protocol(warmup_calls=2, warmup_s=10.0, calls_min=3, calls_max=3)
+    output, backend = measure([5.0, 2.0, 2.0, 2.0, 1.0], protocol)
+    assert output.series[0].samples == (5.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0)
+    assert output.series[0].warmup_count == 5
+    calls = [entry for entry in backend.log if entry in ("generate", "observe")]
+    assert calls[:6] == ["generate", "generate", "generate", "generate", "observe", "generate"]
+
+
+def test_calls_of_the_warm_up_are_made_even_if_its_time_has_passed() -> None:
+    output, _ = measure([5.0, 1.0], Protocol(warmup_calls=3, warmup_s=2.0, calls_min=3, calls_max=3))
+    assert output.series[0].warmup_count == 3
+
+
+def test_sustained_load_is_a_series_of_its_own_after_all_that_stands_for_the_launch() -> None:
+    protocol = Protocol(warmup_calls=2, calls_min=3, calls_max=3, sustained_s=4.0)
+    output, backend = measure([5.0, 1.0, 1.0, 1.0, 1.0, 1.5], protocol)
+    by_name = {series.name: series for series in output.series}
+    assert by_name["latency"].steady == (1.0, 1.0, 1.0)
+    sustained = by_name["latency.sustained"]
+    assert (sustained.samples, sustained.warmup_count, sustained.steady) == ((1.5,) * 6, 3, (1.5,) * 3)
+    last_reference = max(index for index, entry in enumerate(backend.log) if entry == "reference operation")
+    assert last_reference < backend.log.index("sustain") < backend.log.index("verify")
+    launch = make_launch(series=output.series)
+    assert sustained_ratio(launch) == 1.5
+
+
+def test_no_load_is_sustained_by_default() -> None:
+    output, backend = measure([1.0])
+    assert "sustain" not in backend.log
+    assert sustained_ratio(make_launch(series=output.series)) is None

@@ -84,6 +84,13 @@ def test_reference_is_the_plain_fp32_experiment_and_is_run_first() -> None:
     assert (reference.prompt, reference.seed, reference.steps) == (candidate.prompt, candidate.seed, candidate.steps)
 
 
+def test_reference_is_checked_to_be_in_fp32_before_its_images_are_made() -> None:
+    _, _, session = workload_result()
+    log = session.machine.log
+    assert log.index("check fp32") < log.index("run 4 every call")
+    assert "check fp32" not in session.candidate.log
+
+
 def test_every_call_of_one_run_and_every_length_of_separate_runs_is_compared() -> None:
     result, _, session = workload_result()
     assert [item.call for item in result.trajectory] == [1, 2, 3, 4, 5]

@@ -11,7 +11,7 @@ from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Energy, MemoryUse, RecordWarning, WorkerEnvironment
+from sdbench.schema.outcome import Check, Energy, MemoryUse, RecordWarning, WorkerEnvironment
 from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
 from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, Export
 from sdbench.workloads.base import Session
@@ -36,6 +36,7 @@ class VirtualBackend:
     finite: bool = True
     peak_bytes: int = 900 * 2**20
     reference: Unknown | None = None
+    host_bound: Known[float] | None = None
     calls: int = 0
     pending_s: float = 0.0
     log: list[str] = field(default_factory=list)
@@ -67,8 +68,21 @@ class VirtualBackend:
         phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": total_s}
         images = (draw(7),)
         return Observation(
-            images=images, phases_s=phases, denoise_steps_s=(0.25, 0.25), finite=(self.finite,), checks=()
+            images=images,
+            phases_s=phases,
+            denoise_steps_s=(0.25, 0.25),
+            finite=(self.finite,),
+            checks=(),
+            host_bound_ratio=self.host_bound or Unknown(reason="virtual"),
         )
+
+    def check_fp32(self) -> tuple[Check, ...]:
+        self.log.append("check fp32")
+        return ()
+
+    def observe_attention(self) -> tuple[Check, ...]:
+        self.log.append("observe attention")
+        return ()
 
     def reset_peaks(self) -> None:
         self.log.append("reset")

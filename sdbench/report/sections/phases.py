@@ -9,7 +9,7 @@ from sdbench.report.format import Row, format_percent, numbers, texts
 from sdbench.report.model import Section, Table
 from sdbench.report.sections.reproduce import WEIGHTS_SOURCES
 from sdbench.report.series import Measured, Point, Source
-from sdbench.schema.metrics import latency_s
+from sdbench.schema.metrics import latency_s, result_sustained_ratio
 from sdbench.schema.outcome import Launch
 from sdbench.units import format_bytes, format_duration
 
@@ -26,6 +26,7 @@ _START_CAPTION = (
     "template of a round imports once for all of its launches"
 )
 _START_COLUMNS = (*texts("launches"), *numbers("import", "load", "first call", "steady call"), *texts("weights"))
+_SUSTAINED_CAPTION = "After the load, seconds: what a call takes, as a ratio to the timed calls before"
 _START_FIELDS = ("import_s", "load_s", "first_call_s")
 
 
@@ -40,7 +41,11 @@ def build(source: Source) -> Section | str:
     if not source.own:
         return "No experiment was measured, so there are no phases to show."
     start_rows = ((point, row) for point in source.own for row in _start_rows(point))
-    tables = (source.table(_START_CAPTION, _START_COLUMNS, start_rows), *_export_tables(source))
+    tables = (
+        source.table(_START_CAPTION, _START_COLUMNS, start_rows),
+        *_sustained_tables(source),
+        *_export_tables(source),
+    )
     phased = [(point, times) for point in source.own if (times := phases_of(point))]
     if not phased:
         return Section(paragraphs=("No launch has phases.",), tables=tables)
@@ -61,6 +66,16 @@ def _start_row(name: str, launches: Sequence[Launch]) -> Row:
     steady = [time_s for launch in launches if (time_s := latency_s(launch)) is not None]
     sources = dict.fromkeys(WEIGHTS_SOURCES[launch.environment.weights_source] for launch in launches)
     return (name, *starts, median(steady) if steady else None, ", ".join(sources))
+
+
+def _sustained_tables(source: Source) -> tuple[Table, ...]:
+    """What a call takes after a time of load, where the protocol asks for it."""
+    rows = [
+        (point, (f"{point.planned.protocol.sustained_s:g}", f"{ratio:.3f}"))
+        for point in source.own
+        if (ratio := result_sustained_ratio(point.outcome)) is not None
+    ]
+    return (source.table(_SUSTAINED_CAPTION, numbers("load", "sustained / short"), rows),) if rows else ()
 
 
 def _export_tables(source: Source) -> tuple[Table, ...]:
