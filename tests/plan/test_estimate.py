@@ -175,9 +175,9 @@ def test_launch_that_is_started_whole_pays_the_imports_itself() -> None:
 
 
 def test_time_of_warm_up_and_of_sustained_load_is_in_every_launch() -> None:
-    usual = estimate(planned(), "cpu", 8)
+    usual = estimate(planned(), machine("cpu", 8))
     warm_s, load_s = 100 * usual.call_s, 10 * usual.call_s
-    warm = estimate(planned(PROTOCOL.model_copy(update={"warmup_s": warm_s})), "cpu", 8)
-    loaded = estimate(planned(PROTOCOL.model_copy(update={"sustained_s": load_s})), "cpu", 8)
+    warm = estimate(planned(PROTOCOL.model_copy(update={"warmup_s": warm_s})), machine("cpu", 8))
+    loaded = estimate(planned(PROTOCOL.model_copy(update={"sustained_s": load_s})), machine("cpu", 8))
     assert warm.launch_s - usual.launch_s == pytest.approx(warm_s - PROTOCOL.warmup_calls * usual.call_s)
     assert loaded.launch_s - usual.launch_s == pytest.approx(load_s + PROTOCOL.calls_min * usual.call_s)
