@@ -174,6 +174,8 @@ def make_launch(
     energy_j = (
         Known(value=round(300.0 * latency_s * call_count, 3))
         if on_cuda
+        "cpu_quota_throttled_count": Known(value=0),
+        "cpu_quota_throttled_s": Known(value=0.0),
         else Unknown(reason="RAPL is not readable here")
     )
     given: dict[str, Any] = {
