@@ -22,6 +22,7 @@ from sdbench.schema.outcome import (
     Failed,
     ImageResult,
     Launch,
+    LoadedLibrary,
     MemoryUse,
     OutOfMemory,
     RecordWarning,
@@ -116,6 +117,17 @@ def make_reference_operation(device: str = "cpu", pace: float = 1.0, **changes: 
     return ReferenceOperation(**{**given, **changes})
 
 
+def make_library(**changes: Any) -> LoadedLibrary:
+    """Return a library as a worker had loaded it."""
+    given: dict[str, Any] = {
+        "name": "libtorch_cpu",
+        "path": "site-packages/torch/lib/libtorch_cpu.so",
+        "version": Unknown(reason="its file name has no version"),
+        "sha256": Known(value=sha256_of("libtorch_cpu")),
+    }
+    return LoadedLibrary(**{**given, **changes})
+
+
 def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
     """Return what the worker saw of its software and device."""
     on_cuda = device.startswith("cuda")
@@ -134,6 +146,7 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "unet_calls": 5,
         "unet_calls_at_50_steps": 51,
         "cpu_capability": "AVX512",
+        "loaded_libraries": Known(value=(make_library(),)),
     }
     return WorkerEnvironment(**{**given, **changes})
 

@@ -10,6 +10,7 @@ from sdbench.backends.observed_call import ObservedCall
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
+from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, at_batch
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
@@ -149,6 +150,7 @@ class DiffusersCall(Backend, ABC):
             unet_calls=self.unet_calls,
             unet_calls_at_50_steps=count_unet_calls(self.pipeline.scheduler, PROJECTED_STEPS),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
+            loaded_libraries=read_loaded_libraries(),
         )
 
     def warnings(self) -> tuple[RecordWarning, ...]:

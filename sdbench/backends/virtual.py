@@ -144,6 +144,7 @@ class VirtualBackend(Backend):
             unet_calls=self._experiment.steps,
             unet_calls_at_50_steps=50,
             cpu_capability="virtual",
+            loaded_libraries=_NONE,
         )
 
     def with_batch(self, batch: int, steps: int) -> Self:

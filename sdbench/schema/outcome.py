@@ -114,6 +114,15 @@ def warn(code: WarningCode, message: str) -> RecordWarning:
     return RecordWarning(code=code, message=message, hint=code.hint)
 
 
+class LoadedLibrary(Compact):
+    """A library's file that the worker had loaded after its timed calls."""
+
+    name: str = Field(description="Name of the library, as libcudnn.")
+    path: str = Field(description="Its file, from site-packages on where it is there, without names of users.")
+    version: Reading[str] = Field(description="Version in the file's name.")
+    sha256: Reading[Sha256] = Field(description="Hash of its size and build id, or of blocks of it where it has none.")
+
+
 class WorkerEnvironment(Compact):
     """Software and device as the worker process itself observed them."""
 
@@ -131,6 +140,7 @@ class WorkerEnvironment(Compact):
     unet_calls: PositiveInt = Field(description="UNet calls of one pipeline call.")
     unet_calls_at_50_steps: PositiveInt = Field(description="UNet calls that 50 steps would make.")
     cpu_capability: str = Field(description="Vector instructions that torch uses.")
+    loaded_libraries: Reading[tuple[LoadedLibrary, ...]] = Field(description="Libraries that compute, as loaded.")
 
 
 class LaunchData(Compact):
