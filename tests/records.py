@@ -174,6 +174,8 @@ def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
         "steal_ratio": Known(value=0.0),
         "cpu_pressure_ratio": Known(value=0.02),
         "memory_pressure_ratio": Known(value=0.0),
+        "cpu_quota_throttled_count": Known(value=0),
+        "cpu_quota_throttled_s": Known(value=0.0),
         "foreign_gpu_process_count": Known(value=0) if on_cuda else Unknown(reason="the device is the CPU"),
     }
     return Conditions(**{**given, **changes})
@@ -187,8 +189,6 @@ def make_launch(
     energy_j = (
         Known(value=round(300.0 * latency_s * call_count, 3))
         if on_cuda
-        "cpu_quota_throttled_count": Known(value=0),
-        "cpu_quota_throttled_s": Known(value=0.0),
         else Unknown(reason="RAPL is not readable here")
     )
     given: dict[str, Any] = {

@@ -3,11 +3,13 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sdbench.probes.cgroup import read_cgroup_version, read_cpu_limit, read_memory_limit_bytes
 from sdbench.probes.gpu import read_gpu_configuration, read_gpus
+from sdbench.probes.numa import read_affinity_nodes, read_memory_policy
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import CPU, ROOT, find_cpuinfo, list_cpus, list_names, read_int, read_kib, read_text
@@ -22,6 +24,8 @@ def read_configuration(nvml: Nvml, environ: Mapping[str, str], root: Path = ROOT
     """Return how the machine and this process's share of it are set up."""
     return Configuration(
         cpu_governor=read_cpu_governor(root),
+        cpu_scaling_driver=_join_cpus("cpufreq/scaling_driver", root),
+        cpu_energy_preference=_join_cpus("cpufreq/energy_performance_preference", root),
         cpu_boost=_boost(root),
         cpu_clock_max_khz=_clock_max_khz(root),
         microcode=find_cpuinfo(read_text(root, "proc/cpuinfo"), "microcode"),
@@ -32,9 +36,12 @@ def read_configuration(nvml: Nvml, environ: Mapping[str, str], root: Path = ROOT
         cgroup_memory_limit=_limit_text(read_memory_limit_bytes(root)),
         transparent_hugepage=_transparent_hugepage(root),
         swap_total_bytes=read_kib(root, "proc/meminfo", "SwapTotal"),
+        numa_balancing=read_int(root, "proc/sys/kernel/numa_balancing"),
+        memory_policy=read_memory_policy(root),
+        affinity_numa_nodes=read_affinity_nodes(root),
         vulnerabilities_mitigated=_mitigations(root),
         container=read_container(environ, root),
-        gpus=read_gpus(nvml, read_gpu_configuration, root),
+        gpus=read_gpus(nvml, partial(read_gpu_configuration, root=root), root),
     )
 
 
@@ -44,10 +51,14 @@ def _limit_text(limit: Reading[T]) -> str:
     return NONE if bound is None else str(bound)
 
 
-@as_reading
-def read_cpu_governor(root: Path = ROOT) -> str:
+def read_cpu_governor(root: Path = ROOT) -> Reading[str]:
     """Return the frequency governor; several, joined by commas, where the CPUs differ."""
-    return ",".join(sorted(set(_read_all_cpus(read_text, "cpufreq/scaling_governor", root))))
+    return _join_cpus("cpufreq/scaling_governor", root)
+
+
+@as_reading
+def _join_cpus(name: str, root: Path) -> str:
+    return ",".join(sorted(set(_read_all_cpus(read_text, name, root))))
 
 
 @as_reading

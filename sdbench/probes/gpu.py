@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sdbench.probes.identity import hash_uuid
+from sdbench.probes.numa import read_gpu_node
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_names, read_text
@@ -80,10 +81,11 @@ def _multiprocessor_count(nvml: Nvml, index: int) -> int:
     return cores // per_multiprocessor
 
 
-def read_gpu_configuration(nvml: Nvml, index: int) -> GpuConfiguration:
-    """Return how the GPU is set up: each field is the query of its name."""
-    queries = GpuConfiguration.model_fields.keys() - {"index"}
-    return GpuConfiguration(index=index, **{name: getattr(nvml, name)(index) for name in queries})
+def read_gpu_configuration(nvml: Nvml, index: int, root: Path = ROOT) -> GpuConfiguration:
+    """Return how the GPU is set up: each field is the query of its name, but for its place."""
+    queries = GpuConfiguration.model_fields.keys() - {"index", "numa_node"}
+    fields = {name: getattr(nvml, name)(index) for name in queries}
+    return GpuConfiguration(index=index, numa_node=read_gpu_node(nvml.pci_address(index), root), **fields)
 
 
 class GpuUser(NamedTuple):
