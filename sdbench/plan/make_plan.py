@@ -1,5 +1,6 @@
 """From a request to the experiments that would run on this machine, with their rough cost."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +91,13 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     settings = parse_settings(request.assignments)
     planned = expand(loaded, settings, request.only)
     device = choose_device(request.device)
-    cpu_count = count_usable_cpus()
+    # More threads than a CPU limit has time for can run, and are warned of; more than there are CPUs cannot.
+    cpu_count, present_count = count_usable_cpus(), len(os.sched_getaffinity(0))
     estimates = {item.experiment_id: estimate(item, device.kind, cpu_count) for item in planned}
     skipped = {}
     for item in planned:
         needed_bytes = estimates[item.experiment_id].memory_bytes
-        skip = reason_to_skip(item.experiment, device.kind, device.memory_total_bytes, needed_bytes, cpu_count)
+        skip = reason_to_skip(item.experiment, device.kind, device.memory_total_bytes, needed_bytes, present_count)
         if skip is not None:
             skipped[item.experiment_id] = skip
     return Plan(
