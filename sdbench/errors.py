@@ -5,7 +5,8 @@ SdbenchError
 │   ├── ManifestError    names file, line and column
 │   └── RecordError      a record or journal that cannot be trusted
 └── EnvironmentProblem   something is missing on this machine: one line with a hint, exit 3
-    └── WeightsUnavailable  pretrained weights are not available, or are not those of the manifest
+    ├── WeightsUnavailable  pretrained weights are not available, or are not those of the manifest
+    └── EnvironmentLost     the device was there when the run began, and is gone: the run stops, to be resumed
 
 Every message has three parts: what failed, with which value, and what to do.
 """
@@ -40,3 +41,7 @@ class EnvironmentProblem(SdbenchError):
 
 class WeightsUnavailable(EnvironmentProblem):
     """Pretrained weights cannot be downloaded, or are not the ones the manifest pins."""
+
+
+class EnvironmentLost(EnvironmentProblem):
+    """A run cannot continue on this machine as it is now; what is finished is kept, and the same command resumes."""

@@ -49,6 +49,7 @@ def make_gpu_configuration() -> GpuConfiguration:
         pcie_generation=Known(value=5),
         pcie_width=Known(value=16),
         bar1_total_bytes=Known(value=256 * GIB),
+        numa_node=Known(value=0),
     )
 
 
@@ -91,6 +92,8 @@ def make_configuration(device: str = "cpu", **changes: Any) -> Configuration:
     """Return how the invented machine is set up."""
     given: dict[str, Any] = {
         "cpu_governor": NOT_READABLE,
+        "cpu_scaling_driver": NOT_READABLE,
+        "cpu_energy_preference": NOT_READABLE,
         "cpu_boost": NOT_READABLE,
         "cpu_clock_max_khz": Known(value=3_800_000),
         "microcode": Known(value="0x2b"),
@@ -101,6 +104,9 @@ def make_configuration(device: str = "cpu", **changes: Any) -> Configuration:
         "cgroup_memory_limit": Known(value="max"),
         "transparent_hugepage": Known(value="madvise"),
         "swap_total_bytes": Known(value=0),
+        "numa_balancing": Known(value=0),
+        "memory_policy": Known(value="default"),
+        "affinity_numa_nodes": Known(value=(0,)),
         "vulnerabilities_mitigated": Known(value=("spectre_v2",)),
         "container": Known(value="none"),
         "gpus": Known(value=(make_gpu_configuration(),)) if device.startswith("cuda") else Known(value=()),

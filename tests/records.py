@@ -23,6 +23,7 @@ from sdbench.schema.outcome import (
     Failed,
     ImageResult,
     Launch,
+    LoadedLibrary,
     MemoryUse,
     OutOfMemory,
     RecordWarning,
@@ -118,6 +119,17 @@ def make_reference_operation(device: str = "cpu", pace: float = 1.0, **changes: 
     return ReferenceOperation(**{**given, **changes})
 
 
+def make_library(**changes: Any) -> LoadedLibrary:
+    """Return a library as a worker had loaded it."""
+    given: dict[str, Any] = {
+        "name": "libtorch_cpu",
+        "path": "site-packages/torch/lib/libtorch_cpu.so",
+        "version": Unknown(reason="its file name has no version"),
+        "sha256": Known(value=sha256_of("libtorch_cpu")),
+    }
+    return LoadedLibrary(**{**given, **changes})
+
+
 def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
     """Return what the worker saw of its software and device."""
     on_cuda = device.startswith("cuda")
@@ -140,6 +152,7 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "cudnn_benchmark": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
         "cudnn_deterministic": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
         "deterministic_algorithms": False,
+        "loaded_libraries": Known(value=(make_library(),)),
     }
     return WorkerEnvironment(**{**given, **changes})
 
@@ -167,6 +180,8 @@ def make_conditions(device: str = "cpu", **changes: Any) -> Conditions:
         "steal_ratio": Known(value=0.0),
         "cpu_pressure_ratio": Known(value=0.02),
         "memory_pressure_ratio": Known(value=0.0),
+        "cpu_quota_throttled_count": Known(value=0),
+        "cpu_quota_throttled_s": Known(value=0.0),
         "foreign_gpu_process_count": Known(value=0) if on_cuda else Unknown(reason="the device is the CPU"),
     }
     return Conditions(**{**given, **changes})

@@ -20,6 +20,7 @@ from sdbench.backends.onednn import read_effective_isa
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
+from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, Tf32, at_batch
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
@@ -158,6 +159,7 @@ class DiffusersCall(Backend, ABC):
             cudnn_benchmark=Known(value=bool(cudnn.benchmark)) if self._cuda else Unknown(reason=_NO_CUDNN),
             cudnn_deterministic=Known(value=bool(cudnn.deterministic)) if self._cuda else Unknown(reason=_NO_CUDNN),
             deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
+            loaded_libraries=read_loaded_libraries(),
         )
 
     def warnings(self) -> tuple[RecordWarning, ...]:

@@ -149,6 +149,7 @@ class VirtualBackend(Backend):
             cudnn_benchmark=_NONE,
             cudnn_deterministic=_NONE,
             deterministic_algorithms=True,
+            loaded_libraries=_NONE,
         )
 
     def with_batch(self, batch: int, steps: int) -> Self:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Literal
 
 from sdbench.compare.comparability import group_by_experiment
-from sdbench.compare.differences import Difference, compare_fingerprints, compare_protocols
+from sdbench.compare.differences import Difference, compare_fingerprints, compare_libraries, compare_protocols
 from sdbench.compare.judge import judge_metric, judge_suite
 from sdbench.compare.levels import share_devices, share_session, template_share_s, treatment_of
 from sdbench.compare.policy import ALPHA, MARGIN, UNITS_MIN, ComparedMetric, Judgement, Verdict, worst
@@ -100,7 +100,8 @@ def compare_records(
     own = {record.run_id for record in candidate}
     others = {record.run_id: record for record in (*known, *baseline) if record.run_id not in own}
     diff = compare_fingerprints(baseline[0].fingerprint, candidate[0].fingerprint)
-    diff = replace(diff, differences=(*compare_protocols(baseline, candidate), *diff.differences))
+    observed = (*compare_protocols(baseline, candidate), *compare_libraries(baseline, candidate))
+    diff = replace(diff, differences=(*observed, *diff.differences))
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in diff.differences)
     template_s = template_share_s((*baseline, *candidate))
     sessions = Sessions(others.values(), candidate, by_boot=by_boot, template_s=template_s)

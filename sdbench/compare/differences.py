@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
+from sdbench.probes.readings import value_or
 from sdbench.schema.base import Model, Unknown
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.outcome import launches_of
@@ -38,9 +40,12 @@ _LIKELIEST = (
     r"state\..*",
 )
 # These change with the driver's version, and are no other suspect.
-OF_THE_DRIVER = re.compile(r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda)")
+OF_THE_DRIVER = re.compile(
+    r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda|loaded_libraries\.libcuda)"
+)
 _DRIVER = "software.gpu_kernel_driver"
 _NAMES_SHOWN = 3
+_DIGITS_SHOWN = 12
 
 
 class Difference(Model):
@@ -115,6 +120,27 @@ def compare_protocols(baseline: Sequence[Record], candidate: Sequence[Record]) -
     if first == second or not first or not second:
         return ()
     return (Difference(field="protocol.isolation", part="protocol", baseline=first, candidate=second, why=""),)
+
+
+def compare_libraries(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[Difference, ...]:
+    """Return which libraries' files the workers had loaded differ: what was installed need not be what was loaded."""
+    old, new = _libraries(baseline), _libraries(candidate)
+    return tuple(
+        Difference(field=f"software.loaded_libraries.{name}", part="software", baseline=first, candidate=second, why="")
+        for name in sorted(old | new)
+        if old and new and (first := old.get(name, "none")) != (second := new.get(name, "none"))
+    )
+
+
+def _libraries(records: Sequence[Record]) -> dict[str, str]:
+    """Return the files of each library by name and hash, whatever folder they are in."""
+    launches = (launch for record in records for result in record.results for launch in launches_of(result.outcome))
+    files: dict[str, set[str]] = {}
+    for launch in launches:
+        for library in value_or(launch.environment.loaded_libraries, ()):
+            digest = value_or(library.sha256, "unknown")[:_DIGITS_SHOWN]
+            files.setdefault(library.name, set()).add(f"{Path(library.path).name} ({digest})")
+    return {name: ", ".join(sorted(texts)) for name, texts in files.items()}
 
 
 def _isolations(records: Sequence[Record]) -> set[str]:

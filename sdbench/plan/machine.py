@@ -1,5 +1,8 @@
 """What the planner knows of the device that experiments will run on, and how fast that is."""
 
+import os
+
+from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device
 from sdbench.probes.readings import value_or
 from sdbench.schema.base import Model
@@ -37,22 +40,28 @@ HOST_S_PER_UNET_CALL = 0.028
 
 
 class Machine(Model):
-    """A device as the planner sees it; what could not be read is None."""
+    """A device as the planner sees it; what could not be read is None.
+
+    ``cpu_count`` is what this process can keep busy, ``present_cpu_count`` what it may run on: a CPU limit throttles
+    more threads than it has time for, and they are warned of.
+    """
 
     kind: DeviceKind
     cpu_count: int
+    present_cpu_count: int
     memory_total_bytes: int | None
     compute_capability: Capability | None
     multiprocessor_count: int | None
     clock_max_sm_mhz: int | None
 
 
-def describe_machine(device: Device, cpu_count: int) -> Machine:
-    """Return what the planner needs of a device, and of the CPUs that this process may use."""
+def describe_machine(device: Device) -> Machine:
+    """Return what the planner needs of a device, and of the CPUs of this process."""
     capability = value_or(device.compute_capability, None)
     return Machine(
         kind=device.kind,
-        cpu_count=cpu_count,
+        cpu_count=count_usable_cpus(),
+        present_cpu_count=len(os.sched_getaffinity(0)),
         memory_total_bytes=value_or(device.memory_total_bytes, None),
         compute_capability=None if capability is None else parse_capability(capability),
         multiprocessor_count=value_or(device.multiprocessor_count, None),

@@ -9,7 +9,6 @@ from sdbench.plan.machine import describe_machine
 from sdbench.plan.manifest_file import LoadedManifest, load_manifest
 from sdbench.plan.shipped import find_manifest
 from sdbench.plan.skips import reason_to_skip
-from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import PlannedExperiment, Request
@@ -94,7 +93,7 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     # These need no GPU, in whatever state it is.
     without_gpu = all(item.experiment.device == "cpu" or item.experiment.backend == "virtual" for item in planned)
     device = choose_device("cpu" if without_gpu and request.device == "auto" else request.device)
-    machine = describe_machine(device, count_usable_cpus())
+    machine = describe_machine(device)
     estimates = {item.experiment_id: estimate(item, machine) for item in planned}
     skipped = {}
     for item in planned:

@@ -44,7 +44,7 @@ def reason_to_skip(experiment: Experiment, machine: Machine, needed_bytes: int) 
 
 
 def _find_problems(experiment: Experiment, machine: Machine, needed_bytes: int) -> Iterator[Problem]:
-    attention, device, cpu_count = experiment.attention, machine.kind, machine.cpu_count
+    attention, device, cpu_count = experiment.attention, machine.kind, machine.present_cpu_count
     total_bytes = machine.memory_total_bytes
     if experiment.device not in ("any", device):
         reason = f"the experiment is for {experiment.device}, but this run is on {device}"

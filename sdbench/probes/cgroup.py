@@ -1,8 +1,8 @@
 """The limits that control groups put on this process, under both versions of the interface."""
 
 import os
-from math import ceil
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import ROOT, list_names, read_int, read_text
@@ -33,10 +33,38 @@ def read_cpu_limit(root: Path = ROOT) -> float | None:
 
 
 def count_usable_cpus(root: Path = ROOT) -> int:
-    """Return how many CPUs this process can keep busy: those of its affinity, fewer under a cgroup's limit."""
+    """Return how many CPUs this process can keep busy: those of its affinity, fewer under a cgroup's limit.
+
+    A part of a CPU is none: with more threads than time all of them stall until the limit's next period.
+    """
     limit = value_or(read_cpu_limit(root), None)
     affinity_count = len(os.sched_getaffinity(0))
-    return affinity_count if limit is None else max(1, min(affinity_count, ceil(limit)))
+    return affinity_count if limit is None else max(1, min(affinity_count, int(limit)))
+
+
+class QuotaThrottling(NamedTuple):
+    """In how many periods, and for how long (s, over all CPUs), CPU limits have throttled this process's groups."""
+
+    count: int
+    time_s: float
+
+
+@as_reading
+def read_quota_throttling(root: Path = ROOT) -> QuotaThrottling:
+    """Return how much CPU limits have throttled so far; 0 where there is no limit.
+
+    Kernel documentation, cgroup-v2.rst (throttled_usec) and scheduler/sched-bwc.rst (throttled_time, in ns). A group's
+    counters do not contain those of the groups above it.
+    """
+    stats = known_values(read_text(root, f"{group}/cpu.stat") for group in _own_groups(root, "cpu"))
+    if not stats:
+        raise ReadingFailed("no control group of this process has cpu.stat")
+    tables = [dict(line.partition(" ")[::2] for line in stat.splitlines()) for stat in stats]
+    count, time_us, time_ns = (
+        sum(int(table.get(name, 0)) for table in tables)
+        for name in ("nr_throttled", "throttled_usec", "throttled_time")
+    )
+    return QuotaThrottling(count, time_us / 1e6 + time_ns / 1e9)
 
 
 @as_reading

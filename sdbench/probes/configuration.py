@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sdbench.probes.cgroup import read_cgroup_version, read_cpu_limit, read_memory_limit_bytes
 from sdbench.probes.gpu import read_gpu_configuration
+from sdbench.probes.numa import read_affinity_nodes, read_memory_policy
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
@@ -23,6 +24,8 @@ def read_configuration(nvml: Nvml, gpu: Address | None, environ: Mapping[str, st
     """Return how the machine and this process's share of it are set up."""
     return Configuration(
         cpu_governor=read_cpu_governor(root),
+        cpu_scaling_driver=_join_cpus("cpufreq/scaling_driver", root),
+        cpu_energy_preference=_join_cpus("cpufreq/energy_performance_preference", root),
         cpu_boost=_boost(root),
         cpu_clock_max_khz=_clock_max_khz(root),
         microcode=find_cpuinfo(read_text(root, "proc/cpuinfo"), "microcode"),
@@ -33,9 +36,12 @@ def read_configuration(nvml: Nvml, gpu: Address | None, environ: Mapping[str, st
         cgroup_memory_limit=_limit_text(read_memory_limit_bytes(root)),
         transparent_hugepage=_transparent_hugepage(root),
         swap_total_bytes=read_kib(root, "proc/meminfo", "SwapTotal"),
+        numa_balancing=read_int(root, "proc/sys/kernel/numa_balancing"),
+        memory_policy=read_memory_policy(root),
+        affinity_numa_nodes=read_affinity_nodes(root),
         vulnerabilities_mitigated=_mitigations(root),
         container=read_container(environ, root),
-        gpus=Known(value=() if gpu is None else (read_gpu_configuration(nvml, gpu),)),
+        gpus=Known(value=() if gpu is None else (read_gpu_configuration(nvml, gpu, root),)),
     )
 
 
@@ -45,10 +51,14 @@ def _limit_text(limit: Reading[T]) -> str:
     return NONE if bound is None else str(bound)
 
 
-@as_reading
-def read_cpu_governor(root: Path = ROOT) -> str:
+def read_cpu_governor(root: Path = ROOT) -> Reading[str]:
     """Return the frequency governor; several, joined by commas, where the CPUs differ."""
-    return ",".join(sorted(set(_read_all_cpus(read_text, "cpufreq/scaling_governor", root))))
+    return _join_cpus("cpufreq/scaling_governor", root)
+
+
+@as_reading
+def _join_cpus(name: str, root: Path) -> str:
+    return ",".join(sorted(set(_read_all_cpus(read_text, name, root))))
 
 
 @as_reading

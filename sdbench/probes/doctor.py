@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdbench.errors import UserError
-from sdbench.probes.cgroup import read_cpu_limit, read_memory_left_bytes
+from sdbench.probes.cgroup import count_usable_cpus, read_cpu_limit, read_memory_left_bytes
 from sdbench.probes.clocks_and_load import BUSY_RATIO, read_load
 from sdbench.probes.configuration import read_cpu_governor
 from sdbench.probes.energy import find_rapl_zones
@@ -193,8 +193,8 @@ def _cpus(root: Path) -> Checked:
     value = f"{usable} of {present} CPUs"
     if quota is None:
         return value, ""
-    hint = f"set threads to {max(1, int(quota))}, or raise the limit: more threads than time stall"
-    return f"{value}, limited to {quota:g} CPUs' time", hint if quota < usable else ""
+    value += f", limited to {quota:g} CPUs' time: {count_usable_cpus(root)} threads by default"
+    return value, "raise the limit to at least 1: it throttles even a single thread" if quota < 1 else ""
 
 
 def _energy(nvml: Nvml, environ: Mapping[str, str], root: Path) -> Checked:

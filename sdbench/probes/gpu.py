@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdbench.probes.identity import hash_uuid
+from sdbench.probes.numa import read_gpu_node
 from sdbench.probes.nvml import Nvml, is_slice
 from sdbench.probes.nvml_library import Address, NvmlCode
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of, value_or
@@ -95,9 +96,10 @@ def count_multiprocessors(nvml: Nvml, address: Address) -> int:
     return cores // per_multiprocessor
 
 
-def read_gpu_configuration(nvml: Nvml, address: Address) -> GpuConfiguration:
-    """Return how the GPU is set up: each field is the query of its name."""
-    return GpuConfiguration(**{name: getattr(nvml, name)(address) for name in GpuConfiguration.model_fields})
+def read_gpu_configuration(nvml: Nvml, address: Address, root: Path = ROOT) -> GpuConfiguration:
+    """Return how the GPU is set up: each field is the query of its name, but for its place."""
+    fields = {name: getattr(nvml, name)(address) for name in GpuConfiguration.model_fields.keys() - {"numa_node"}}
+    return GpuConfiguration(numa_node=read_gpu_node(nvml.pci_address(address), root), **fields)
 
 
 def read_gpu_state(nvml: Nvml, address: Address) -> GpuState:

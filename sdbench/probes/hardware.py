@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 from sdbench.probes.gpu import read_gpu_identity
+from sdbench.probes.numa import list_nodes
 from sdbench.probes.nvml import Nvml
 from sdbench.probes.nvml_library import Address
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of, value_or
 from sdbench.probes.sysfs import CPU, ROOT, find_cpuinfo, list_names, read_colon_table, read_kib, read_text
 from sdbench.probes.torch_build import NONE
+from sdbench.probes.wsl import is_wsl
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.fingerprint import Hardware
 
@@ -67,11 +69,7 @@ def _count_distinct(cpuinfo: Reading[str], *keys: str) -> int:
 
 @as_reading
 def _numa_node_count(root: Path) -> int:
-    names = value_of(list_names(root, "sys/devices/system/node"))
-    count = sum(re.fullmatch(r"node\d+", name) is not None for name in names)
-    if not count:
-        raise ReadingFailed("/sys/devices/system/node: no nodes")
-    return count
+    return len(value_of(list_nodes(root)))
 
 
 @as_reading
@@ -98,7 +96,12 @@ def _kernel_size_bytes(text: str) -> int:
 
 @as_reading
 def read_virtualization(root: Path = ROOT) -> str:
-    """Return the hypervisor by the firmware's product name, ``unnamed hypervisor``, or ``none`` on bare metal."""
+    """Return the hypervisor by the firmware's product name, ``unnamed hypervisor``, or ``none`` on bare metal.
+
+    Linux on Windows is ``WSL2``: its GPU is Windows' own.
+    """
+    if is_wsl(root):
+        return "WSL2"
     hypervisor = read_text(root, "sys/hypervisor/type")
     if isinstance(hypervisor, Known):
         return hypervisor.value

@@ -143,6 +143,12 @@ class Telemetry:
             cpu_count = self._host.cpu_count
             message = f"other processes kept {others * cpu_count:.2f} of {cpu_count} CPUs busy on average"
             warnings.append(warn(WarningCode.OTHER_LOAD, message))
+        if throttled_count := value_or(conditions.cpu_quota_throttled_count, 0):
+            throttled_s = value_or(conditions.cpu_quota_throttled_s, 0.0)
+            message = (
+                f"a CPU limit throttled the process in {throttled_count} periods, {throttled_s:.2f} s over all CPUs"
+            )
+            warnings.append(warn(WarningCode.CPU_QUOTA, message))
         pressure = value_or(conditions.memory_pressure_ratio, 0.0)
         if pressure > MEMORY_PRESSURE_MAX_RATIO:
             warnings.append(warn(WarningCode.MEMORY_PRESSURE, f"tasks waited for memory {pressure:.1%} of the time"))

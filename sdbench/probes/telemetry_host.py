@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
+from sdbench.probes.cgroup import QuotaThrottling, read_quota_throttling
 from sdbench.probes.clocks_and_load import find_temperature_file, list_clock_files
 from sdbench.probes.readings import ReadingFailed, as_reading, known_values, value_of
 from sdbench.probes.sysfs import list_cpus, read_int
@@ -31,7 +32,10 @@ _UTIME_FIELD = 11
 
 @dataclass(frozen=True)
 class HostCounters:
-    """What the kernel has counted up to a time (s): ticks of all CPUs by kind and of the worker, waits, slowdowns."""
+    """What the kernel has counted up to a time (s): ticks of all CPUs by kind and of the worker, waits, slowdowns.
+
+    ``quota_throttling`` is what CPU limits have done.
+    """
 
     time_s: float
     cpu_ticks: Reading[list[int]]
@@ -39,6 +43,7 @@ class HostCounters:
     cpu_wait_us: Reading[int]
     memory_wait_us: Reading[int]
     throttle_count: Reading[int]
+    quota_throttling: Reading[QuotaThrottling]
 
 
 class HostProbe:
@@ -96,6 +101,7 @@ class HostProbe:
             cpu_wait_us=_parsed(lambda: _read_wait_us(self.files, "cpu")),
             memory_wait_us=_parsed(lambda: _read_wait_us(self.files, "memory")),
             throttle_count=read_throttle_count(self._root),
+            quota_throttling=read_quota_throttling(self._root),
         )
 
     def conditions(self, window: Window, start: HostCounters, end: HostCounters) -> dict[str, Any]:
@@ -110,6 +116,8 @@ class HostProbe:
             "steal_ratio": _steal_ratio(start, end),
             "cpu_pressure_ratio": _wait_ratio(start, end, "cpu_wait_us"),
             "memory_pressure_ratio": _wait_ratio(start, end, "memory_wait_us"),
+            "cpu_quota_throttled_count": _quota_throttling(start, end, "count"),
+            "cpu_quota_throttled_s": _quota_throttling(start, end, "time_s"),
         }
 
     @as_reading
@@ -160,6 +168,11 @@ def _steal_ratio(start: HostCounters, end: HostCounters) -> float:
 def _wait_ratio(start: HostCounters, end: HostCounters, name: str) -> float:
     waited_us = value_of(getattr(end, name)) - value_of(getattr(start, name))
     return float(waited_us / 1e6 / _duration_s(start, end))
+
+
+@as_reading
+def _quota_throttling(start: HostCounters, end: HostCounters, name: str) -> Any:
+    return getattr(value_of(end.quota_throttling), name) - getattr(value_of(start.quota_throttling), name)
 
 
 @as_reading

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sdbench import exit_codes
+from sdbench.errors import RecordError
 from sdbench.plan.make_plan import PlanRequest, request_arguments
 from sdbench.probes.devices import list_cuda_devices
 from sdbench.processes import die_with
@@ -21,11 +22,13 @@ from sdbench.runner.folder import utc_now
 from sdbench.runner.interrupts import interrupts_held, terminate_as_interrupt
 from sdbench.schema.base import Model, sha256_of
 from sdbench.schema.record import DeviceGroup
+from sdbench.store.bundle import load_record
 from sdbench.store.files import make_folder, write_whole
+from sdbench.store.layout import RECORD_NAME
 
 DEVICE_GROUP_OPTION = "--device-group"
 # A device that ended with another code has no complete record.
-_MEASURED = (exit_codes.OK, exit_codes.ALL_SKIPPED, exit_codes.EXPERIMENT_FAILED)
+_MEASURED = (exit_codes.OK, exit_codes.EXPERIMENT_FAILED)
 
 
 class Stage(Model):
@@ -63,21 +66,39 @@ def run_all_devices(
     stage = _open_stage(path, request, fresh=fresh)
     arguments += [*output, *(["--fresh"] if fresh else [])]
     group = DeviceGroup(group_id=stage.group_id, devices=devices, at_once=False)
-    codes = []
+    codes: list[int] = []
+    is_complete = True
     with terminate_as_interrupt():
         for number, device in enumerate(devices[stage.alone_count :], start=stage.alone_count + 1):
             report(f"{device} alone")
             codes += _run([_command(arguments, device, group)])
-            if codes[-1] not in _MEASURED:
+            if not _is_measured(codes[-1], device, group, out):
                 return codes[-1]
             write_whole(path, stage.model_copy(update={"alone_count": number}).model_dump_json().encode())
         if len(devices) > 1:
             report(f"{', '.join(devices)} at once")
             at_once = group.model_copy(update={"at_once": True})
-            codes += _run([_command([*arguments, "--fresh"], device, at_once) for device in devices])
-    if all(code in _MEASURED for code in codes):
+            together = _run([_command([*arguments, "--fresh"], device, at_once) for device in devices])
+            is_complete = all(_is_measured(*both, at_once, out) for both in zip(together, devices, strict=True))
+            codes += together
+    if is_complete:
         path.unlink(missing_ok=True)
     return max(codes, default=exit_codes.OK)
+
+
+def _is_measured(code: int, device: str, group: DeviceGroup, out: Path) -> bool:
+    """Return whether a device that ended with a code has a complete record of the group.
+
+    One where all was skipped has; one that lost its GPU on the way ends with the same code and has not.
+    """
+    if code != exit_codes.ALL_SKIPPED:
+        return code in _MEASURED
+    for path in out.glob(f"*/{RECORD_NAME}"):
+        with contextlib.suppress(OSError, RecordError):
+            record = load_record(path.parent)
+            if (record.device_group, record.device, record.ended) == (group, device, "complete"):
+                return True
+    return False
 
 
 def _open_stage(path: Path, request: PlanRequest, *, fresh: bool) -> Stage:

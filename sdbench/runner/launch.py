@@ -6,18 +6,21 @@ from functools import partial
 from typing import Any
 
 from sdbench.probes.devices import worker_environment
+from sdbench.probes.readings import value_or
 from sdbench.probes.telemetry import Telemetry, open_telemetry
+from sdbench.probes.torch_build import NONE
 from sdbench.probes.virtual import is_throttled, virtual_conditions
 from sdbench.runner.folder import utc_now
 from sdbench.runner.interrupts import interrupts_held
-from sdbench.runner.outcome import describe_end, judge_end
+from sdbench.runner.lost_device import find_loss
+from sdbench.runner.outcome import Failure, describe_end, judge_end
 from sdbench.runner.process import Watch, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit
 from sdbench.runner.state import RunState, record_out_of_memory
 from sdbench.runner.worker_process import Start, WorkerProcess
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.conditions import Conditions
-from sdbench.schema.outcome import Launch, LaunchData, RecordWarning, measuring_launches
+from sdbench.schema.outcome import Failed, Launch, LaunchData, RecordWarning, measuring_launches
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.schema.workload_results import BatchSearch
 from sdbench.store.files import write_whole
@@ -79,7 +82,25 @@ def launch(state: RunState, progress: Progress, position: int | None = None) -> 
                 progress.known_probes = too_large
                 state.emit("stage", f"batch {too_large[-1].batch} does not fit", progress)
             case failure:
+                _stop_where_device_is_lost(state, progress, failure)
                 state.record_failure(progress, failure, end.wall_s, describe_end(failure))
+
+
+def _stop_where_device_is_lost(state: RunState, progress: Progress, failure: Failure) -> None:
+    """Raise where a device that has worked in this run is gone, instead of letting each experiment fail of it.
+
+    Not for an experiment that has stopped the run before: after a resumption it may be what breaks the device.
+
+    Raises:
+        EnvironmentLost: it is gone.
+    """
+    has_worked = any(item.launches for item in state.progress)
+    if not has_worked or progress.lost_device or not isinstance(failure, Failed):
+        return
+    loss = find_loss(failure, value_or(state.fingerprint.configuration.container, NONE))
+    if state.spec.plan.device.kind == "cuda" and loss is not None:
+        state.folder.journal.append({"kind": "lost", "experiment_id": progress.planned.experiment_id})
+        raise loss
 
 
 def _start_worker(state: RunState, progress: Progress, deadline_s: float) -> WorkerProcess:

@@ -92,6 +92,7 @@ def run_worker(
 
     Raises:
         EnvironmentProblem: a library that the worker needs cannot be imported.
+        EnvironmentLost: the worker cannot be killed, and is not dead.
     """
     started_s, cpu_started_s = time.monotonic(), time.process_time()
     kills_before = count_out_of_memory_kills()
@@ -177,12 +178,14 @@ class _Watcher:
         if self.end.has_reported or not self._selector.get_map():
             # It has reported all it will: freeing memory and exiting may take a moment.
             self.process.wait(EXIT_GRACE_S)
-        self.end.return_code = self.process.kill()
-        while self._read_output(self.process.pipes.output_fd):
-            pass
-        self._selector.close()
-        os.close(self.process.pipes.events_fd)
-        os.close(self.process.pipes.output_fd)
+        try:
+            self.end.return_code = self.process.kill()
+            while self._read_output(self.process.pipes.output_fd):
+                pass
+        finally:
+            self._selector.close()
+            os.close(self.process.pipes.events_fd)
+            os.close(self.process.pipes.output_fd)
 
     def _time_out(self) -> None:
         if self.end.has_reported:

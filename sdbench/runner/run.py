@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sdbench.errors import EnvironmentLost
 from sdbench.plan.budget import total_s
 from sdbench.plan.make_plan import Plan
 from sdbench.runner.events import Listener, RunEvent
@@ -49,6 +50,7 @@ def run_plan(
 
     Raises:
         EnvironmentProblem: the disk is full or the folder not writable; what was finished before is kept.
+        EnvironmentLost: the device is gone; what was finished is sealed, marked as interrupted.
         RecordError: the journal to continue is damaged.
     """
     return run(RunSpec(plan, Path(out), fresh, rounds, device_group=device_group), listener)
@@ -71,6 +73,7 @@ def measure(
 
     Raises:
         EnvironmentProblem: the disk is full or the folder not writable; what was finished before is kept.
+        EnvironmentLost: the device is gone; what was finished is sealed, marked as interrupted.
         RecordError: the journal to continue is damaged.
     """
     device = specs[0].plan.device
@@ -79,19 +82,30 @@ def measure(
         listener(RunEvent("waiting", f"device {device.torch_name} is held by {holder}; waiting for it to finish"))
 
     with contextlib.ExitStack() as stack:
+        note_worker: Callable[[int], object] = id
         if not specs[0].is_virtual:  # it uses no device, and simulates its own time
-            stack.enter_context(hold_device(device.lock_key, report_waiting, purpose=lambda: _describe_purpose(specs)))
-        launcher = stack.enter_context(closing(Launcher(specs[0].worker_command, specs[0].template_command)))
+            hold = hold_device(device.lock_key, report_waiting, purpose=lambda: _describe_purpose(specs))
+            note_worker = stack.enter_context(hold)
+        launcher = Launcher(specs[0].worker_command, specs[0].template_command, note_worker)
+        stack.enter_context(closing(launcher))
         states = []
         fingerprints = [read_fingerprint(spec) for spec in specs]
         for spec, fingerprint in zip(prepare(specs, fingerprints), fingerprints, strict=True):
             folder = stack.enter_context(open_run_folder(spec, fingerprint))
             states.append(restore_state(spec, folder, fingerprint, listener, launcher))
         ended: Ended = "interrupted"
-        with contextlib.suppress(KeyboardInterrupt):
+        lost: EnvironmentLost | None = None
+        try:
             ended = launch_all(states)
+        except KeyboardInterrupt:
+            pass
+        except EnvironmentLost as problem:
+            lost = problem
         with interrupts_held():
-            return [Run(state.folder.path, seal(state, ended)) for state in states]
+            runs = [Run(state.folder.path, seal(state, ended)) for state in states]
+        if lost is not None:
+            raise lost
+        return runs
 
 
 def _describe_purpose(specs: Sequence[RunSpec]) -> str:

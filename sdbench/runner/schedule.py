@@ -52,6 +52,8 @@ class Progress:
     restored_count: int = 0
     # The run's budget leaves this much (s) for the timed calls of the next launch, less than the protocol; else None.
     calls_limit_s: float | None = None
+    # A launch of it found the device gone, which stopped the run before it was resumed.
+    lost_device: bool = False
 
     @property
     def next_experiment(self) -> Experiment:

@@ -143,6 +143,8 @@ def restore_state(
         elif entry["kind"] == "end":
             by_id[entry["experiment_id"]].fail(_FAILURE.validate_json(json.dumps(entry["outcome"])))
             earlier_s += entry["wall_s"]
+        elif entry["kind"] == "lost":
+            by_id[entry["experiment_id"]].lost_device = True
     for progress in by_id.values():
         progress.restored_count = progress.next_index
     virtual = read_virtual_machine(os.environ | spec.environment) if spec.is_virtual else None

@@ -15,7 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import ValidationError
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.runner.worker_process import Pipes, SpawnedWorker, Start, WorkerProcess, open_pipes
+from sdbench.processes import outlives, read_start_ticks
+from sdbench.runner.worker_process import (
+    DEATH_S,
+    Pipes,
+    SpawnedWorker,
+    Start,
+    WorkerProcess,
+    open_pipes,
+    report_stuck,
+)
 from sdbench.schema.outcome import warn
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import (
@@ -35,8 +44,6 @@ _OUTPUT_BYTES = 16_000
 _ID_BYTES = 8
 STACK_DUMP_S = 1.0
 _TICK_S = 0.5
-# The kernel took under 1 s to free a full-size model; a template that does not report a dead worker then is stuck.
-_REPORT_S = 30.0
 
 
 class TemplateDied(Exception):
@@ -129,7 +136,7 @@ class Template:
                 with contextlib.suppress(ValidationError):
                     return TEMPLATE_EVENT.validate_json(message)
                 self._process.kill()
-        self._process.wait()
+        self._wait()
         return None
 
     def reap(self) -> None:
@@ -146,7 +153,7 @@ class Template:
                 self._process.wait(timeout=STACK_DUMP_S)
         failure = event if isinstance(event, FailureEvent) else None
         self._process.kill()
-        return_code = self._process.wait()
+        return_code = self._wait()
         self._output.seek(max(0, self._output.seek(0, os.SEEK_END) - _OUTPUT_BYTES))
         tail = self._output.read().decode(errors="replace")
         return TemplateDied(return_code, tail, failure, timed_out=timed_out)
@@ -158,10 +165,15 @@ class Template:
 
     def close(self) -> None:
         """End the process, which has nothing to lose."""
-        self._process.kill()
-        self._process.wait()
-        self._control.close()
-        self._output.close()
+        with self._control, self._output:
+            self._process.kill()
+            self._wait()
+
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(timeout=DEATH_S)
+        except subprocess.TimeoutExpired:
+            raise report_stuck(self._process.pid) from None
 
 
 class ForkedWorker:
@@ -173,6 +185,7 @@ class ForkedWorker:
         self.start = Start("fork", template.template_id, template_s)
         self._template = template
         self._return_code: int | None = None
+        self._start_ticks = read_start_ticks(pid)
 
     def poll(self) -> int | None:
         """Return the return code of a dead worker, None while it lives."""
@@ -191,14 +204,21 @@ class ForkedWorker:
             os.kill(self.pid, number)
 
     def kill(self) -> int:
-        """Kill whatever is left of the worker's process group, reap it, and return the return code."""
+        """Kill whatever is left of the worker's process group, reap it, and return the return code.
+
+        Raises:
+            EnvironmentLost: the kernel cannot end it.
+        """
         # A worker that has only just been forked has no group yet.
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(self.pid, signal.SIGKILL)
-        return_code = self.wait(_REPORT_S)
+        return_code = self.wait(DEATH_S)
         if return_code is None:
-            return self._template.died(None).return_code
+            # One of the two is stuck.
+            return_code = self._template.died(None).return_code
+        if outlives(self.pid, self._start_ticks, DEATH_S):
+            raise report_stuck(self.pid)
         self._template.reap()
         return return_code
 
@@ -210,18 +230,22 @@ class Launcher:
     experiment never have the same, in which memory layout and hash seed are drawn once.
     """
 
-    def __init__(self, worker_command: Sequence[str], template_command: Sequence[str]) -> None:
+    def __init__(
+        self, worker_command: Sequence[str], template_command: Sequence[str], note_worker: Callable[[int], object]
+    ) -> None:
+        """``note_worker`` gets the process id of each worker."""
         self._worker_command = worker_command
         self._template_command = template_command
+        self._note_worker = note_worker
         self._template: Template | None = None
         self._key: tuple[str, Mapping[str, str]] | None = None
         self._unsafe: dict[str, str] = {}
 
     def start_round(self) -> None:
         """Let the next worker have a template of its own."""
-        if self._template is not None:
-            self._template.close()
-        self._template = self._key = None
+        ended, self._template, self._key = self._template, None, None
+        if ended is not None:
+            ended.close()
 
     def close(self) -> None:
         """End the template that lives."""
@@ -229,7 +253,9 @@ class Launcher:
 
     def spawn(self, environment: Mapping[str, str], start: Start) -> WorkerProcess:
         """Return a spawned worker."""
-        return SpawnedWorker(self._worker_command, environment, start)
+        worker = SpawnedWorker(self._worker_command, environment, start)
+        self._note_worker(worker.pid)
+        return worker
 
     def fork(
         self, backend: str, environment: Mapping[str, str], deadline_s: float, on_tick: Callable[[], None]
@@ -249,10 +275,12 @@ class Launcher:
             template_s = time.monotonic() - started_s
             if self._template.unsafe is None:
                 try:
-                    return self._template.fork(deadline_s, template_s)
+                    worker = self._template.fork(deadline_s, template_s)
                 except TemplateDied:
                     self.start_round()
                     raise
+                self._note_worker(worker.pid)
+                return worker
             self.distrust(backend, self._template.unsafe)
         message = f"spawned instead of forked: {self._unsafe[backend]}"
         return self.spawn(environment, Start("spawn", warnings=(warn(WarningCode.NOT_FORKED, message),)))

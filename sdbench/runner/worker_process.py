@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sdbench.errors import EnvironmentLost
 from sdbench.schema.manifest import Isolation
 from sdbench.schema.outcome import RecordWarning
 
 # -P: a diffusers.py in the current folder is not what is to be measured.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "sdbench.worker")
+# A killed process frees its memory first, which took the kernel under 1 s for a full-size model.
+DEATH_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,19 @@ class WorkerProcess(Protocol):
         """Send a signal to the worker."""
 
     def kill(self) -> int:
-        """Kill whatever is left of the worker's process group, reap it, and return the return code."""
+        """Kill whatever is left of the worker's process group, reap it, and return the return code.
+
+        Raises:
+            EnvironmentLost: the kernel cannot end it.
+        """
+
+
+def report_stuck(pid: int) -> EnvironmentLost:
+    """Return the error for a process that SIGKILL did not end."""
+    return EnvironmentLost(
+        f"process {pid} of this run cannot be killed: it is stuck in the kernel, most likely in the GPU's driver; look "
+        "for Xid in dmesg, reset the GPU or restart the machine; the same command then resumes"
+    )
 
 
 @contextlib.contextmanager
@@ -105,7 +120,14 @@ class SpawnedWorker:
         self._process.send_signal(number)
 
     def kill(self) -> int:
-        """Kill whatever is left of the worker's process group, reap it, and return the return code."""
+        """Kill whatever is left of the worker's process group, reap it, and return the return code.
+
+        Raises:
+            EnvironmentLost: the kernel cannot end it.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        return self._process.wait()
+        return_code = self.wait(DEATH_S)
+        if return_code is None:
+            raise report_stuck(self.pid)
+        return return_code

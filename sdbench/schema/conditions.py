@@ -38,6 +38,8 @@ class Conditions(Compact):
     steal_ratio: Reading[float] = Field(description="Share of CPU time that the hypervisor took.")
     cpu_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for a CPU.")
     memory_pressure_ratio: Reading[float] = Field(description="Share of time in which tasks waited for memory.")
+    cpu_quota_throttled_count: Reading[int] = Field(description="Periods in which a CPU limit throttled the process.")
+    cpu_quota_throttled_s: Reading[float] = Field(description="Seconds for which it did, over all CPUs.")
     foreign_gpu_process_count: Reading[int] = Field(description="Processes of others that computed on the GPU.")
     resident_gpu_process_count: Reading[int] = Field(
         description="Processes of others on the GPU that did not compute, such as a display server."

@@ -53,12 +53,15 @@ class GpuConfiguration(Model):
     pcie_generation: Reading[int] = Field(description="Highest PCIe generation of card and slot.")
     pcie_width: Reading[int] = Field(description="Most PCIe lanes of card and slot.")
     bar1_total_bytes: Reading[int] = Field(description="Window of the host onto its memory (BAR1) in bytes.")
+    numa_node: Reading[int] = Field(description="NUMA node of the host that it is connected to.")
 
 
 class Configuration(Model):
     """How the machine is set up: what can be changed without buying another."""
 
     cpu_governor: Reading[str] = Field(description="CPU frequency governor.")
+    cpu_scaling_driver: Reading[str] = Field(description="Kernel driver that sets the CPU's clock.")
+    cpu_energy_preference: Reading[str] = Field(description="Energy and performance preference of the CPU (EPP).")
     cpu_boost: Reading[str] = Field(description="Whether the CPU may boost.")
     cpu_clock_max_khz: Reading[int] = Field(description="Highest CPU clock in kHz.")
     microcode: Reading[str] = Field(description="Version of the microcode.")
@@ -69,6 +72,9 @@ class Configuration(Model):
     cgroup_memory_limit: Reading[str] = Field(description="Memory limit of the control group.")
     transparent_hugepage: Reading[str] = Field(description="Setting of transparent huge pages.")
     swap_total_bytes: Reading[int] = Field(description="Swap in bytes.")
+    numa_balancing: Reading[int] = Field(description="Whether the kernel moves memory between NUMA nodes: 0 is off.")
+    memory_policy: Reading[str] = Field(description="Policy by which the process gets memory from the NUMA nodes.")
+    affinity_numa_nodes: Reading[tuple[int, ...]] = Field(description="NUMA nodes of the CPUs it may use.")
     vulnerabilities_mitigated: Reading[tuple[str, ...]] = Field(description="Mitigations of CPU vulnerabilities.")
     container: Reading[str] = Field(description="The container that the process is in.")
     gpus: Reading[tuple[GpuConfiguration, ...]] = Field(description="Settings of the GPU that was measured.")

@@ -115,6 +115,15 @@ def warn(code: WarningCode, message: str) -> RecordWarning:
     return RecordWarning(code=code, message=message, hint=code.hint)
 
 
+class LoadedLibrary(Compact):
+    """A library's file that the worker had loaded after its timed calls."""
+
+    name: str = Field(description="Name of the library, as libcudnn.")
+    path: str = Field(description="Its file, from site-packages on where it is there, without names of users.")
+    version: Reading[str] = Field(description="Version in the file's name.")
+    sha256: Reading[Sha256] = Field(description="Hash of its size and build id, or of blocks of it where it has none.")
+
+
 class WorkerEnvironment(Compact):
     """Software and device as the worker process itself observed them."""
 
@@ -136,6 +145,7 @@ class WorkerEnvironment(Compact):
     cudnn_benchmark: Reading[bool] = Field(description="Whether cuDNN tries algorithms instead of choosing by rule.")
     cudnn_deterministic: Reading[bool] = Field(description="Whether cuDNN takes deterministic algorithms only.")
     deterministic_algorithms: bool = Field(description="Whether torch takes deterministic algorithms only.")
+    loaded_libraries: Reading[tuple[LoadedLibrary, ...]] = Field(description="Libraries that compute, as loaded.")
 
 
 class LaunchData(Compact):

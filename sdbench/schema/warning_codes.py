@@ -33,6 +33,11 @@ class WarningCode(StrEnum):
         "onnxruntime computes fp16 networks in fp32 on the CPU",
         "do not read its accuracy as that of fp16; use fp32 on the CPU",
     )
+    CPU_QUOTA = (
+        "cpu-quota",
+        "a CPU limit throttled the process in timed calls",
+        "set threads to at most the limit, or raise it (docker run --cpus, the pod's limits.cpu)",
+    )
     DIRTY_CHECKOUT = ("dirty-checkout", "sdbench ran from a changed checkout", "commit before measuring for others")
     EXPORT_REBUILT = (
         "export-rebuilt",

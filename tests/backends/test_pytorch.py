@@ -9,6 +9,7 @@ import pytest
 from sdbench.backends import pytorch
 from sdbench.backends.base import DeviceRoom, WrongExecution
 from sdbench.backends.diffusers_call import draw_noise
+from sdbench.probes.readings import value_or
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
 from sdbench.schema.workload_results import AllocatorEvents
@@ -120,6 +121,13 @@ def test_kept_weights_give_the_pixels_of_drawn_ones_and_are_mapped(tmp_path: Pat
     assert sizes == [0, 4 * environments[0].parameter_count, 0]
     assert [warning.code for warning in drawn.warnings()] == ["synthetic-weights", "weights-not-kept"]
     assert [warning.code for warning in mapped.warnings()] == ["synthetic-weights"]
+
+
+def test_worker_names_the_file_of_torchs_kernels_that_it_has_loaded(tmp_path: Path) -> None:
+    libraries = value_or(open_tiny(tmp_path).describe().loaded_libraries, ())
+    (kernels,) = (library for library in libraries if library.name == "libtorch_cpu")
+    assert kernels.path.endswith("torch/lib/libtorch_cpu.so")
+    assert isinstance(kernels.sha256, Known)
 
 
 def test_projection_knows_that_pndm_makes_one_call_more(tmp_path: Path) -> None:

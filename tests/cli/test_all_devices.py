@@ -113,6 +113,24 @@ def test_killed_device_ends_it_all_and_is_no_success(tmp_path: Path, monkeypatch
     assert (tmp_path / "ran").read_text() == "ran\n"
 
 
+def test_device_that_lost_its_gpu_ends_it_all_though_its_exit_code_is_that_of_skipping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho ran >>{tmp_path}/ran\nexit 3\n")
+    program.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(program))
+        assert run_on_two(command(tmp_path)) == 3
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_device_on_which_all_is_skipped_is_done(tmp_path: Path) -> None:
+    skipped = MANIFEST.replace("backend: virtual", "backend: virtual, threads: 1024")
+    assert run_on_two(command(tmp_path, skipped)) == 3
+    assert [record.ended for record in records_in(tmp_path)] == ["complete"] * 4
+
+
 def test_machine_without_a_gpu_says_so() -> None:
     with pytest.raises(EnvironmentProblem, match="cuda:0"):
         list_cuda_devices()

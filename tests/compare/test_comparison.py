@@ -15,8 +15,10 @@ from sdbench.stats.ratios import LogRatio
 from tests.fingerprints import make_fingerprint
 from tests.records import (
     make_conditions,
+    make_environment,
     make_failed,
     make_launch,
+    make_library,
     make_record,
     make_result,
     make_skipped,
@@ -368,6 +370,27 @@ def test_doubts_stand_beside_the_verdict() -> None:
     (failed,) = comparison.experiments[0].failed_checks
     assert (failed.role, failed.check.name) == ("candidate", "other load")
     assert "CPUs kept busy by others 50.0%" in failed.check.evidence
+
+
+def run_with(name: str, digest: str, day: int, driver: str, path: str = "/usr/lib/x.so") -> Record:
+    library = make_library(name=name, path=path, sha256=Known(value=digest * 64))
+    environment = make_environment("cuda:0", loaded_libraries=Known(value=(library,)))
+    return run_of(1.0, day=day, driver=driver, environment=environment)
+
+
+def test_swapped_library_that_no_package_shows_is_a_difference_with_a_name() -> None:
+    first = run_with("libcudnn", "a", 1, "580")
+    attribution = compare_records([first], [run_with("libcudnn", "b", 2, "580")], 0.02).attribution
+    assert attribution.startswith(
+        "only software.loaded_libraries.libcudnn differs (x.so (aaaaaaaaaaaa) and x.so (bbbbbbbbbbbb))"
+    )
+    moved = compare_records([first], [run_with("libcudnn", "a", 2, "580", "/opt/x.so")], 0.02).attribution
+    assert moved.startswith("no known difference")
+
+
+def test_libcuda_of_another_driver_is_no_other_suspect_than_the_driver() -> None:
+    runs = [run_with("libcuda", "a", 1, "570")], [run_with("libcuda", "b", 2, "580")]
+    assert compare_records(*runs, 0.02).attribution.startswith("only the driver differs (570 and 580)")
 
 
 def test_forked_launches_against_spawned_ones_are_a_difference_with_a_name() -> None:

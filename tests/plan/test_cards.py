@@ -79,7 +79,7 @@ def make_device(card: str) -> Device:
 
 
 def make_machine(card: str) -> Machine:
-    return describe_machine(make_device(card), 8)
+    return describe_machine(make_device(card))
 
 
 def plan_for(card: str, manifest: str, monkeypatch: pytest.MonkeyPatch) -> Plan:

@@ -18,6 +18,7 @@ def machine(kind: DeviceKind, cpu_count: int = 4) -> Machine:
     return Machine(
         kind=kind,
         cpu_count=cpu_count,
+        present_cpu_count=cpu_count,
         memory_total_bytes=8 * GIB,
         compute_capability=None,
         multiprocessor_count=None,

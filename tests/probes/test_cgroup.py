@@ -8,6 +8,7 @@ from sdbench.probes.cgroup import (
     read_cpu_limit,
     read_memory_left_bytes,
     read_memory_limit_bytes,
+    read_quota_throttling,
 )
 from sdbench.schema.base import Known, Unknown
 from tests.probes.replay import BARE_METAL, plant
@@ -89,12 +90,42 @@ def test_no_control_groups_are_unknown(tmp_path: Path) -> None:
     assert isinstance(read_memory_limit_bytes(plant(tmp_path, {"proc/self/cgroup": "0::/\n"})), Unknown)
 
 
+@pytest.mark.parametrize(("quota_us", "threads"), [(765_000, 7), (800_000, 8), (1_600_000, 8), (99_000, 1), (1_000, 1)])
+def test_a_part_of_a_cpu_is_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota_us: int, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+    root = plant(tmp_path, {**BARE_METAL, "sys/fs/cgroup/user.slice/cpu.max": f"{quota_us} 100000\n"})
+    assert count_usable_cpus(root) == threads
+
+
+def test_throttling_of_all_groups_above_counts_under_version_2(tmp_path: Path) -> None:
+    stat = "usage_usec 1\nuser_usec 1\nsystem_usec 0\nnr_periods 9\nnr_throttled {}\nthrottled_usec {}\nnr_bursts 0\n"
+    files = {
+        "sys/fs/cgroup/cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n",
+        "sys/fs/cgroup/user.slice/cpu.stat": stat.format(3, 1_500_000),
+        "sys/fs/cgroup/user.slice/run/cpu.stat": stat.format(2, 250_000),
+    }
+    assert read_quota_throttling(plant(tmp_path, {**BARE_METAL, **files})) == Known(value=(5, 1.75))
+
+
+def test_throttling_is_in_nanoseconds_under_version_1(tmp_path: Path) -> None:
+    stat = "nr_periods 9\nnr_throttled 4\nthrottled_time 2500000000\nnr_bursts 0\nburst_time 0\n"
+    root = plant(tmp_path, {**V1, "sys/fs/cgroup/cpu,cpuacct/jobs/a/cpu.stat": stat})
+    assert read_quota_throttling(root) == Known(value=(4, 2.5))
+
+
+def test_throttling_is_unknown_where_no_group_counts_it(tmp_path: Path) -> None:
+    assert isinstance(read_quota_throttling(tmp_path), Unknown)
+    assert isinstance(read_quota_throttling(plant(tmp_path, BARE_METAL)), Unknown)
+
+
 def test_a_limit_below_the_affinity_decides_how_many_threads_are_of_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = plant(tmp_path, V1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
-    assert count_usable_cpus(root) == 2
+    assert count_usable_cpus(root) == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {5})
     assert count_usable_cpus(root) == 1
     assert count_usable_cpus(tmp_path / "nothing") == 1

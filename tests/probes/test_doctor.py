@@ -199,14 +199,21 @@ def test_other_load_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert look(proc__loadavg="0.21 1 1 1/1 1\n")["other load"].level == "warning"
 
 
-def test_fewer_cpus_of_time_than_threads_is_a_warning(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("quota_us", "text", "level"),
+    [
+        (765_000, "limited to 7.65 CPUs' time: 7 threads by default", "ok"),
+        (50_000, "limited to 0.5 CPUs' time: 1 threads by default", "warning"),
+    ],
+)
+def test_a_cpu_limit_is_reported_with_the_threads_that_fit_into_it(
+    look: Any, monkeypatch: pytest.MonkeyPatch, quota_us: int, text: str, level: str
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    limited = look()["CPUs"]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(2)))
+    limited = look(**{"sys/fs/cgroup/user.slice/cpu.max": f"{quota_us} 100000\n"})["CPUs"]
 
-    assert limited.level == "warning"
-    assert "set threads to 3" in limited.hint
-    assert look()["CPUs"].level == "ok"
+    assert limited.value.endswith(text)
+    assert limited.level == level
 
 
 @pytest.mark.parametrize(("free_gib", "level"), [(0.5, "missing"), (3.0, "warning"), (50.0, "ok")])

@@ -5,8 +5,9 @@ import pytest
 
 from sdbench.probes.clocks_and_load import read_state
 from sdbench.probes.configuration import read_configuration, read_container
-from sdbench.probes.gpu import has_nvidia_gpu
+from sdbench.probes.gpu import has_nvidia_gpu, read_gpu_configuration
 from sdbench.probes.hardware import read_hardware, read_virtualization
+from sdbench.probes.numa import read_affinity_nodes
 from sdbench.probes.sysfs import read_int, read_text
 from sdbench.schema.base import Known, Unknown
 from tests.probes.replay import (
@@ -45,6 +46,10 @@ def test_configuration_of_a_bare_metal_machine_is_read(tmp_path: Path) -> None:
     configuration = read_configuration(ABSENT, None, {}, plant(tmp_path, BARE_METAL))
 
     assert configuration.cpu_governor == Known(value="performance,powersave")
+    assert configuration.cpu_scaling_driver == Known(value="intel_pstate")
+    assert configuration.cpu_energy_preference == Known(value="balance_performance,performance")
+    assert configuration.numa_balancing == Known(value=1)
+    assert configuration.memory_policy == Known(value="interleave:0-1")
     assert configuration.cpu_boost == Known(value="on")
     assert configuration.cpu_clock_max_khz == Known(value=3_800_000)
     assert configuration.microcode == Known(value="0x2b000590")
@@ -65,7 +70,7 @@ def test_an_empty_machine_is_unknown_everywhere_and_says_why(tmp_path: Path) -> 
     known = {name for part in (hardware, configuration) for name, reading in part if isinstance(reading, Known)}
     # The architecture and the affinity come from system calls, which an empty folder does not hide.
     assert known == {"gpus", "container", "architecture", "affinity_cpu_count"}
-    assert len(unknown) == 22
+    assert len(unknown) == 27
     assert not any(str(tmp_path) in reading.reason for reading in unknown)
 
 
@@ -106,6 +111,35 @@ def test_only_the_measured_gpu_is_in_the_fingerprint(tmp_path: Path) -> None:
     assert len(configuration.gpus.value) == 1
     assert "index" not in hardware.gpus.value[0].model_dump()
     assert read_hardware(nvml, None, NO_SALT, root).gpus == Known(value=())
+
+
+@pytest.mark.parametrize(("cpus", "nodes"), [({0}, (0,)), ({9}, (1,)), ({0, 11}, (0, 1)), ({5}, ())])
+def test_a_process_is_on_the_nodes_of_its_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: set[int], nodes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: cpus)
+    lists = {"node0": "0-3\n", "node1": "8,10-11,9\n"}
+    root = plant(tmp_path, {f"sys/devices/system/node/{name}/cpulist": text for name, text in lists.items()})
+
+    assert read_affinity_nodes(root) == Known(value=nodes)
+
+
+def test_the_node_of_a_gpu_is_found_by_its_address_which_is_not_kept(tmp_path: Path) -> None:
+    nvml = replay_nvml("healthy")
+    (unknown,) = (read_gpu_configuration(nvml, 0, tmp_path).numa_node,)
+    plant(tmp_path, {"sys/bus/pci/devices/0000:01:00.0/numa_node": "-1\n"})
+    assert isinstance(read_gpu_configuration(nvml, 0, tmp_path).numa_node, Unknown)
+    plant(tmp_path, {"sys/bus/pci/devices/0000:01:00.0/numa_node": "1\n"})
+    known = read_gpu_configuration(nvml, 0, tmp_path)
+
+    assert known.numa_node == Known(value=1)
+    assert isinstance(unknown, Unknown)
+    assert "01:00" not in unknown.reason + known.model_dump_json()
+
+
+def test_linux_on_windows_is_named_as_such(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"proc/version": "Linux version 5.15.153.1-microsoft-standard-WSL2 (root@x) (gcc) #1 SMP\n"})
+    assert read_virtualization(root) == Known(value="WSL2")
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,34 @@ def test_waiting_for_memory_is_a_warning(root: Path, clock: FakeClock) -> None:
     assert telemetry.conditions().memory_pressure_ratio == Known(value=0.2)
 
 
+def quota(count: int, time_us: int) -> dict[str, str]:
+    return {"sys/fs/cgroup/user.slice/cpu.stat": f"usage_usec 1\nnr_throttled {count}\nthrottled_usec {time_us}\n"}
+
+
+def test_a_cpu_limit_that_throttled_in_timed_calls_is_a_warning(root: Path, clock: FakeClock) -> None:
+    plant(root, quota(10, 1_000_000))
+    telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
+    plant(root, quota(20, 2_000_000))
+    telemetry.start_stage("measure")
+    assert codes(telemetry) == set()
+
+    plant(root, quota(23, 2_400_000))
+    telemetry.start_stage("reference")
+    plant(root, quota(99, 9_000_000))
+
+    conditions = telemetry.conditions()
+    assert conditions.cpu_quota_throttled_count == Known(value=3)
+    assert conditions.cpu_quota_throttled_s == Known(value=pytest.approx(0.4))
+    assert codes(telemetry) == {"cpu-quota"}
+
+
+def test_without_a_counter_the_throttling_of_a_cpu_limit_is_unknown(root: Path, clock: FakeClock) -> None:
+    conditions = watch(root, clock).conditions()
+
+    assert isinstance(conditions.cpu_quota_throttled_count, Unknown)
+    assert isinstance(conditions.cpu_quota_throttled_s, Unknown)
+
+
 def test_what_others_did_before_and_after_the_measured_stage_is_in_no_condition(root: Path, clock: FakeClock) -> None:
     telemetry = open_telemetry(CPU_DEVICE, PID, clock, root=root)
     telemetry.start_stage("load")

@@ -101,6 +101,7 @@ def test_conditions_of_a_healthy_gpu_are_all_known(root: Path) -> None:
 
     given = {name: value for name, value in dict(conditions).items() if isinstance(value, Unknown)}
     host = {"others_cpu_ratio", "steal_ratio", "cpu_pressure_ratio", "memory_pressure_ratio"}
+    host |= {"cpu_quota_throttled_count", "cpu_quota_throttled_s"}
     assert given.keys() == host  # of which this root has no files
     assert value_of(conditions.power_mean_w) == pytest.approx(301.2)
     assert conditions.power_source == Known(value="instant")

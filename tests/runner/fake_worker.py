@@ -67,6 +67,10 @@ def act_as_requested(fd: int) -> None:
             )
         )
         return
+    if behaviour == "lost" and Path(argument).exists():
+        message = Path(argument).read_text()
+        emit(FailureEvent(stage="load", error_type="EnvironmentProblem", message=message, out_of_memory=None))
+        return
     if behaviour == "raise":
         print("a line before the end", file=sys.stderr)
         emit(

@@ -75,6 +75,44 @@ def test_lock_of_a_holder_that_is_killed_is_free(tmp_path: Path) -> None:
         assert len(waited) == 1
 
 
+def test_worker_that_outlives_its_run_keeps_the_device_from_the_next_one(tmp_path: Path) -> None:
+    waited: list[str] = []
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as worker:
+        with hold_device("gpu", waited.append, tmp_path) as note_worker:
+            note_worker(worker.pid)
+        for _ in range(2):
+            with (
+                pytest.raises(EnvironmentProblem, match=rf"^process {worker.pid}, a worker of an earlier run, still"),
+                hold_device("gpu", waited.append, tmp_path, worker_death_s=0.0),
+            ):
+                pytest.fail("measured next to a stuck worker")
+        worker.communicate()
+    with hold_device("gpu", waited.append, tmp_path, worker_death_s=0.0):
+        assert waited == []
+
+
+def test_process_that_only_has_the_number_of_an_old_worker_is_not_waited_for(tmp_path: Path) -> None:
+    with hold_device("gpu", lambda _who: None, tmp_path):
+        (path,) = tmp_path.iterdir()
+    path.write_text(f"1 (a.yaml)\nworker {os.getpid()} 1")
+    with hold_device("gpu", lambda _who: None, tmp_path, worker_death_s=0.0):
+        assert path.read_text() == str(os.getpid())
+
+
+def test_those_who_wait_are_shown_the_holder_and_not_its_worker(tmp_path: Path) -> None:
+    waited: list[str] = []
+
+    def give_up(holder: str) -> None:
+        waited.append(holder)
+        raise TimeoutError
+
+    with hold_device("gpu", waited.append, tmp_path, purpose=lambda: "a.yaml") as note_worker:
+        note_worker(os.getpid())
+        with pytest.raises(TimeoutError), hold_device("gpu", give_up, tmp_path):
+            pytest.fail("two holders of one lock")
+    assert waited == [f"process {os.getpid()} (a.yaml)"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
 def test_lock_file_of_another_user_in_a_sticky_folder_can_be_held(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
