@@ -45,7 +45,7 @@ def count_usable_cpus(root: Path = ROOT) -> int:
 class QuotaThrottling(NamedTuple):
     """In how many periods, and for how long (s, over all CPUs), CPU limits have throttled this process's groups."""
 
-    count: int
+    period_count: int
     time_s: float
 
 

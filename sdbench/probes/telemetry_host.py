@@ -116,7 +116,7 @@ class HostProbe:
             "steal_ratio": _steal_ratio(start, end),
             "cpu_pressure_ratio": _wait_ratio(start, end, "cpu_wait_us"),
             "memory_pressure_ratio": _wait_ratio(start, end, "memory_wait_us"),
-            "cpu_quota_throttled_count": _quota_throttling(start, end, "count"),
+            "cpu_quota_throttled_count": _quota_throttling(start, end, "period_count"),
             "cpu_quota_throttled_s": _quota_throttling(start, end, "time_s"),
         }
 

@@ -162,7 +162,7 @@ class SilentTemplate:
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that signals do not reach."""
     monkeypatch.setattr(os, "killpg", lambda _pid, _signal: None)
-    monkeypatch.setattr(template.os, "kill", lambda _pid, _signal: None)
+    monkeypatch.setattr("sdbench.runner.template.os.kill", lambda _pid, _signal: None)
     monkeypatch.setattr(template, "DEATH_S", 0.0)
     process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     yield process
