@@ -6,10 +6,11 @@ A warning does not change a result; it is shown with the result and with every c
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from math import exp, fsum, log, log1p, pi, sqrt
+from math import exp, log, sqrt
 from statistics import fmean, median
 from typing import NamedTuple
 
+from sdbench.compare.machine_speed import SPEED_MAX, check_speed
 from sdbench.compare.policy import UNITS_MIN
 from sdbench.probes.clocks_and_load import BUSY_RATIO
 from sdbench.probes.gpu import COMPUTING_RATIO
@@ -27,7 +28,6 @@ from sdbench.schema.outcome import (
     was_throttled,
 )
 from sdbench.schema.record import Result
-from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.stats.moments import deviation
 from sdbench.stats.order_statistics import smallest_rank_test_p
 from sdbench.stats.shape import VALUES_FOR_DRIFT, VALUES_FOR_MODES, find_drift, find_modes
@@ -39,13 +39,6 @@ _CLOCK_SPREAD_MAX = 0.05
 _DRIFT_P = 0.01
 _WARM_UP_P = 0.01
 _CALLS_FOR_WARM_UP = 3
-# One of 8 launches, the usual minimum, that is this far off moves their mean by _EFFECT_MIN.
-_SPEED_MAX = 0.08
-_LAUNCHES_FOR_SPEED = 3
-# How many standard errors of a launch's own samples the deviation must exceed too.
-_SPEED_ERRORS = 3
-# Standard error of the median of normal values over that of their mean.
-_MEDIAN_ERROR = sqrt(pi / 2)
 
 _VERDICTS: dict[bool | None, QualityVerdict] = {True: "passed", False: "warned", None: "not checked"}
 # Whether a result passes, None where that is unknown, and the evidence.
@@ -121,37 +114,6 @@ def _conditions(outcome: Succeeded, limits: Mapping[str, tuple[str, float]]) -> 
         else:
             unknown.append(f"{title} unknown ({_why_unknown(readings)})")
     return passed if known else None, ", ".join([*known, *unknown])
-
-
-def _machine_speed(outcome: Succeeded) -> _Observation:
-    launches = launches_that_count(outcome)
-    readings = [(launch.index + 1, launch.reference_operation) for launch in launches]
-    operations = {number: reading.value for number, reading in readings if isinstance(reading, Known)}
-    if len(operations) < _LAUNCHES_FOR_SPEED:
-        unknown = [reading for _, reading in readings if isinstance(reading, Unknown)]
-        return None, _why_unknown(unknown) if unknown else f"fewer than {_LAUNCHES_FOR_SPEED} launches"
-    usual = median(log(operation.typical_s) for operation in operations.values())
-    changes = {number: log(operation.typical_s) - usual for number, operation in operations.items()}
-    off = {number: change for number, change in changes.items() if abs(change) > _speed_limit(operations[number])}
-    if not off:
-        largest = max(changes.values(), key=abs)
-        return True, f"the reference operation was at most {abs(exp(largest) - 1):.1%} off its median over the launches"
-    groups = {"slower": [n for n in off if off[n] > 0], "faster": [n for n in off if off[n] < 0]}
-    return False, "; ".join(
-        f"the machine itself was up to {max(abs(exp(off[number]) - 1) for number in numbers):.0%} {direction} during "
-        f"launch{'es' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-        for direction, numbers in groups.items()
-        if numbers
-    )
-
-
-def _speed_limit(operation: ReferenceOperation) -> float:
-    """How far (log ratio) the time of a reference operation may be off: beyond what its own samples explain."""
-    parts = (operation.before_s, operation.after_s)
-    squares = fsum(log(sample_s / median(part)) ** 2 for part in parts for sample_s in part)
-    count = sum(map(len, parts))
-    error = _MEDIAN_ERROR * sqrt(squares / max(1, count - len(parts)) / count)
-    return max(log1p(_SPEED_MAX), _SPEED_ERRORS * error)
 
 
 def _foreign(outcome: Succeeded) -> _Observation:
@@ -263,8 +225,8 @@ _CHECKS = (
     ),
     _Check(
         "machine speed",
-        _machine_speed,
-        f"a reference operation within {_SPEED_MAX:.0%} of its median over the launches, or off by its own noise",
+        lambda outcome: check_speed(launches_that_count(outcome)),
+        f"a reference operation within {SPEED_MAX:.0%} of its median over the launches, or off by its own noise",
         "sdbench: one of 8 launches that far off moves their mean by half the margin of 2 %",
     ),
     _Check(
