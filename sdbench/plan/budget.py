@@ -164,6 +164,8 @@ def warn_of_budget(plan: Plan) -> str | None:
 
 def describe_total(plan: Plan) -> str:
     """Return in one line what a run of the plan will probably take: ``8 experiments, about 5 min to 9 min``."""
+    if len(plan.skipped) == len(plan.planned):
+        return "no experiment can run here"
     least_s, most_s = total_s(plan)
     experiments = format_count(len(plan.planned) - len(plan.skipped), "experiment")
     span = " to ".join(dict.fromkeys(map(format_duration, (least_s, most_s))))

@@ -262,5 +262,5 @@ def test_chosen_gpu_of_several_and_its_warnings_are_shown(
     # Each experiment is skipped.
     assert main([command, str(SMOKE), "--set", "device=cuda", *out]) in (0, exit_codes.ALL_SKIPPED)
     output = "".join(capsys.readouterr())
-    assert "device cuda:1 (Big), the largest usable of 2 GPUs\n" in output
+    assert "cuda:1 (Big), the largest usable of 2 GPUs" in output
     assert "sdbench: warning: it is slow\n" in output
