@@ -160,7 +160,7 @@ class Nvml:
         "nvmlDeviceGetPciInfo_v3", lambda info: f"{info['pciDeviceId'] & 0xFFFF:04x}:{info['pciDeviceId'] >> 16:04x}"
     )
     # To find it in sysfs only, never to be written: "0000:3b:00.0", where NVML writes the domain with eight digits.
-    pci_address = _query("nvmlDeviceGetPciInfo_v3", lambda info: str(info["busId"])[-12:].lower())
+    pci_address = _query("nvmlDeviceGetPciInfo_v3", lambda info: str(info.get("busId", ""))[-12:].lower())
     core_count = _query("nvmlDeviceGetNumGpuCores", int)  # CUDA cores
     clock_sm_mhz = _query("nvmlDeviceGetClockInfo", int, CLOCK_SM)  # at present
     clock_memory_mhz = _query("nvmlDeviceGetClockInfo", int, CLOCK_MEMORY)  # at present
