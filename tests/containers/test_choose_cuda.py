@@ -207,7 +207,7 @@ def test_driver_of_another_host_decides_there(monkeypatch: pytest.MonkeyPatch) -
     assert choose_cuda(client_of("570.124.06"), "ssh://ann@box", lines.append) == "cuda12"
     assert lines == [f"{OLD}: using the CUDA 12 image"]
     assert choose_cuda(client_of("590.48.01"), "ssh://ann@box", lines.append) == "cuda13"
-    with pytest.raises(EnvironmentProblem, match="^ssh://box: no NVIDIA driver"):
+    with pytest.raises(EnvironmentProblem, match=r"^ssh://box: no NVIDIA driver"):
         choose_cuda(client_of(None), "ssh://ann@box", lines.append)
 
 
