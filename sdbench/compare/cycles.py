@@ -1,4 +1,4 @@
-"""The same change in cycles of the device's clock: whether the code became slower, or the clock (ADR 18).
+"""The same change in cycles of the device's clock: whether the code became slower, or the clock (ADR 19).
 
 nvbench reports a slowdown only where clock cycles confirm it. Here the verdict stays that of the seconds, which users
 wait for, and the cycles give its reason.
