@@ -14,6 +14,8 @@ from sdbench.schema.record import PlannedExperiment
 from sdbench.units import format_count, format_duration
 
 _SECONDS_PER_MINUTE = 60
+# From here a run without a budget is worth a word about one.
+_LONG_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def describe_total(plan: Plan) -> str:
     experiments = format_count(len(plan.planned) - len(plan.skipped), "experiment")
     span = " to ".join(dict.fromkeys(map(format_duration, (least_s, most_s))))
     if plan.budget_s is None:
-        return f"{experiments}, about {span}; --budget 1h would limit it"
+        return f"{experiments}, about {span}" + ("; --budget 1h would limit it" if most_s > _LONG_S else "")
     if plan.budget_s < most_s:
         return f"{experiments}, {format_duration(plan.budget_s)} at most; without the budget about {span}"
     return f"{experiments}, about {span}"

@@ -27,7 +27,7 @@ _HINTS: dict[int, str] = {
 # NVIDIA/nvidia-container-toolkit issue 48: a reload of systemd takes the device files from running containers.
 _LOST_DEVICES_HINT = "the container lost its device files, as when systemd is reloaded: start it again"
 _SEE_NVIDIA_SMI = "see 'nvidia-smi'"
-_NO_CUDA = "install the CUDA lock file"
+_NO_CUDA = "install its CUDA build (from a checkout: TORCH_BUILD=cuda make bench)"
 
 # By the CUDA version of torch's build, newest first: the lowest compute capability it has kernels for, and the first
 # driver that runs it. CUDA 13.0's release notes drop what is below 7.5 and ask for driver 580; the wheels of torch 2.10

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbench.plan.budget import PointCost, choose_round, expected_launches, forecast, limit_timed_calls, warn_of_budget
+from sdbench.plan.budget import (
+    PointCost,
+    choose_round,
+    describe_total,
+    expected_launches,
+    forecast,
+    limit_timed_calls,
+    warn_of_budget,
+)
 from sdbench.plan.make_plan import PlanRequest, make_plan
 from sdbench.probes.devices import Device, choose_device
 
@@ -124,3 +132,13 @@ def test_what_needs_no_gpu_is_planned_on_the_cpu_in_whatever_state_a_gpu_is(
     make_plan(PlanRequest("smoke", device="cuda", settings=settings))
 
     assert requests == [requested, "cuda"]
+
+
+@pytest.mark.parametrize(("launch_s", "words"), [(10.0, ""), (2000.0, "; --budget 1h would limit it")])
+def test_only_a_long_run_is_offered_a_budget(launch_s: float, words: str) -> None:
+    plan = make_plan(PlanRequest("smoke", device="cpu"))
+    costs = {
+        name: cost.model_copy(update={"fixed_s": launch_s, "launch_s": launch_s})
+        for name, cost in plan.estimates.items()
+    }
+    assert describe_total(replace(plan, estimates=costs)).partition(";")[1:] == (words[:1], words[1:])

@@ -95,7 +95,9 @@ MISMATCH = "RM has detected an NVML/RM version mismatch."
             "healthy",
             WITHOUT_CUDA,
             {},
-            ("built without CUDA; install the CUDA lock file; --device cpu measures the CPU",),
+            (
+                "built without CUDA; install its CUDA build (from a checkout: TORCH_BUILD=cuda make bench); --device cpu measures",
+            ),
         ),
         ("healthy", Unknown(reason="torch is not installed"), {}, ("torch is not installed; install",)),
         (missing_nvml(MISMATCH), WITH_CUDA, {}, ("version mismatch; ", "reboot the host, or reload the module")),
