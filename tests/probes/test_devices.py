@@ -95,9 +95,7 @@ MISMATCH = "RM has detected an NVML/RM version mismatch."
             "healthy",
             WITHOUT_CUDA,
             {},
-            (
-                "built without CUDA; install its CUDA build (from a checkout: TORCH_BUILD=cuda make bench); --device cpu measures",
-            ),
+            ("built without CUDA; install its CUDA build (from a checkout: TORCH_BUILD=cuda make bench); ",),
         ),
         ("healthy", Unknown(reason="torch is not installed"), {}, ("torch is not installed; install",)),
         (missing_nvml(MISMATCH), WITH_CUDA, {}, ("version mismatch; ", "reboot the host, or reload the module")),
