@@ -56,8 +56,8 @@ CLAIM: dict[str, Any] = {
 
 
 def make_experiment(**options: Any) -> Experiment:
-    """Return an experiment on the tiny architecture (64x64, 4 steps), with ``options`` changed."""
-    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 4, **options})
+    """Return an experiment on tiny-sd (64x64, 4 steps), with ``options`` changed."""
+    return Experiment(**{"pipeline": "tiny-sd", "height": 64, "width": 64, "steps": 4, **options})
 
 
 def make_samples(name: str, center: float, count: int) -> tuple[float, ...]:
@@ -290,7 +290,7 @@ def make_skipped(**changes: Any) -> Skipped:
 
 
 def make_planned(*, groups: tuple[str, ...] = ("precision-and-batch",), **options: Any) -> PlannedExperiment:
-    """Return a planned experiment on the tiny architecture, with ``options`` changed."""
+    """Return a planned experiment on tiny-sd, with ``options`` changed."""
     experiment = make_experiment(**options)
     return PlannedExperiment(
         experiment_id=experiment.experiment_id,
@@ -302,7 +302,7 @@ def make_planned(*, groups: tuple[str, ...] = ("precision-and-batch",), **option
 
 
 def make_result(outcome: AnyOutcome | None = None, **options: Any) -> Result:
-    """Return an outcome (by default a success) of an experiment on the tiny architecture, with ``options`` changed."""
+    """Return an outcome (by default a success) of an experiment on tiny-sd, with ``options`` changed."""
     outcome = outcome or make_succeeded()
     return Result(planned=make_planned(**options), outcome=outcome, quality_checks=check_quality(outcome))
 
@@ -318,7 +318,7 @@ def make_results(device: str = "cpu") -> tuple[Result, ...]:
         make_result(make_succeeded(pace * seconds_s, device=device), precision=precision, batch=batch)
         for (precision, batch), seconds_s in seconds_by_point.items()
     )
-    full = {"architecture": "sd-v1-4", "height": 512, "width": 512, "steps": 1}
+    full = {"pipeline": "sd-1.4", "height": 512, "width": 512, "steps": 1}
     memory = make_memory(device, 4700 * MIB)
     return (
         *grid,
@@ -340,14 +340,14 @@ def make_manifest(**changes: Any) -> Manifest:
         "experiments": (
             {
                 "id": "precision-and-batch",
-                "title": "Precision and batch size on the tiny architecture",
-                "options": {"architecture": "tiny", "height": 64, "width": 64, "steps": 4},
+                "title": "Precision and batch size on tiny-sd",
+                "options": {"pipeline": "tiny-sd", "height": 64, "width": 64, "steps": 4},
                 "matrix": {"precision": ("fp32", "bf16"), "batch": (1, 2, 4)},
             },
             {
                 "id": "full-size",
                 "title": "Stable Diffusion v1.4, few steps",
-                "options": {"architecture": "sd-v1-4", "steps": 1},
+                "options": {"pipeline": "sd-1.4", "steps": 1},
             },
         ),
     }

@@ -48,7 +48,7 @@ def make_run(folder: Path, webp: bytes | None = None, **changes: Any) -> Record:
     result = make_result(Succeeded(launches=launches, stop_reason="budget"), groups=("only",))
     manifest = make_manifest(
         experiments=(
-            {"id": "only", "title": "One", "options": {"architecture": "tiny", "height": 64, "width": 64, "steps": 4}},
+            {"id": "only", "title": "One", "options": {"pipeline": "tiny-sd", "height": 64, "width": 64, "steps": 4}},
         )
     )
     given = {"run_id": folder.name, "results": (result,), "manifest": manifest, **changes}

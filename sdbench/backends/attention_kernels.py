@@ -20,22 +20,23 @@ _KINDS = {
     "math": re.compile(r"_attention_math|_softmax|softmax_warp|SoftMaxForward", re.IGNORECASE),
 }
 _NAME_CHARACTERS = 60
+_BLOCK = re.compile(r"(transformer_blocks|layers)\.0$")
 
 
 class _AttentionRan(Exception):
     """The attention has run: the rest of the pipeline call is not needed."""
 
 
-def observe_attention(pipeline: Any, device: "torch.device", attention: Attention, call: Callable[[], object]) -> Check:
-    """Return the check of the kernels in the first attention block of the UNet, by a pipeline call that ends there.
+def observe_attention(network: Any, device: "torch.device", attention: Attention, call: Callable[[], object]) -> Check:
+    """Return the check of the kernels in the denoiser's first block, by a pipeline call that ends there.
 
-    On a GPU the whole UNet is profiled instead: kernels depend on the size of a head, which grows with depth. Run it
+    On a GPU the whole ``network`` is profiled instead: kernels depend on the size of a head, which grows with depth. Run it
     after the timed calls, because CUPTI, once it was used, may stay in the process.
     """
     import torch
 
-    network, whole = pipeline.unet, device.type == "cuda"
-    block = network if whole else next(m for n, m in network.named_modules() if n.endswith("transformer_blocks.0"))
+    whole = device.type == "cuda"
+    block = network if whole else next(m for n, m in network.named_modules() if _BLOCK.search(n))
     activity = torch.profiler.ProfilerActivity
     activities = [activity.CPU, activity.CUDA] if whole else [activity.CPU]
     # acc_events: without it torch 2.10 warns that it clears the events of a cycle, of which there is one.

@@ -30,8 +30,8 @@ class WrongExecution(Exception):
 class Observation:
     """One observed call: its phases (s), whether each image's pixels were finite, and what was verified.
 
-    ``phases_s`` maps text_encode, vae_decode, rest and total to their time, ``denoise_steps_s`` holds one
-    value per UNet call. ``host_bound_ratio`` is the share of UNet calls in which the GPU waited for the host.
+    ``phases_s`` maps each text encoder, vae_decode, rest and total to their time, ``denoise_steps_s`` holds one
+    value per denoiser call. ``host_bound_ratio`` is the share of denoiser calls in which the GPU waited for the host.
     """
 
     images: tuple[Any, ...]
@@ -141,7 +141,7 @@ class Backend(Protocol):
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
         """Return images as float RGB arrays (height, width, 3) float32 in 0 to 1, of a run of ``steps`` steps.
 
-        With ``every_call`` one after each UNet call, otherwise the finished one only. NaN stays NaN.
+        With ``every_call`` one after each denoiser call, otherwise the finished one only. NaN stays NaN.
         """
 
 
@@ -168,7 +168,7 @@ class BackendModule(Protocol):
         """Return the loaded pipeline of ``experiment`` on ``device`` ("cpu", "cuda:0", ...).
 
         Raises:
-            UserError: the architecture or scheduler is unknown, or the weights are not pinned.
+            UserError: the pipeline or scheduler is unknown, or the weights are not pinned.
             EnvironmentProblem: the device, a library or the weights are not available.
             SessionFailed: onnxruntime cannot run an exported network.
             WrongExecution: something other than what was requested would run.

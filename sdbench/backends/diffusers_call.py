@@ -4,6 +4,7 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sdbench.backends.base import (
@@ -15,22 +16,22 @@ from sdbench.backends.base import (
     ReferenceSamples,
     WrongExecution,
 )
+from sdbench.backends.call_inputs import make_inputs
 from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onednn import read_effective_isa
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
+from sdbench.models.work import count_work
 from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.experiment import PROJECTED_STEPS, Experiment, Tf32, at_batch
+from sdbench.schema.experiment import Experiment, Tf32, at_batch
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
 from sdbench.schema.warning_codes import WarningCode
 
 if TYPE_CHECKING:
     import torch
 
-# The VAE's decoder makes 8 x 8 pixels of a latent: a property of SD v1's f8 autoencoder, which both architectures have.
-PIXELS_PER_LATENT = 8
 _NO_CUDNN = "cuDNN is not used on the CPU"
 
 
@@ -39,7 +40,9 @@ class DiffusersCall(Backend, ABC):
 
     _observer: type[ObservedCall] = ObservedCall
 
-    def __init__(self, experiment: Experiment, device: "torch.device", built: BuiltPipeline) -> None:
+    def __init__(
+        self, experiment: Experiment, device: "torch.device", built: BuiltPipeline, cache_folder: Path
+    ) -> None:
         import torch
 
         self.experiment = experiment
@@ -47,13 +50,18 @@ class DiffusersCall(Backend, ABC):
         self.pipeline = built.pipeline
         self._built = built
         self._cuda: Any = torch.cuda if device.type == "cuda" else None
-        self.unet_calls = count_unet_calls(self.pipeline.scheduler, experiment.steps)
-        self.arguments = make_arguments(experiment, device, self.pipeline)
+        self.config = built.config
+        self._work = count_work(experiment, self.config, self.pipeline.scheduler, cache_folder)
+        self._inputs = make_inputs(experiment, device, self.pipeline, self.config)
 
     def generate(self) -> tuple[Any, ...]:
         """Return the PIL images of one pipeline call."""
         with self._around_call():
-            return tuple(self.pipeline(**self.arguments).images)
+            return tuple(self.pipeline(**self.call_arguments()).images)
+
+    def call_arguments(self) -> dict[str, Any]:
+        """Return what a call of the pipeline is given."""
+        return self._inputs.arguments()
 
     def decode_run(self, steps: int, *, every_call: bool) -> tuple[Any, ...]:
         """Return the first image (height, width, 3) float32, decoded as the pipeline decodes its last latents."""
@@ -63,7 +71,7 @@ class DiffusersCall(Backend, ABC):
             latents.append(tensors["latents"][:1].clone())
             return {}
 
-        arguments = self.arguments | {
+        arguments = self._inputs.arguments() | {
             "num_inference_steps": steps,
             "output_type": "latent",
             "callback_on_step_end": keep,
@@ -75,14 +83,29 @@ class DiffusersCall(Backend, ABC):
     def _decode(self, latents: Any) -> Any:
         import torch
 
-        vae = self.pipeline.vae
+        pipeline, vae, experiment = self.pipeline, self.pipeline.vae, self.experiment
+        if self.config.packing > 1:
+            latents = pipeline._unpack_latents(  # noqa: SLF001 - the stock pipeline's own, before it decodes
+                latents, experiment.height, experiment.width, pipeline.vae_scale_factor
+            )
+        upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False) and self._upcasts
         with torch.no_grad():
-            decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+            if upcast:
+                vae.to(torch.float32)
+            scaled = latents.to(vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+            decoded = vae.decode(scaled, return_dict=False)[0]
+            if upcast:
+                vae.to(torch.float16)
         # The stock post-processing without its rounding to bytes, which would turn NaN into 0; clamping would hide
         # infinities.
         image = decoded[0].float() / 2 + 0.5
         image = image.clamp(0, 1).where(image.isfinite(), torch.nan)
         return image.permute(1, 2, 0).cpu().numpy()
+
+    @property
+    def _upcasts(self) -> bool:
+        """Whether the pipeline decodes in fp32 where its VAE overflows in fp16."""
+        return hasattr(self.pipeline, "upcast_vae")
 
     def synchronize(self) -> None:
         """Wait until the device is idle; the CPU always is."""
@@ -91,7 +114,7 @@ class DiffusersCall(Backend, ABC):
 
     def observe(self, clock: Clock) -> Observation:
         """Run one call with hooks that time its phases and record what ran; raises as ``Backend.observe`` does."""
-        call = self._observer(self.pipeline, self.device, clock)
+        call = self._observer(self.pipeline, self.config, self.device, clock)
         with call:
             self.synchronize()
             start_s = clock.now_s()
@@ -112,7 +135,7 @@ class DiffusersCall(Backend, ABC):
         """Return the same loaded pipeline with the arguments of another batch size and number of steps."""
         other = copy.copy(self)
         other.experiment = Experiment.model_validate(dict(at_batch(self.experiment, batch)) | {"steps": steps})
-        other.arguments = make_arguments(other.experiment, self.device, self.pipeline)
+        other._inputs = make_inputs(other.experiment, self.device, self.pipeline, self.config)  # noqa: SLF001 - a copy
         return other
 
     def read_device_room(self) -> DeviceRoom | None:
@@ -152,8 +175,8 @@ class DiffusersCall(Backend, ABC):
             weights_source=self._built.weights_source,
             weights_mapped_bytes=self._built.mapped_bytes,
             parameter_count=self._built.parameter_count,
-            unet_calls=self.unet_calls,
-            unet_calls_at_50_steps=count_unet_calls(self.pipeline.scheduler, PROJECTED_STEPS),
+            work=self._work,
+            drawn_tokens=self._built.drawn_tokens,
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
             onednn_isa=Unknown(reason="the networks run on the GPU") if self._cuda else read_effective_isa(),
             cudnn_benchmark=Known(value=bool(cudnn.benchmark)) if self._cuda else Unknown(reason=_NO_CUDNN),
@@ -166,7 +189,7 @@ class DiffusersCall(Backend, ABC):
         """Return what the user should know of this configuration."""
         if self.experiment.weights == "pretrained":
             return ()
-        message = "weights are synthetic: time and memory are the architecture's, the images are noise"
+        message = "weights are synthetic: time and memory are the pipeline's, the images are noise"
         return (warn(WarningCode.SYNTHETIC_WEIGHTS, message), *self._built.warnings)
 
     def _around_call(self) -> AbstractContextManager[Any]:
@@ -212,40 +235,6 @@ def check_tf32_override(tf32: Tf32) -> tuple[Check, ...]:
     override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
     expected = "unset" if tf32 == "convolutions" else int(tf32)
     return (check("NVIDIA_TF32_OVERRIDE", expected, [override]),) if override else ()
-
-
-def make_arguments(experiment: Experiment, device: "torch.device", pipeline: Any) -> dict[str, Any]:
-    """Return the arguments of a pipeline call, with the initial noise on the device."""
-    noise = draw_noise(experiment, pipeline.unet.config.in_channels)
-    return {
-        "prompt": [experiment.prompt] * experiment.batch,
-        "negative_prompt": [experiment.negative_prompt] * experiment.batch,
-        "num_inference_steps": experiment.steps,
-        "guidance_scale": experiment.guidance_scale,
-        "height": experiment.height,
-        "width": experiment.width,
-        "latents": noise.to(device, pipeline.unet.dtype),
-    }
-
-
-def draw_noise(experiment: Experiment, channel_count: int) -> "torch.Tensor":
-    """Return the initial noise, (batch, channels, height/8, width/8) float32, drawn on the CPU.
-
-    Image i of a batch starts from ``seed + i``, so it is the same image in every batch, precision and machine.
-    """
-    import torch
-
-    shape = (1, channel_count, experiment.height // PIXELS_PER_LATENT, experiment.width // PIXELS_PER_LATENT)
-    seeds = range(experiment.seed, experiment.seed + experiment.batch)
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    return torch.cat([torch.randn(shape, generator=generator, dtype=torch.float32) for generator in generators])
-
-
-def count_unet_calls(scheduler: Any, steps: int) -> int:
-    """Return how often a scheduler calls the UNet for ``steps`` steps: PNDM once more."""
-    counted = copy.deepcopy(scheduler)
-    counted.set_timesteps(steps)
-    return len(counted.timesteps)
 
 
 def _reading(value: object, reason: str) -> Reading[str]:

@@ -9,6 +9,7 @@ from sdbench.backends.base import Clock
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check
+from sdbench.schema.pipeline import PipelineConfig
 
 # A mark is a clock reading (s) on the CPU, or a recorded CUDA event.
 Mark = Any
@@ -16,42 +17,52 @@ Mark = Any
 
 @dataclass
 class ObservedCall:
-    """While entered, marks the start and end of phases, and records what the UNet and the decoder do.
+    """While entered, marks the start and end of phases, and records what the denoiser and the decoder do.
 
-    A denoising step lasts from the start of its UNet call to the start of the next (or of the decode), so it
-    includes the guidance and the scheduler step. What is left of the total is the phase ``rest``.
+    A denoising step lasts from the start of its denoiser call to the start of the next (or of the decode), so it
+    includes the guidance and the scheduler step. What is left of the total is the phase ``rest``: tokenizing and
+    post-processing, for example.
     """
 
     pipeline: Any
+    config: PipelineConfig
     device: Any
     clock: Clock
-    unet_batch_sizes: list[int] = field(default_factory=list)
+    denoiser_batch_sizes: list[int] = field(default_factory=list)
     # One per slice or tile.
     decoder_calls: int = 0
     _finite: list[Any] = field(default_factory=list)
-    _text: list[Mark] = field(default_factory=list)
-    _unet: list[Mark] = field(default_factory=list)
+    _text: dict[str, list[Mark]] = field(default_factory=dict)
+    _denoise: list[Mark] = field(default_factory=list)
     _decode: list[Mark] = field(default_factory=list)
     _handles: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.pipeline.encode_prompt = self._marked(self.pipeline.encode_prompt, self._text)
         self.pipeline.vae.decode = self._inspected(self._marked(self.pipeline.vae.decode, self._decode))
         self._handles = self.hook()
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self.pipeline.encode_prompt
         del self.pipeline.vae.decode
         for handle in self._handles:
             handle.remove()
 
     def hook(self) -> list[Any]:
         """Return the handles of the hooks that are in place until the call has ended."""
-        return [
-            self.pipeline.unet.register_forward_pre_hook(self._enter_unet),
+        handles = [
+            self.denoiser.register_forward_pre_hook(self._enter_denoiser, with_kwargs=True),
             self.pipeline.vae.decoder.register_forward_pre_hook(self._enter_decoder),
         ]
+        for name in self.config.text_encoders:
+            encoder, marks = getattr(self.pipeline, name), self._text.setdefault(name, [])
+            handles.append(encoder.register_forward_pre_hook(lambda *_, marks=marks: marks.append(self._mark())))
+            handles.append(encoder.register_forward_hook(lambda *_, marks=marks: marks.append(self._mark())))
+        return handles
+
+    @property
+    def denoiser(self) -> Any:
+        """The network that is called in each step."""
+        return getattr(self.pipeline, self.config.denoiser_name)
 
     @property
     def finite(self) -> tuple[bool, ...]:
@@ -60,25 +71,29 @@ class ObservedCall:
 
     def read_phases(self, total_s: float) -> tuple[dict[str, float], tuple[float, ...]]:
         """Return the phases (s) by name and the denoising steps (s); call it once the device is idle."""
-        text_s = self._between(*self._text[:2])
+        # An encoder runs once for the prompt, and once more for the negative one.
+        texts_s = {
+            name: sum(self._between(start, end) for start, end in zip(marks[::2], marks[1::2], strict=True))
+            for name, marks in self._text.items()
+        }
         decode_s = self._between(*self._decode[:2])
-        starts = [*self._unet, self._decode[0]]
+        starts = [*self._denoise, self._decode[0]]
         steps_s = tuple(self._between(start, end) for start, end in itertools.pairwise(starts))
-        rest_s = total_s - text_s - decode_s - sum(steps_s)
-        return {"text_encode": text_s, "vae_decode": decode_s, "rest": rest_s, "total": total_s}, steps_s
+        rest_s = total_s - sum(texts_s.values()) - decode_s - sum(steps_s)
+        return texts_s | {"vae_decode": decode_s, "rest": rest_s, "total": total_s}, steps_s
 
     def read_host_bound_ratio(self) -> Reading[float]:
-        """Return the share of UNet calls in which the GPU waited for the host, where that can be seen."""
+        """Return the share of denoiser calls in which the GPU waited for the host, where that can be seen."""
         return Unknown(reason="the host waits for the GPU after each network")
 
-    def verify(self, experiment: Experiment, images: tuple[Any, ...], unet_calls: int) -> tuple[Check, ...]:
-        """Return the checks of how often the UNet ran, with which batch, and of the images."""
-        guided_batch = experiment.batch * (2 if experiment.guidance_scale > 1 else 1)
+    def verify(self, experiment: Experiment, images: tuple[Any, ...], denoiser_calls: int) -> tuple[Check, ...]:
+        """Return the checks of how often the denoiser ran, with which batch, and of the images."""
+        guided_batch = experiment.batch * self.config.guided_batch(experiment.guidance_scale)
         expected = f"{experiment.batch} of {experiment.width}x{experiment.height}"
         sizes = sorted({f"{image.width}x{image.height}" for image in images})
         return (
-            check("scheduler calls of the UNet", unet_calls, [len(self.unet_batch_sizes)]),
-            check("UNet batch with guidance", guided_batch, self.unet_batch_sizes),
+            check("denoiser calls", denoiser_calls, [len(self.denoiser_batch_sizes)]),
+            check("denoiser batch with guidance", guided_batch, self.denoiser_batch_sizes),
             check("images", expected, [f"{len(images)} of {' and '.join(sizes)}"]),
         )
 
@@ -107,9 +122,10 @@ class ObservedCall:
     def _enter_decoder(self, *_: Any) -> None:
         self.decoder_calls += 1
 
-    def _enter_unet(self, _module: Any, inputs: tuple[Any, ...]) -> None:
-        self._unet.append(self._mark())
-        self.unet_batch_sizes.append(int(inputs[0].shape[0]))
+    def _enter_denoiser(self, _module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._denoise.append(self._mark())
+        # Z-Image gives a list of samples.
+        self.denoiser_batch_sizes.append(len(inputs[0] if inputs else named["hidden_states"]))
 
     def _mark(self) -> Mark:
         if self.device.type != "cuda":

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import FiniteFloat, ValidationError
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.models.architectures import load_architecture
+from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.synthetic import RECIPE_VERSION
 from sdbench.schema.base import Model, PositiveInt, sha256_of
 from sdbench.schema.experiment import Experiment
@@ -107,7 +107,7 @@ def prepare_exports(
         Exception: whatever ``export`` raises; the cache is then as before.
     """
     root = cache_folder / EXPORTS_FOLDER
-    identities = {part: _identify(experiment, part, opset) for part in PARTS}
+    identities = {part: _identify(experiment, part, opset, cache_folder) for part in PARTS}
     exports = {part: _look_up(root, identity) for part, identity in identities.items()}
     reasons: dict[ExportedPart, str | None] = {}
     if not all(isinstance(item, CachedExport) for item in exports.values()):
@@ -136,7 +136,7 @@ def prepare_exports(
     )
 
 
-def _identify(experiment: Experiment, part: ExportedPart, opset: int) -> Identity:
+def _identify(experiment: Experiment, part: ExportedPart, opset: int, cache_folder: Path) -> Identity:
     return Identity(
         part=part,
         opset=opset,
@@ -144,7 +144,7 @@ def _identify(experiment: Experiment, part: ExportedPart, opset: int) -> Identit
         weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
         if experiment.weights == "synthetic"
         else {"hub_id": experiment.hub_id, "revision": experiment.revision},
-        configs=load_architecture(experiment.architecture).configs,
+        configs={name: item.config for name, item in find_pipeline(experiment, cache_folder).networks.items()},
         made_with={"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}},
     )
 

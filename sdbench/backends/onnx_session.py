@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 # From 23 on attention is one operator of ONNX, for which the CUDA provider has fused kernels, as torch has. On the CPU
-# there is less to win: on one core and at 64, 256 and 512 pixels, a UNet call of `tiny` took 1.09, 1.00 and 0.93 times
+# there is less to win: on one core and at 64, 256 and 512 pixels, a UNet call of `tiny-sd` took 1.09, 1.00 and 0.93 times
 # as long as with 20, and a decode 1.18 and 1.10 times (64 and 256), because norms too are one operator from 21 on.
 OPSETS = {CPU_PROVIDER: 20, CUDA_PROVIDER: 23}
 # TF32 is on by default; an fp32 experiment means fp32. The arena would take up to twice what it needs. By default

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.backends.base import DeviceMemory
-from sdbench.backends.diffusers_call import PIXELS_PER_LATENT, DiffusersCall, check_device, check_tf32_override
+from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override
 from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
@@ -23,7 +23,7 @@ from sdbench.backends.onnx_session import (
     open_stream,
     provider_of,
 )
-from sdbench.models.libraries import library_classes
+from sdbench.models import libraries
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, dtype_of
 from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Unknown
@@ -42,7 +42,7 @@ _fetched: dict[tuple[str, int, Path], PreparedExports] = {}
 
 def import_libraries() -> None:
     """Import onnxruntime, torch, diffusers and transformers."""
-    library_classes()
+    libraries.import_libraries()
     import_module("onnxruntime")
 
 
@@ -80,9 +80,9 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
         return _make_network(component, config, runners[_PART_OF[component]], torch_device, dtype)
 
     facts = exports.parts["unet"].manifest.facts
-    pipeline = build_pipeline_around(experiment, make, cache_folder)
-    built = BuiltPipeline(pipeline, facts.weights_digest, facts.parameter_count, "exported")
-    return OnnxruntimeBackend(experiment, built, exports, runners, options, stream)
+    pipeline, config = build_pipeline_around(experiment, make, cache_folder)
+    built = BuiltPipeline(pipeline, config, facts.weights_digest, facts.parameter_count, "exported")
+    return OnnxruntimeBackend(experiment, built, cache_folder, exports, runners, options, stream)
 
 
 class OnnxruntimeBackend(DiffusersCall):
@@ -92,12 +92,13 @@ class OnnxruntimeBackend(DiffusersCall):
         self,
         experiment: Experiment,
         built: BuiltPipeline,
+        cache_folder: Path,
         exports: PreparedExports,
         runners: Mapping[ExportedPart, GraphRunner],
         options: Any,
         stream: Any,
     ) -> None:
-        super().__init__(experiment, runners["unet"].device, built)
+        super().__init__(experiment, runners["unet"].device, built, cache_folder)
         self._stream = stream
         self._options = options
         self._exports = exports
@@ -154,7 +155,7 @@ class OnnxruntimeBackend(DiffusersCall):
             check("threads", expected.intra_op_num_threads, [item.intra_op_num_threads for item in options]),
             check("graph optimization", expected.graph_optimization_level.name, levels),
             check("execution mode", expected.execution_mode.name, [item.execution_mode.name for item in options]),
-            *call.verify(experiment, images, self.unet_calls),
+            *call.verify(experiment, images, self._work.denoiser_calls),
         ]
         if experiment.inter_op_threads is not None:
             inter_op_threads = [item.inter_op_num_threads for item in options]
@@ -220,7 +221,7 @@ def _unet_inputs(
 
 def _decoder_inputs(_config: Any, latents: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
     batch, _channels, height, width = latents.shape
-    shape = (batch, _IMAGE_CHANNELS, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT)
+    shape = (batch, _IMAGE_CHANNELS, height * 8, width * 8)
     return {"latents": latents}, shape
 
 

@@ -1,24 +1,29 @@
 """Backend ``pytorch``: the stock diffusers pipeline, eager, on CPU or CUDA."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.attention_kernels import observe_attention
 from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override, require_passed
 from sdbench.backends.observed_call import Mark, ObservedCall, check
 from sdbench.errors import EnvironmentProblem
-from sdbench.models.libraries import library_classes
+from sdbench.models import libraries
+from sdbench.models.networks import dtype_of_parameter
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Attention, Experiment, Tf32
 from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
 from sdbench.schema.workload_results import AllocatorEvents
+
+if TYPE_CHECKING:
+    import torch
 
 # NVIDIA Ampere tuning guide: TF32 tensor cores came with compute capability 8.0; older cards run IEEE fp32.
 _TF32_CAPABILITY = (8, 0)
@@ -37,11 +42,14 @@ _KERNELS: dict[str, str] = {
     "sdpa-cudnn": "CUDNN_ATTENTION",
 }
 _ANY_KERNEL = "any"
+_ATTENTION_LAYER = re.compile(r"attn|attention")
+# What makes vectors of packed latents, in transformers without convolutions.
+_IMAGE_EMBEDDERS = ("x_embedder", "all_x_embedder")
 
 
 def import_libraries() -> None:
     """Import torch, diffusers and transformers."""
-    library_classes()
+    libraries.import_libraries()
 
 
 def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: Callable[[Stage], None]) -> None:
@@ -60,43 +68,44 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
         torch.set_num_interop_threads(experiment.inter_op_threads)
     set_tf32(torch, experiment.tf32)
     built = build_pipeline(experiment, device, cache_folder)
-    _choose_attention(experiment.attention, built.pipeline.unet)
+    denoiser = getattr(built.pipeline, built.config.denoiser_name)
+    _choose_attention(experiment.attention, denoiser)
     if experiment.vae_slicing:
         built.pipeline.vae.enable_slicing()
     if experiment.vae_tiling:
         built.pipeline.vae.enable_tiling()
     if experiment.channels_last:
-        for network in (built.pipeline.unet, built.pipeline.vae):
+        for network in (denoiser, built.pipeline.vae):
             network.to(memory_format=torch.channels_last)
-    return PytorchBackend(experiment, torch.device(device), built)
+    return PytorchBackend(experiment, torch.device(device), built, cache_folder)
 
 
-def _choose_attention(attention: Attention, unet: Any) -> None:
-    """Set the attention of every layer of ``unet``; a forced kernel that cannot run makes the call fail, not fall back.
+def _choose_attention(attention: Attention, denoiser: Any) -> None:
+    """Set the attention of every layer of ``denoiser``; a forced kernel that cannot run makes the call fail.
 
-    The kernel is forced within the UNet only: the VAE's one head of 512 channels and the text encoder's mask fit few
-    kernels.
+    The kernel is forced within the denoiser only: the VAE's one head of 512 channels and the text encoder's mask fit
+    few kernels.
     """
     if attention == "xformers":
         if find_spec("xformers") is None:
             raise EnvironmentProblem("attention: xformers needs the package xformers; install it, or omit the option")
-        unet.enable_xformers_memory_efficient_attention()
+        denoiser.enable_xformers_memory_efficient_attention()
     elif attention == "sliced":
-        unet.set_attention_slice("auto")
+        denoiser.set_attention_slice("auto")
     elif attention == "eager":
         from diffusers.models.attention_processor import AttnProcessor
 
-        unet.set_attn_processor(AttnProcessor())
+        denoiser.set_attn_processor(AttnProcessor())
     elif attention in _KERNELS:
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        forward, kernel = unet.forward, getattr(SDPBackend, _KERNELS[attention])
+        forward, kernel = denoiser.forward, getattr(SDPBackend, _KERNELS[attention])
 
         def forward_with_kernel(*args: Any, **kwargs: Any) -> Any:
             with sdpa_kernel([kernel]):
                 return forward(*args, **kwargs)
 
-        unet.forward = forward_with_kernel
+        denoiser.forward = forward_with_kernel
 
 
 def set_tf32(torch: Any, tf32: Tf32) -> None:
@@ -108,7 +117,7 @@ def set_tf32(torch: Any, tf32: Tf32) -> None:
 
 @dataclass
 class TorchCall(ObservedCall):
-    """While entered, also records what the UNet's inner layers compute in and with which kernels they may attend."""
+    """While entered, also records what the denoiser's layers compute in and with which kernels they may attend."""
 
     kernels: set[str] = field(default_factory=set)
     compute_dtypes: set[str] = field(default_factory=set)
@@ -120,34 +129,36 @@ class TorchCall(ObservedCall):
         """Return the handles of the hooks that are in place until the call has ended."""
         import torch
 
-        unet = self.pipeline.unet
-        attention = (
-            layer for name, layer in unet.named_modules() if isinstance(layer, torch.nn.Linear) and "attn" in name
+        denoiser = self.denoiser
+        attention = next(
+            layer
+            for name, layer in denoiser.named_modules()
+            if isinstance(layer, torch.nn.Linear) and _ATTENTION_LAYER.search(name)
         )
         return [
             *super().hook(),
-            unet.register_forward_pre_hook(lambda *_: self.gradients.add(_on_or_off(torch.is_grad_enabled()))),
-            unet.conv_in.register_forward_hook(self._record_dtype),
-            unet.conv_in.register_forward_hook(lambda *_: self.kernels.add(_allowed_kernels())),
-            next(attention).register_forward_hook(self._record_dtype),
-            *(self._hook_device(unet) if self.device.type == "cuda" else ()),
+            denoiser.register_forward_pre_hook(lambda *_: self.gradients.add(_on_or_off(torch.is_grad_enabled()))),
+            _first_layer(denoiser).register_forward_hook(self._record_dtype),
+            attention.register_forward_hook(self._record_dtype),
+            attention.register_forward_hook(lambda *_: self.kernels.add(_allowed_kernels())),
+            *(self._hook_device(denoiser) if self.device.type == "cuda" else ()),
         ]
 
     def read_host_bound_ratio(self) -> Reading[float]:
-        """Return the share of UNet calls in which the GPU waited for the host; unknown on the CPU."""
+        """Return the share of denoiser calls in which the GPU waited for the host; unknown on the CPU."""
         if not self._host_bound:
             return Unknown(reason="the device is the CPU")
         return Known(value=sum(self._host_bound) / len(self._host_bound))
 
-    def _hook_device(self, unet: Any) -> tuple[Any, ...]:
-        """Return hooks that see, once a UNet call is issued, whether the GPU has already reached its last block.
+    def _hook_device(self, denoiser: Any) -> tuple[Any, ...]:
+        """Return hooks that see, once a denoiser call is issued, whether the GPU has already reached its last block.
 
         A GPU that is the slower of the two is far behind by then. Between two calls nothing can be seen: schedulers
         wait for the GPU there (PNDM reads a table of the CPU by a timestep on the GPU).
         """
         return (
-            unet.up_blocks[-1].register_forward_pre_hook(lambda *_: self._last_blocks.append(self._mark())),
-            unet.register_forward_hook(lambda *_: self._host_bound.append(bool(self._last_blocks[-1].query()))),
+            _last_block(denoiser).register_forward_pre_hook(lambda *_: self._last_blocks.append(self._mark())),
+            denoiser.register_forward_hook(lambda *_: self._host_bound.append(bool(self._last_blocks[-1].query()))),
         )
 
     def _record_dtype(self, _module: Any, _inputs: Any, output: Any) -> None:
@@ -172,7 +183,8 @@ class PytorchBackend(DiffusersCall):
         """Return the check of the attention kernels that ran; raises as ``Backend.observe_attention`` does."""
         experiment = self.experiment
         one_step = self.with_batch(experiment.batch, 1)
-        kernels = observe_attention(self.pipeline, self.device, experiment.attention, one_step.generate)
+        denoiser = getattr(self.pipeline, self.config.denoiser_name)
+        kernels = observe_attention(denoiser, self.device, experiment.attention, one_step.generate)
         return require_passed((kernels,))
 
     def _around_call(self) -> AbstractContextManager[Any]:
@@ -185,18 +197,18 @@ class PytorchBackend(DiffusersCall):
     def _verify(self, call: TorchCall, images: tuple[Any, ...]) -> tuple[Check, ...]:
         import torch
 
-        experiment, unet, vae = self.experiment, self.pipeline.unet, self.pipeline.vae
-        modules = (unet, vae, self.pipeline.text_encoder)
+        experiment, denoiser, vae = self.experiment, call.denoiser, self.pipeline.vae
+        modules = [getattr(self.pipeline, name) for name in self.config.networks]
         tensors = [tensor for module in modules for tensor in module.parameters()]
+        weights = {dtype for module in modules for dtype in _weights_dtypes(module, dtype_of(experiment.precision))}
         computed_in = experiment.precision if experiment.autocast == "off" else experiment.autocast
-        processor = _PROCESSORS.get(experiment.attention, _SDPA_PROCESSOR)
         checks = [
-            check("weights dtype", experiment.precision, [_name_dtype(tensor.dtype) for tensor in tensors]),
+            check("weights dtype", experiment.precision, weights),
             check("compute dtype", computed_in, call.compute_dtypes),
             check("device", self.device, [tensor.device for tensor in tensors]),
-            check("attention processor", processor, [type(item).__name__ for item in unet.attn_processors.values()]),
+            _check_attention_layers(experiment.attention, denoiser),
             check("attention kernels allowed", _KERNELS.get(experiment.attention, _ANY_KERNEL), call.kernels),
-            *call.verify(experiment, images, self.unet_calls),
+            *call.verify(experiment, images, self._work.denoiser_calls),
             check("gradients", "off", call.gradients),
             check("evaluation mode", "on", [_on_or_off(not module.training) for module in modules]),
         ]
@@ -208,7 +220,7 @@ class PytorchBackend(DiffusersCall):
         elif experiment.vae_slicing:
             checks.append(check("VAE slices", experiment.batch, [call.decoder_calls]))
         if experiment.channels_last:
-            kernels = [network.conv_in.weight for network in (unet, vae.decoder)]
+            kernels = [network.conv_in.weight for network in (denoiser, vae.decoder)]
             last = [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels]
             layouts = ["channels last" if is_last else "contiguous" for is_last in last]
             checks.append(check("memory layout", "channels last", layouts))
@@ -229,6 +241,50 @@ class PytorchBackend(DiffusersCall):
         import torch
 
         return str(torch.__version__), torch.get_num_threads()
+
+
+def _weights_dtypes(network: Any, dtype: "torch.dtype") -> set[str]:
+    """Return the types of a network's weights; those that its class keeps in fp32 count as ``dtype`` if they are."""
+    kept = {name: dtype_of_parameter(network, name, dtype) for name, _ in network.named_parameters()}
+    return {
+        _name_dtype(dtype if tensor.dtype == kept[name] else tensor.dtype)
+        for name, tensor in network.named_parameters()
+    }
+
+
+def _check_attention_layers(attention: Attention, denoiser: Any) -> Check:
+    """Return the check of how a denoiser's layers attend: the class of a UNet's processors, the backend of others."""
+    if hasattr(denoiser, "up_blocks"):
+        processor = _PROCESSORS.get(attention, _SDPA_PROCESSOR)
+        return check(
+            "attention processor", processor, [type(item).__name__ for item in denoiser.attn_processors.values()]
+        )
+    # diffusers lets an environment variable replace torch's own attention in transformers.
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    name, _ = _AttentionBackendRegistry.get_active_backend()
+    return check("attention backend", "native", [name.value])
+
+
+def _first_layer(denoiser: Any) -> Any:
+    """Return the first layer of a denoiser that computes on the image."""
+    import torch
+
+    convolutions = (layer for layer in denoiser.modules() if isinstance(layer, torch.nn.Conv2d))
+    linear = (
+        layer
+        for name, layer in denoiser.named_modules()
+        if name.startswith(_IMAGE_EMBEDDERS) and isinstance(layer, torch.nn.Linear)
+    )
+    return next(convolutions, None) or next(linear)
+
+
+def _last_block(denoiser: Any) -> Any:
+    """Return the block of a denoiser that runs last: the last of its last list of blocks."""
+    import torch
+
+    lists = [child for child in denoiser.children() if isinstance(child, torch.nn.ModuleList) and len(child)]
+    return lists[-1][-1]
 
 
 def _allowed_kernels() -> str:

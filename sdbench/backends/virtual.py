@@ -15,15 +15,16 @@ from typing import Any, Self
 
 import sdbench
 from sdbench.backends.base import Backend, Clock, DeviceMemory, Observation, ReferenceSamples, WrongExecution
-from sdbench.models.architectures import load_architecture
 from sdbench.probes.virtual import STALLED_FACTOR, VirtualMachine, read_pace, read_virtual_machine
 from sdbench.schema.base import Known, Reading, Unknown
-from sdbench.schema.experiment import Experiment
+from sdbench.schema.experiment import SIZE_STEP_PX, Experiment
 from sdbench.schema.outcome import Check, WorkerEnvironment
 from sdbench.schema.wire import Stage
+from sdbench.schema.work import Work
 
 # The first call of a process is slower, as compilation and caches make it with a real one.
 _FIRST_CALL_FACTOR = 2.0
+_NATIVE_STEPS = 50
 _LOAD_S = 0.5
 _REFERENCE_S = 0.01
 _REFERENCE_SAMPLES = 6
@@ -141,9 +142,9 @@ class VirtualBackend(Backend):
             weights_digest="virtual",
             weights_source="simulated",
             weights_mapped_bytes=0,
-            parameter_count=load_architecture(self._experiment.architecture).parameter_count,
-            unet_calls=self._experiment.steps,
-            unet_calls_at_50_steps=50,
+            parameter_count=1,
+            work=_count_work(self._experiment),
+            drawn_tokens={},
             cpu_capability="virtual",
             onednn_isa=_NONE,
             cudnn_benchmark=_NONE,
@@ -160,6 +161,19 @@ class VirtualBackend(Backend):
         """Fail in the same way."""
         images = "the images of every call" if every_call else "the image"
         raise WrongExecution(f"backend virtual measures latency only, and has not {images} of {steps} steps")
+
+
+def _count_work(experiment: Experiment) -> Work:
+    pixels = experiment.height * experiment.width
+    return Work(
+        pixels=pixels,
+        latent_tokens=max(1, pixels // SIZE_STEP_PX**2),
+        text_tokens={},
+        denoiser_calls=experiment.steps,
+        native_steps=_NATIVE_STEPS,
+        denoiser_calls_at_native_steps=_NATIVE_STEPS,
+        flop_per_image={},
+    )
 
 
 def import_libraries() -> None:

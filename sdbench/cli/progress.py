@@ -49,7 +49,7 @@ def _print_line(event: RunEvent) -> None:
 
 
 def format_launched(event: RunEvent) -> str:
-    """Return the line of a finished launch: ``[3/6] tiny bf16  launch 1/3  754 ms  1:20 of 4:30``."""
+    """Return the line of a finished launch: ``[3/6] tiny-sd bf16  launch 1/3  754 ms  1:20 of 4:30``."""
     arm = f"{event.arm.upper()}  " if event.arm else ""
     half_width = "" if event.half_width_ratio is None else f" +-{100 * event.half_width_ratio:.1f} %"
     estimate = "" if event.estimate_s is None else format_duration(event.estimate_s) + half_width

@@ -35,8 +35,8 @@ title: This machine against itself
 protocol: {warmup_calls: 2, calls_min: 5, calls_max: 5}
 experiments:
   - id: itself
-    title: The tiny architecture against itself
-    options: {architecture: tiny, height: 64, width: 64, steps: 4}
+    title: tiny-sd against itself
+    options: {pipeline: tiny-sd, height: 64, width: 64, steps: 4}
 """
 # Fewer show nothing about rates of 0.1 %; more need more memory than they are worth.
 _TRIALS_MIN, _TRIALS_MAX = 1_000, 100_000

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
 from sdbench.compare.quality import quality_checks_of
-from sdbench.plan.estimate import count_unet_calls
+from sdbench.plan.estimate import count_denoiser_calls
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.metrics import launches_that_count
 from sdbench.schema.outcome import AnyOutcome
@@ -17,7 +17,7 @@ _DISQUALIFYING = ("finite", "foreign GPU processes")
 _WORK: tuple[tuple[tuple[str, ...], str, Callable[[Experiment], object]], ...] = (
     (("workload",), "workloads {} and {}", lambda experiment: experiment.workload),
     (("backend",), "simulated results: {} and {}", lambda experiment: experiment.backend == "virtual"),
-    (("steps", "scheduler"), "{} and {} UNet calls", count_unet_calls),
+    (("steps", "scheduler"), "{} and {} denoiser calls", count_denoiser_calls),
     (("batch",), "batches of {} and {}", lambda experiment: experiment.batch),
     (("width", "height"), "images of {} and {}", lambda experiment: f"{experiment.width}x{experiment.height}"),
 )
@@ -76,12 +76,12 @@ def _mismatches(first: Measured, second: Measured) -> Iterator[str]:
         return
     a, b = (counted[0] for counted in launches)
     options, other_options = (result.planned.experiment for _, result in (first, second))
-    weights = ("architecture", "weights", "weights_seed", "hub_id", "revision", "precision", "backend")
+    weights = ("pipeline", "weights", "weights_seed", "hub_id", "revision", "precision", "backend")
     requested_same = all(getattr(options, name) == getattr(other_options, name) for name in weights)
     if requested_same and a.environment.weights_digest != b.environment.weights_digest:
         yield "different weights: the same were requested, but their digests differ"
-    if a.environment.unet_calls != b.environment.unet_calls:
-        yield f"{a.environment.unet_calls} and {b.environment.unet_calls} UNet calls"
+    if a.environment.work.denoiser_calls != b.environment.work.denoiser_calls:
+        yield f"{a.environment.work.denoiser_calls} and {b.environment.work.denoiser_calls} denoiser calls"
     if a.batch != b.batch:
         yield f"batches of {a.batch} and {b.batch}"
     sizes = [{(image.width, image.height) for image in launch.images} for launch in (a, b)]

@@ -1,22 +1,22 @@
-"""The phases of a call, and what a call of 50 steps would take: a projection, never measured."""
+"""The phases of a call, and what the pipeline's own number of steps would take: a projection, never measured."""
 
 from collections.abc import Sequence
 from math import fsum
 from statistics import median
 from typing import NamedTuple
 
-from sdbench.schema.experiment import PROJECTED_STEPS
 from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, latency_s
 from sdbench.schema.outcome import Launch
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.intervals import Estimate, estimate_latency
 
-PHASE_TITLES = ("text encode", "denoising steps", "VAE decode", "rest")
-_SERIES = ("text_encode", "denoise_step", "vae_decode", "rest", "total")
+PHASE_TITLES = ("text encoders", "denoising steps", "VAE decode", "rest")
+_ENCODER_PREFIX = "phase.text_encoder"
+_SERIES = ("denoise_step", "vae_decode", "rest", "total")
 
 
 class PhaseTimes(NamedTuple):
-    """The seconds of one call by phase, and of one denoising step (median)."""
+    """The seconds of one call by phase, of one denoising step (median), and of each text encoder in its order."""
 
     text_encode_s: float
     denoise_s: float
@@ -24,6 +24,7 @@ class PhaseTimes(NamedTuple):
     vae_decode_s: float
     rest_s: float
     total_s: float
+    encoders_s: tuple[float, ...]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -39,18 +40,28 @@ def phases_of_launch(launch: Launch) -> PhaseTimes | None:
     samples_s = [one.steady for one in series if one is not None and one.steady]
     if len(samples_s) < len(_SERIES):
         return None
-    text_s, steps_s, decode_s, rest_s, total_s = samples_s
-    return PhaseTimes(text_s[0], fsum(steps_s), median(steps_s), decode_s[0], rest_s[0], total_s[0])
+    steps_s, decode_s, rest_s, total_s = samples_s
+    encoders_s = tuple(one.steady[0] for one in launch.series if one.name.startswith(_ENCODER_PREFIX))
+    text_s = fsum(encoders_s)
+    return PhaseTimes(text_s, fsum(steps_s), median(steps_s), decode_s[0], rest_s[0], total_s[0], encoders_s)
+
+
+def median_phases(launches: Sequence[PhaseTimes]) -> PhaseTimes:
+    """Return of each phase the median (s) over launches of one experiment."""
+    encoders = zip(*(times.encoders_s for times in launches), strict=True)
+    whole = {name: median(getattr(times, name) for times in launches) for name in PhaseTimes._fields[:-1]}
+    return PhaseTimes(**whole, encoders_s=tuple(map(median, encoders)))
 
 
 class Projection(NamedTuple):
-    """What a call of 50 steps would take (s), from how many UNet calls. Never measured.
+    """What a call of the native steps would take (s), of how many denoiser calls. Never measured.
 
     ``observed_ratio`` is the call with the phases over the timed calls, ``of_first_call`` whether it was the first one.
     """
 
     estimate: Estimate
-    unet_calls: int
+    steps: int
+    denoiser_calls: int
     observed_ratio: float
     of_first_call: bool
 
@@ -64,19 +75,19 @@ class Projection(NamedTuple):
 
 
 def project(planned: PlannedExperiment, counted: Sequence[Launch]) -> Projection | None:
-    """Return text encode + UNet calls of 50 steps x median step + VAE decode + rest, with its interval over launches.
+    """Return text encoders + denoiser calls x median step + VAE decode + rest, with its interval over launches.
 
     Each launch's sum is scaled by its timed calls over its observed call, which may be slower. None for experiments of
-    50 steps or more, and for those without phases.
+    the native steps or more, and for those without phases.
     """
     phased = [
         (launch, times, timed_s)
         for launch in counted
         if (times := phases_of_launch(launch)) and (timed_s := latency_s(launch))
     ]
-    if planned.experiment.steps >= PROJECTED_STEPS or not phased:
+    if not phased or planned.experiment.steps >= (steps := phased[0][0].environment.work.native_steps):
         return None
-    calls = [launch.environment.unet_calls_at_50_steps for launch, _, _ in phased]
+    calls = [launch.environment.work.denoiser_calls_at_native_steps for launch, _, _ in phased]
     values_s = [
         (times.text_encode_s + count * times.step_s + times.vae_decode_s + times.rest_s) * timed_s / times.total_s
         for count, (_, times, timed_s) in zip(calls, phased, strict=True)
@@ -86,7 +97,8 @@ def project(planned: PlannedExperiment, counted: Sequence[Launch]) -> Projection
         return None
     return Projection(
         estimate=estimate_latency([[value_s] for value_s in values_s], planned.protocol.confidence),
-        unet_calls=calls[0],
+        steps=steps,
+        denoiser_calls=calls[0],
         observed_ratio=median(times.total_s / timed_s for _, times, timed_s in phased),
         of_first_call=any(_is_of_first_call(launch) for launch, _, _ in phased),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdbench.compare.projection import project
 from sdbench.compare.quality import timed_calls_s
-from sdbench.schema.experiment import PROJECTED_STEPS, Experiment
+from sdbench.schema.experiment import STUDY_STEPS, Experiment
 from sdbench.schema.metrics import launches_that_count
 from sdbench.schema.outcome import ReferenceResult
 from sdbench.schema.record import Record, Result
@@ -16,7 +16,7 @@ from sdbench.stats.intervals import Estimate, estimate_latency
 from sdbench.store.bundle import load_record
 
 # What every result of the study is, and what an own result must be to stand next to them.
-_QUESTION = {"architecture": "sd-v1-4", "workload": "latency", "width": 512, "height": 512}
+_QUESTION = {"pipeline": "sd-1.4", "workload": "latency", "width": 512, "height": 512}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def answer_of(result: Result) -> StudyAnswer | None:
     experiment, calls_s = result.planned.experiment, timed_calls_s(result.outcome)
     if not calls_s or not experiment.has(_QUESTION) or experiment.guidance_scale <= 1:
         return None
-    if experiment.steps == PROJECTED_STEPS:
+    if experiment.steps == STUDY_STEPS:
         return StudyAnswer(
             result, estimate_latency(calls_s, result.planned.protocol.confidence), is_projected=False, caveat=None
         )

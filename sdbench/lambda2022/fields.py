@@ -59,7 +59,7 @@ def make_experiment(values: Mapping[str, Any]) -> Experiment:
         options["attention"] = "xformers"
     try:
         return Experiment(
-            architecture="sd-v1-4",
+            pipeline="sd-1.4",
             weights="pretrained",
             hub_id="CompVis/stable-diffusion-v1-4",
             precision=values["precision"],

@@ -40,7 +40,7 @@ ATTENTION_CAVEAT = "the file does not record the attention; diffusers of 2022 ha
 TF32_CAVEAT = "the file does not record TF32; torch's default is TF32 for convolutions only"
 EMPTY_CACHE_CAVEAT = "the timed call includes torch.cuda.empty_cache()"
 GROUP_ID = "imported"
-IN_MODEL = ("architecture", "weights", "hub_id")
+IN_MODEL = ("pipeline", "weights", "hub_id")
 
 _Part = TypeVar("_Part", bound=Model)
 

@@ -1,55 +1,36 @@
 """diffusers and transformers, imported without their messages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
-from sdbench.schema.outcome import RecordWarning, WeightsSource
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The networks of a pipeline by component, and a digest of their weights.
-
-    ``mapped_bytes`` is how much of the weights stays in a file that is mapped.
-    """
-
-    by_component: dict[str, Any]
-    digest: str
-    source: WeightsSource
-    mapped_bytes: int = 0
-    warnings: tuple[RecordWarning, ...] = ()
-
-
-def name_parameters(networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of all networks by the name of their component and their own."""
-    return {
-        f"{component}.{name}": tensor
-        for component, network in networks.items()
-        for name, tensor in network.named_parameters()
-    }
+from sdbench.errors import EnvironmentProblem
 
 
 @cache
-def library_classes() -> dict[str, Any]:
-    """Return the stock classes that a pipeline is made of, from the narrowest modules that hold them."""
+def import_libraries() -> None:
+    """Import what every pipeline is made of."""
     with messages_silenced(), cuda_left_alone():
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        # The rest of both libraries is imported with it.
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-        from transformers.models.clip.configuration_clip import CLIPTextConfig
-        from transformers.models.clip.modeling_clip import CLIPTextModel
-        from transformers.models.clip.tokenization_clip import CLIPTokenizer
-    return {
-        "pipeline": StableDiffusionPipeline,
-        "unet": UNet2DConditionModel,
-        "vae": AutoencoderKL,
-        "text_encoder": CLIPTextModel,
-        "text_encoder_config": CLIPTextConfig,
-        "tokenizer": CLIPTokenizer,
-    }
+
+        del StableDiffusionPipeline
+
+
+def class_of(library: str, name: str) -> Any:
+    """Return a class of diffusers or transformers.
+
+    Raises:
+        EnvironmentProblem: the installed library has no class of that name.
+    """
+    import_libraries()
+    try:
+        return getattr(import_module(library), name)
+    except (AttributeError, ImportError):
+        raise EnvironmentProblem(f"{library} {version(library)} has no {name}; install a newer one") from None
 
 
 @contextmanager
@@ -82,16 +63,6 @@ def messages_silenced() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def cast(network: Any, **target: Any) -> Any:
-    """Return ``network`` on another device or in another dtype (torch's arguments), moved in place.
-
-    diffusers' own method warns of modules to be kept in fp32 even where, as here, there are none.
-    """
-    from torch import nn
-
-    return nn.Module.to(network, **target)
 
 
 def disable_progress_bars() -> None:

@@ -2,46 +2,46 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdbench.errors import UserError
-from sdbench.models.architectures import COMPONENTS, Architecture, load_architecture
-from sdbench.models.libraries import disable_progress_bars, library_classes
-from sdbench.models.pretrained import fetch_tokenizer, fetch_weights, load_pretrained
-from sdbench.models.synthetic import build_on_meta
-from sdbench.models.tokenizer import build_tokenizer
-from sdbench.models.weights_cache import WeightsKey, keep_weights, load_synthetic
+from sdbench.models.libraries import class_of, disable_progress_bars
+from sdbench.models.networks import build_on_meta
+from sdbench.models.pipeline_folders import find_pipeline
+from sdbench.models.pretrained import fetch_tokenizers, fetch_weights, load_pretrained
+from sdbench.models.schedulers import build_scheduler
+from sdbench.models.tokenizer import DrawnTokens, build_tokenizer
+from sdbench.models.weights_cache import keep_weights, load_synthetic, make_keys
 from sdbench.schema.experiment import Experiment, Precision
 from sdbench.schema.outcome import RecordWarning, WeightsSource
+from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.wire import Stage
 
 if TYPE_CHECKING:
     import torch
 
-# module:class in diffusers; importing one of them costs seconds, so the table holds strings.
-SCHEDULERS: dict[str, str] = {
-    "pndm": "diffusers.schedulers.scheduling_pndm:PNDMScheduler",
-    "ddim": "diffusers.schedulers.scheduling_ddim:DDIMScheduler",
-    "euler": "diffusers.schedulers.scheduling_euler_discrete:EulerDiscreteScheduler",
-    "dpm++": "diffusers.schedulers.scheduling_dpmsolver_multistep:DPMSolverMultistepScheduler",
-}
-
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """A pipeline, which weights it holds, how many, and where they came from.
+    """A pipeline, its configs, which weights it holds, how many, and where they came from.
 
-    ``mapped_bytes`` is how much of them stays in a file that is mapped.
+    ``mapped_bytes`` is how much of them stays in files that are mapped.
     """
 
     pipeline: Any
+    config: PipelineConfig
     weights_digest: str
     parameter_count: int
     weights_source: WeightsSource
     mapped_bytes: int = 0
     warnings: tuple[RecordWarning, ...] = ()
+
+    @property
+    def drawn_tokens(self) -> dict[str, int]:
+        """How many ids each tokenizer gives that stands for one whose vocabulary is not here."""
+        tokenizers = {name: getattr(self.pipeline, name) for name in self.config.tokenizers}
+        return {name: item.model_max_length for name, item in tokenizers.items() if isinstance(item, DrawnTokens)}
 
 
 def build_pipeline(experiment: Experiment, device: str, cache_folder: Path) -> BuiltPipeline:
@@ -51,21 +51,22 @@ def build_pipeline(experiment: Experiment, device: str, cache_folder: Path) -> B
     there are mapped, and drawn when absent.
 
     Raises:
-        UserError: the architecture or scheduler is unknown, or the weights are not pinned.
+        UserError: the pipeline or scheduler is unknown, or the weights are not pinned.
         EnvironmentProblem: the vocabulary of CLIP is not installed.
         WeightsUnavailable: pretrained weights are not available, or not those of the experiment.
     """
     disable_progress_bars()
-    architecture, dtype = load_architecture(experiment.architecture), dtype_of(experiment.precision)
+    config, dtype = find_pipeline(experiment, cache_folder), dtype_of(experiment.precision)
     if experiment.weights == "synthetic":
-        key = WeightsKey(architecture, experiment.weights_seed, dtype, cache_folder)
+        keys = make_keys(config, experiment.weights_seed, dtype, cache_folder)
         # Another memory format copies most weights: the mapped ones would take memory next to their copies.
-        networks = load_synthetic(key, device, mapped=not experiment.channels_last)
+        networks = load_synthetic(keys, device, mapped=not experiment.channels_last)
     else:
-        networks = load_pretrained(experiment, architecture, cache_folder, device, dtype)
+        networks = load_pretrained(experiment, config, cache_folder, device, dtype)
     parameters = [tensor for network in networks.by_component.values() for tensor in network.parameters()]
     return BuiltPipeline(
-        pipeline=_assemble(experiment, architecture, networks.by_component, cache_folder),
+        pipeline=_assemble(experiment, config, networks.by_component, cache_folder),
+        config=config,
         weights_digest=networks.digest,
         parameter_count=sum(tensor.numel() for tensor in parameters),
         weights_source=networks.source,
@@ -78,30 +79,32 @@ def fetch_networks(experiment: Experiment, cache_folder: Path, emit_stage: Calla
     """Put weights that are not in ``cache_folder`` yet there: download pretrained ones, draw synthetic ones.
 
     Raises:
-        UserError: the architecture is unknown, or the weights are not pinned.
+        UserError: the pipeline is unknown, or the weights are not pinned.
         WeightsUnavailable: pretrained weights are not available.
     """
     if experiment.weights == "pretrained":
         fetch_weights(experiment, cache_folder)
         return
-    architecture, dtype = load_architecture(experiment.architecture), dtype_of(experiment.precision)
-    keep_weights(WeightsKey(architecture, experiment.weights_seed, dtype, cache_folder), lambda: emit_stage("draw"))
+    config, dtype = find_pipeline(experiment, cache_folder), dtype_of(experiment.precision)
+    keep_weights(make_keys(config, experiment.weights_seed, dtype, cache_folder), lambda: emit_stage("draw"))
 
 
-def build_pipeline_around(experiment: Experiment, make_network: Callable[[str, Any], Any], cache_folder: Path) -> Any:
-    """Return the pipeline of ``experiment`` around networks that something else runs, without loading any weights.
+def build_pipeline_around(
+    experiment: Experiment, make_network: Callable[[str, Any], Any], cache_folder: Path
+) -> tuple[Any, PipelineConfig]:
+    """Return the pipeline of ``experiment`` around networks that something else runs, and its configs.
 
     ``make_network`` gets the name of a component and the config that the stock network of that component would have.
 
     Raises:
-        UserError: the architecture or scheduler is unknown, or the weights are not pinned.
+        UserError: the pipeline or scheduler is unknown, or the weights are not pinned.
         EnvironmentProblem: the vocabulary of CLIP is not installed.
         WeightsUnavailable: the tokenizer of pretrained weights is not available.
     """
     disable_progress_bars()
-    architecture = load_architecture(experiment.architecture)
-    networks = {name: make_network(name, build_on_meta(architecture, name).config) for name in COMPONENTS}
-    return _assemble(experiment, architecture, networks, cache_folder)
+    config = find_pipeline(experiment, cache_folder)
+    networks = {name: make_network(name, build_on_meta(item).config) for name, item in config.networks.items()}
+    return _assemble(experiment, config, networks, cache_folder), config
 
 
 def dtype_of(precision: Precision) -> "torch.dtype":
@@ -111,29 +114,38 @@ def dtype_of(precision: Precision) -> "torch.dtype":
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
-def build_scheduler(name: str, config: Mapping[str, Any]) -> Any:
-    """Return the diffusers scheduler called ``name``, with the noise schedule of ``config``.
+def build_tokenizers(config: PipelineConfig, max_sequence_length: int | None) -> dict[str, Any]:
+    """Return the tokenizers for synthetic weights: CLIP's, and stand-ins for those whose vocabulary is on the hub.
 
     Raises:
-        UserError: there is none of that name.
+        EnvironmentProblem: the vocabulary of CLIP is not installed.
     """
-    if name not in SCHEDULERS:
-        raise UserError(f"unknown scheduler {name!r}; choose one of: {', '.join(SCHEDULERS)}")
-    module, _, class_name = SCHEDULERS[name].partition(":")
-    # from_config, not the constructor: each scheduler takes the keys it knows and ignores the others.
-    return getattr(import_module(module), class_name).from_config(dict(config))
+    tokenizers: dict[str, Any] = {}
+    for name, facts in config.tokenizers.items():
+        encoder = config.networks[name.replace("tokenizer", "text_encoder")]
+        if encoder.class_name.startswith("CLIP"):
+            tokenizers[name] = build_tokenizer(facts["pad_token"])
+        else:
+            token_count = max_sequence_length or config.native.max_sequence_length or facts["model_max_length"]
+            tokenizers[name] = DrawnTokens(encoder.config["vocab_size"], token_count)
+    return tokenizers
 
 
-def _assemble(experiment: Experiment, architecture: Architecture, networks: dict[str, Any], cache_folder: Path) -> Any:
-    synthetic = experiment.weights == "synthetic"
-    pipeline = library_classes()["pipeline"](
+def _assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[str, Any], cache_folder: Path) -> Any:
+    if experiment.weights == "synthetic":
+        tokenizers = build_tokenizers(config, experiment.max_sequence_length)
+    else:
+        tokenizers = fetch_tokenizers(experiment, config, cache_folder)
+    # What an older repository of SD 1.x names besides, and is not measured.
+    optional = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+    flags = config.flags | {"requires_safety_checker": False}
+    pipeline_class = class_of("diffusers", config.class_name)
+    accepted = signature(pipeline_class.__init__).parameters
+    pipeline = pipeline_class(
         **networks,
-        tokenizer=build_tokenizer() if synthetic else fetch_tokenizer(experiment, cache_folder),
-        scheduler=build_scheduler(experiment.scheduler, architecture.scheduler),
-        safety_checker=None,
-        feature_extractor=None,
-        image_encoder=None,
-        requires_safety_checker=False,
+        **tokenizers,
+        **{name: value for name, value in (optional | flags).items() if name in accepted},
+        scheduler=build_scheduler(experiment.scheduler, config.scheduler, experiment.timestep_spacing),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import WeightsUnavailable
-from sdbench.models.architectures import COMPONENTS, Architecture
 from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
 from sdbench.models.hub_errors import chain_of
-from sdbench.models.libraries import Networks, cast, library_classes
+from sdbench.models.libraries import class_of
+from sdbench.models.networks import Networks
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
+from sdbench.schema.pipeline import Component, PipelineConfig
 
 if TYPE_CHECKING:
     import torch
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMES_SHOWN = 5
+# Says what size a network was trained for; weights and work do not depend on it.
+_FREE = frozenset({"sample_size", "_class_name", "architectures", "model_type"})
 # What both libraries report of loading, and what to call it.
 _KEYS_REPORTED = {"missing_keys": "missing", "unexpected_keys": "unexpected", "mismatched_keys": "of another shape"}
 
@@ -39,30 +42,32 @@ def fetch_weights(experiment: Experiment, cache_folder: Path) -> Path:
 
 
 def load_pretrained(
-    experiment: Experiment, architecture: Architecture, cache_folder: Path, device: str, dtype: "torch.dtype"
+    experiment: Experiment, config: PipelineConfig, cache_folder: Path, device: str, dtype: "torch.dtype"
 ) -> Networks:
     """Return the networks on ``device`` in ``dtype``, with every weight from the pinned files and none from elsewhere.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
-        WeightsUnavailable: the files are not available, are damaged, belong to another architecture, or have a weight
+        WeightsUnavailable: the files are not available, are damaged, belong to another pipeline, or have a weight
             that is missing, unexpected or of another shape.
     """
+    from torch import nn
+
     folder = fetch_weights(experiment, cache_folder)
     name = _name_of(experiment)
-    for part in CONFIG_FILES:
-        _check_config(folder, part, getattr(architecture, part), name)
+    for part, component in (*config.networks.items(), ("scheduler", config.scheduler)):
+        _check_config(folder, part, component.config, name)
     # Before loading: a file that is not what the hub announced must not be parsed.
-    hashes = {component: _hash_weights(folder / WEIGHT_FILES[component], name) for component in COMPONENTS}
-    networks = {component: load_network(folder, component, name) for component in COMPONENTS}
-    for component, network in networks.items():
-        _check_count(network, folder / WEIGHT_FILES[component], component, name)
-        cast(network, device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+    hashes = {part: _hash_weights(folder / WEIGHT_FILES[part], name) for part in config.networks}
+    networks = {part: load_network(folder, part, component, name) for part, component in config.networks.items()}
+    for part, network in networks.items():
+        _check_count(network, folder / WEIGHT_FILES[part], part, name)
+        nn.Module.to(network, device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
     return Networks(networks, f"sha256:{sha256_of(hashes)}", "downloaded")
 
 
-def fetch_tokenizer(experiment: Experiment, cache_folder: Path) -> Any:
-    """Return the tokenizer that belongs to pretrained weights.
+def fetch_tokenizers(experiment: Experiment, config: PipelineConfig, cache_folder: Path) -> dict[str, Any]:
+    """Return the tokenizers that belong to pretrained weights.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
@@ -70,14 +75,15 @@ def fetch_tokenizer(experiment: Experiment, cache_folder: Path) -> Any:
     """
     folder = fetch_weights(experiment, cache_folder) / "tokenizer"
     try:
-        return library_classes()["tokenizer"].from_pretrained(
+        tokenizer = class_of("transformers", "CLIPTokenizer").from_pretrained(
             str(folder), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
         )
+        return {"tokenizer": tokenizer}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _explain(error, f"{_name_of(experiment)}: the tokenizer", "pin another revision") from error
 
 
-def load_network(folder: Path, component: str, name: str) -> Any:
+def load_network(folder: Path, part: str, component: Component, name: str) -> Any:
     """Return one network in fp32 on the CPU.
 
     Raises:
@@ -94,18 +100,18 @@ def load_network(folder: Path, component: str, name: str) -> Any:
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
     }
-    if component == "text_encoder":
+    if component.library == "transformers":
         options["dtype"] = torch.float32
     else:
         # low_cpu_mem_usage needs accelerate, which is not installed.
         options |= {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
     try:
-        network, info = library_classes()[component].from_pretrained(str(folder / component), **options)
+        network, info = class_of(component.library, component.class_name).from_pretrained(str(folder / part), **options)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        path = folder / WEIGHT_FILES[component]
+        path = folder / WEIGHT_FILES[part]
         hint = f"remove {path.resolve()} to download it again, or pin another revision"
-        raise _explain(error, f"{name}: {WEIGHT_FILES[component]}", hint) from error
-    _check_loading(info, component, name)
+        raise _explain(error, f"{name}: {WEIGHT_FILES[part]}", hint) from error
+    _check_loading(info, part, name)
     return network
 
 
@@ -144,7 +150,7 @@ def _check_loading(info: Mapping[str, Any], component: str, name: str) -> None:
     if problems:
         raise WeightsUnavailable(
             f"{name}: {WEIGHT_FILES[component]} has weights {', '.join(problems)}; "
-            "the library would fill them at random, so pin a revision that fits the architecture"
+            "the library would fill them at random, so pin a revision that fits the pipeline"
         )
 
 
@@ -164,7 +170,7 @@ def _check_count(network: Any, path: Path, component: str, name: str) -> None:
     if stored != expected:
         raise WeightsUnavailable(
             f"{name}: {WEIGHT_FILES[component]} holds {stored:,} values where the network has {expected:,}; "
-            "pin a revision that fits the architecture"
+            "pin a revision that fits the pipeline"
         )
 
 
@@ -174,10 +180,10 @@ def _check_config(folder: Path, part: str, expected: Mapping[str, Any], name: st
     except (ValueError, TypeError):
         raise WeightsUnavailable(f"{name}: {CONFIG_FILES[part]} is not a JSON object; pin another revision") from None
     # A key the file omits has the library's default; if that changed a shape, loading the weights shows it.
-    different = [key for key, value in expected.items() if key in config and config[key] != value]
+    different = [key for key, value in expected.items() if key in config and config[key] != value and key not in _FREE]
     if different:
         shown = ", ".join(f"{key} {config[key]!r} instead of {expected[key]!r}" for key in different[:_NAMES_SHOWN])
         raise WeightsUnavailable(
-            f"{name}: {CONFIG_FILES[part]} describes another architecture ({shown}); "
-            "choose the architecture that fits, or pin another revision"
+            f"{name}: {CONFIG_FILES[part]} describes another pipeline ({shown}); "
+            "choose the pipeline that fits, or pin another revision"
         )

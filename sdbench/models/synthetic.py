@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
-from sdbench.models.architectures import COMPONENTS, Architecture
-from sdbench.models.libraries import Networks, cast, library_classes, name_parameters
+from sdbench.models.networks import build_on_meta, fill_buffers, fill_parameters, name_parameters
 from sdbench.schema.base import sha256_of
+from sdbench.schema.pipeline import Component
 
 if TYPE_CHECKING:
     import torch
@@ -27,72 +28,47 @@ _THREADS_MAX = 8
 _SEED_BYTES = 8
 
 
-class UnknownBufferError(RuntimeError):
-    """A network has a buffer that the recipe does not know how to fill: the library changed, and so must the recipe."""
+@dataclass(frozen=True)
+class Drawn:
+    """A network with its values, and their digest."""
+
+    network: Any
+    digest: str
 
 
-def build_synthetic(architecture: Architecture, weights_seed: int, device: str, dtype: "torch.dtype") -> Networks:
-    """Return the three networks on ``device`` in ``dtype``, every value drawn in fp32 on the CPU.
+def build_synthetic(name: str, component: Component, weights_seed: int, device: str, dtype: "torch.dtype") -> Drawn:
+    """Return the network called ``name`` on ``device`` in ``dtype``, every value drawn in fp32 on the CPU.
 
     A value depends on seed, recipe and its tensor's name only: order, threads, dtype and device do not change it.
 
     Raises:
-        UnknownBufferError: a network has a buffer other than ``position_ids``.
+        UserError: the network cannot be built from its config.
+        UnknownBufferError: it has a buffer that nothing computes.
     """
-    networks = {
-        component: network.to_empty(device=device)
-        for component, network in build_all_on_meta(architecture, dtype).items()
-    }
-    fill_buffers(networks, device)
-    tensors = list(name_parameters(networks).items())
+    import torch
+
+    network = build_on_meta(component, dtype)
+    fill_parameters(network, lambda _name, tensor: torch.empty_like(tensor, device=device))
+    fill_buffers(network, device)
+    tensors = name_parameters(network)
     with ThreadPoolExecutor(max_workers=min(_THREADS_MAX, len(os.sched_getaffinity(0)))) as pool:
-        heads = list(pool.map(lambda item: _fill(item[0], item[1], weights_seed), tensors))
-    # Of all that decides the values: recipe, seed, configs, and every tensor's name, shape and beginning.
+        heads = list(pool.map(lambda item: _fill(f"{name}.{item[0]}", item[1], weights_seed), tensors.items()))
+    # Of all that decides the values: recipe, seed, config, and every tensor's name, shape and beginning.
     contents = {
         "recipe": RECIPE_VERSION,
         "weights_seed": weights_seed,
-        "configs": architecture.configs,
-        "tensors": {name: [list(tensor.shape), head] for (name, tensor), head in zip(tensors, heads, strict=True)},
+        "component": name,
+        "config": component.to_json_dict(),
+        "tensors": {
+            key: [list(tensor.shape), head] for (key, tensor), head in zip(tensors.items(), heads, strict=True)
+        },
     }
-    return Networks(networks, f"synthetic:{sha256_of(contents)}", "drawn")
+    return Drawn(network, sha256_of(contents))
 
 
-def build_all_on_meta(architecture: Architecture, dtype: "torch.dtype") -> dict[str, Any]:
-    """Return the three networks without storage, in ``dtype``, frozen and in evaluation mode."""
-    return {
-        component: cast(build_on_meta(architecture, component), dtype=dtype).eval().requires_grad_(requires_grad=False)
-        for component in COMPONENTS
-    }
-
-
-def build_on_meta(architecture: Architecture, component: str) -> Any:
-    """Return a network without storage: its shapes, names and parameter count only."""
-    import torch
-
-    classes, config = library_classes(), architecture.configs[component]
-    with torch.device("meta"):
-        if component == "text_encoder":
-            return classes[component](classes["text_encoder_config"](**config))
-        return classes[component](**config)
-
-
-def fill_buffers(networks: Mapping[str, Any], device: str) -> None:
-    """Put what is computed and not drawn into the networks, on ``device``.
-
-    Raises:
-        UnknownBufferError: a network has a buffer other than ``position_ids``.
-    """
-    import torch
-
-    for component, network in networks.items():
-        for name, buffer in network.named_buffers():
-            module, _, attribute = name.rpartition(".")
-            if attribute != "position_ids":
-                raise UnknownBufferError(
-                    f"{component} has a buffer {name!r} that synthetic weights cannot fill; teach the recipe its values"
-                )
-            positions = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape).contiguous()
-            setattr(network.get_submodule(module), attribute, positions)
+def combine_digests(digests: Mapping[str, str]) -> str:
+    """Return the digest of a pipeline's synthetic weights, of those of its networks."""
+    return f"synthetic:{sha256_of(digests)}"
 
 
 def seed_of(weights_seed: int, name: str) -> int:

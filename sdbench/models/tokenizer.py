@@ -1,4 +1,4 @@
-"""The tokenizer of CLIP, built from the vocabulary that the open_clip_torch wheel carries."""
+"""Tokenizers without a hub: CLIP's, from the vocabulary in the open_clip_torch wheel, and drawn ids for others."""
 
 import gzip
 import hashlib
@@ -12,6 +12,8 @@ from sdbench.errors import EnvironmentProblem
 TOKENS_PER_PROMPT = 77
 START_TOKEN = "<|startoftext|>"  # noqa: S105 - a word of the vocabulary
 END_TOKEN = "<|endoftext|>"  # noqa: S105 - a word of the vocabulary
+# The ids below mean padding and the ends of texts.
+_FIRST_ORDINARY_ID = 3
 _WORD_END = "</w>"
 _VOCABULARY_PACKAGE = "open_clip"
 # Set in the container images, which have only the file.
@@ -24,8 +26,8 @@ _VOCABULARY_SHA256 = "67603cfda2e032ad77b5f8808af37789d590db664b26df8705d2bf8b3c
 _MERGE_COUNT = 49_408 - 2 * 256 - 2
 
 
-def build_tokenizer() -> Any:
-    """Return CLIP's tokenizer, which pads and cuts to 77 tokens.
+def build_tokenizer(pad_token: str | None = None) -> Any:
+    """Return CLIP's tokenizer, which pads with ``pad_token`` (by default the end token) and cuts to 77 tokens.
 
     Raises:
         EnvironmentProblem: the wheel that carries the vocabulary is absent, or its file is damaged.
@@ -34,7 +36,42 @@ def build_tokenizer() -> Any:
 
     vocabulary, merges = parse_vocabulary(read_vocabulary_text(find_vocabulary_file()))
     # Without model_max_length nothing would be cut: transformers then assumes 1e30.
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS_PER_PROMPT)
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=TOKENS_PER_PROMPT, pad_token=pad_token or END_TOKEN
+    )
+
+
+class DrawnTokens:
+    """Stands for a tokenizer whose vocabulary is on the hub only: ids drawn from the text, always of one length.
+
+    The pipelines that have such tokenizers pad to that length, so the work is that of any prompt of it.
+    """
+
+    def __init__(self, vocabulary_size: int, token_count: int) -> None:
+        self.model_max_length = token_count
+        self._vocabulary_size = vocabulary_size
+
+    def __call__(self, texts: str | list[str], **_: Any) -> Any:
+        """Return the ids and the attention mask of each text, (texts, tokens) int64, nothing masked."""
+        import torch
+        from transformers import BatchEncoding
+
+        rows = []
+        for text in [texts] if isinstance(texts, str) else texts:
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+            generator = torch.Generator("cpu").manual_seed(seed)
+            shape = (self.model_max_length,)
+            rows.append(torch.randint(_FIRST_ORDINARY_ID, self._vocabulary_size, shape, generator=generator))
+        ids = torch.stack(rows)
+        return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+
+    def tokenize(self, _text: str) -> list[str]:
+        """Return no words: diffusers looks among them for those that textual inversion has added."""
+        return []
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
+        """Return the text of the messages."""
+        return "\n".join(message["content"] for message in messages)
 
 
 def find_vocabulary_file() -> Path:

@@ -1,4 +1,4 @@
-"""Synthetic weights, drawn once and kept: a safetensors file per set of values, mapped on load and checked as a whole.
+"""Synthetic weights, drawn once and kept: a safetensors file per network, mapped on load and checked as a whole.
 
 The file's header is computed, not believed: it must be, byte for byte, what would be written for these networks. Its
 checksum is over every word of the values, so that a damaged file is noticed whenever it is mapped.
@@ -9,19 +9,20 @@ import mmap
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import EnvironmentProblem
-from sdbench.models.architectures import Architecture
-from sdbench.models.libraries import Networks, name_parameters
-from sdbench.models.synthetic import RECIPE_VERSION, build_all_on_meta, build_synthetic, fill_buffers
+from sdbench.models.networks import Networks, build_on_meta, fill_buffers, fill_parameters, name_parameters
+from sdbench.models.synthetic import RECIPE_VERSION, Drawn, build_synthetic, combine_digests
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import canonical_json, sha256_of
-from sdbench.schema.outcome import warn
+from sdbench.schema.outcome import RecordWarning, warn
+from sdbench.schema.pipeline import Component, PipelineConfig
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.store.cache_folder import (
     WEIGHTS_FOLDER,
@@ -54,9 +55,10 @@ _FREE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class WeightsKey:
-    """What decides every value of synthetic weights, and the folder that keeps them."""
+    """What decides every value of one network's synthetic weights, and the folder that keeps them."""
 
-    architecture: Architecture
+    name: str
+    component: Component
     weights_seed: int
     dtype: "torch.dtype"
     cache_folder: Path
@@ -66,10 +68,15 @@ class WeightsKey:
         """The folder with all kept weights."""
         return self.cache_folder / WEIGHTS_FOLDER
 
+    @cached_property
+    def shapes(self) -> Mapping[str, "torch.Tensor"]:
+        """The network's parameters without their values."""
+        return name_parameters(build_on_meta(self.component, self.dtype))
+
     @property
     def size_bytes(self) -> int:
         """The size of the values."""
-        return self.architecture.parameter_count * self.dtype.itemsize
+        return sum(tensor.nbytes for tensor in self.shapes.values())
 
     def identify(self) -> str:
         """Return the key as JSON. Another build of torch, or its code for other vectors, draws other values."""
@@ -79,7 +86,8 @@ class WeightsKey:
             {
                 "recipe": RECIPE_VERSION,
                 "weights_seed": self.weights_seed,
-                "configs": self.architecture.configs,
+                "component": self.name,
+                "config": self.component.to_json_dict(),
                 "dtype": str(self.dtype),
                 "torch": str(torch.__version__),
                 "cpu": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
@@ -90,30 +98,66 @@ class WeightsKey:
         """Return the file that keeps these values."""
         return self.folder / f"{sha256_of(self.identify())[:_KEY_DIGITS]}{WEIGHTS_SUFFIX}"
 
-
-def keep_weights(key: WeightsKey, on_draw: Callable[[], None]) -> None:
-    """Draw the weights into their file, unless it is there or cannot be; ``on_draw`` is called before."""
-    if key.path().is_file() or _find_obstacle(key):
-        return
-    # A full disk or another user's lock: the weights are then drawn on load.
-    with suppress(EnvironmentProblem, OSError):
-        key.folder.mkdir(parents=True, exist_ok=True)
-        with hold_file(key.folder / _LOCK_NAME):
-            # Another process may have kept them while this one waited.
-            if not key.path().is_file():
-                on_draw()
-                _make_room(key)
-                _write(key, build_synthetic(key.architecture, key.weights_seed, "cpu", key.dtype))
+    def draw(self, device: str) -> Drawn:
+        """Return the network with its values drawn; raises as ``build_synthetic``."""
+        return build_synthetic(self.name, self.component, self.weights_seed, device, self.dtype)
 
 
-def load_synthetic(key: WeightsKey, device: str, *, mapped: bool = True) -> Networks:
-    """Return the networks on ``device``, from the file that keeps their weights, or else drawn, with a warning.
+def make_keys(
+    config: PipelineConfig, weights_seed: int, dtype: "torch.dtype", cache_folder: Path
+) -> tuple[WeightsKey, ...]:
+    """Return the key of each network of a pipeline."""
+    return tuple(
+        WeightsKey(name, component, weights_seed, dtype, cache_folder) for name, component in config.networks.items()
+    )
 
-    On the CPU their values are ``mapped`` from the file, or copied; what writes into them never changes the file.
+
+def keep_weights(keys: Iterable[WeightsKey], on_draw: Callable[[], None]) -> None:
+    """Draw the weights of each network into its file, unless it is there or cannot be; ``on_draw`` is called before.
+
+    Networks are drawn one after the other, so that no more than the largest takes memory.
     """
+    for key in keys:
+        if key.path().is_file() or _find_obstacle(key):
+            continue
+        # A full disk or another user's lock: the weights are then drawn on load.
+        with suppress(EnvironmentProblem, OSError):
+            key.folder.mkdir(parents=True, exist_ok=True)
+            with hold_file(key.folder / _LOCK_NAME):
+                # Another process may have kept them while this one waited.
+                if not key.path().is_file():
+                    on_draw()
+                    _make_room(key)
+                    _write(key, key.draw("cpu"))
+
+
+def load_synthetic(keys: Iterable[WeightsKey], device: str, *, mapped: bool = True) -> Networks:
+    """Return the networks on ``device``, from the files that keep their weights, or else drawn, with a warning.
+
+    On the CPU their values are ``mapped`` from the files, or copied; what writes into them never changes a file.
+    """
+    loaded: dict[str, Drawn] = {}
+    mapped_bytes, warnings = 0, []
+    for key in keys:
+        drawn, warning = _load(key, device, mapped=mapped)
+        loaded[key.name] = drawn
+        if warning is not None:
+            warnings.append(warning)
+        elif mapped and device == "cpu":
+            mapped_bytes += key.size_bytes
+    return Networks(
+        by_component={name: drawn.network for name, drawn in loaded.items()},
+        digest=combine_digests({name: drawn.digest for name, drawn in loaded.items()}),
+        source="drawn" if len(warnings) == len(loaded) else "mapped",
+        mapped_bytes=mapped_bytes,
+        warnings=tuple(warnings),
+    )
+
+
+def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, RecordWarning | None]:
     path, code = key.path(), WarningCode.WEIGHTS_NOT_KEPT
     try:
-        networks = _map(key, path, device, mapped=mapped)
+        drawn = _map(key, path, device, mapped=mapped)
     except FileNotFoundError:
         problem = _find_obstacle(key) or f"cannot write {key.folder}; check the folder and the free space"
     except OSError as error:
@@ -127,9 +171,9 @@ def load_synthetic(key: WeightsKey, device: str, *, mapped: bool = True) -> Netw
     else:
         with suppress(OSError):
             os.utime(path)  # the least recently used is dropped first
-        return networks
-    networks = build_synthetic(key.architecture, key.weights_seed, device, key.dtype)
-    return replace(networks, warnings=(warn(code, f"the weights were drawn for this launch alone: {problem}"),))
+        return drawn, None
+    message = f"the weights of the {key.name} were drawn for this launch alone: {problem}"
+    return key.draw(device), warn(code, message)
 
 
 def _find_obstacle(key: WeightsKey) -> str | None:
@@ -162,44 +206,41 @@ def _make_room(key: WeightsKey) -> None:
         excess_bytes -= status.st_size
 
 
-def _write(key: WeightsKey, networks: Networks) -> None:
-    tensors = name_parameters(networks.by_component)
-    header = _make_header(tensors, _make_metadata(key, networks.digest, tensors))
+def _write(key: WeightsKey, drawn: Drawn) -> None:
+    tensors = name_parameters(drawn.network)
+    header = _make_header(tensors, _make_metadata(key, drawn.digest, tensors))
     write_whole(key.path(), header, *(_as_bytes(tensors[name]).numpy().data for name in _order(tensors)))
 
 
-def _map(key: WeightsKey, path: Path, device: str, *, mapped: bool) -> Networks:
-    """Return the networks with the values of a file; ValueError says what is wrong with it."""
+def _map(key: WeightsKey, path: Path, device: str, *, mapped: bool) -> Drawn:
+    """Return the network with the values of a file; ValueError says what is wrong with it."""
     import torch
 
-    empty = build_all_on_meta(key.architecture, key.dtype)
-    shapes = name_parameters(empty)
     with path.open("rb") as stream:
         # Private: what is written into a tensor stays in this process.
         content = mmap.mmap(stream.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    network = build_on_meta(key.component, key.dtype)
+    shapes = name_parameters(network)
     metadata, header_bytes = _read_metadata(content)
     if content[:header_bytes] != _make_header(shapes, metadata):
         raise ValueError("its header is not that of these weights")
-    if len(content) != header_bytes + key.size_bytes:
-        raise ValueError(f"it has {len(content)} bytes instead of {header_bytes + key.size_bytes}")
+    size_bytes = sum(tensor.nbytes for tensor in shapes.values())
+    if len(content) != header_bytes + size_bytes:
+        raise ValueError(f"it has {len(content)} bytes instead of {header_bytes + size_bytes}")
     tensors: dict[str, torch.Tensor] = {}
     offset = header_bytes
     for name in _order(shapes):
         shape = shapes[name].shape
-        flat = torch.frombuffer(content, dtype=key.dtype, count=shape.numel(), offset=offset)
+        flat = torch.frombuffer(content, dtype=shapes[name].dtype, count=shape.numel(), offset=offset)
         tensors[name] = flat.view(shape)
         offset += flat.nbytes
     if metadata != _make_metadata(key, metadata["weights_digest"], tensors):
         raise ValueError("its checksum differs")
-    on_cpu = mapped and device == "cpu"
-    if not on_cpu:
+    if not mapped or device != "cpu":
         tensors = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
-    for component, network in empty.items():
-        for prefix, module in network.named_modules(prefix=component):
-            for name, _ in list(module.named_parameters(recurse=False)):
-                setattr(module, name, torch.nn.Parameter(tensors[f"{prefix}.{name}"], requires_grad=False))
-    fill_buffers(empty, device)
-    return Networks(empty, metadata["weights_digest"], "mapped", key.size_bytes if on_cpu else 0)
+    fill_parameters(network, lambda name, _tensor: tensors[name])
+    fill_buffers(network, device)
+    return Drawn(network, metadata["weights_digest"])
 
 
 def _read_metadata(content: mmap.mmap) -> tuple[dict[str, str], int]:

@@ -1,21 +1,16 @@
 """Rough time and memory of an experiment before anything has run."""
 
-from sdbench.models.architectures import load_architecture
-from sdbench.plan.machine import HOST_S_PER_UNET_CALL, Machine, flop_per_s
+from sdbench.models.facts import BYTES_PER_VALUE, PipelineFacts, load_facts
+from sdbench.models.pipeline_folders import find_pipeline
+from sdbench.plan.machine import HOST_S_PER_DENOISER_CALL, Machine, flop_per_s
 from sdbench.schema.base import Model
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
+from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.batch_search import PROBE_STEPS, PROBES_AIM
+from sdbench.store.cache_folder import cache_folder
 
-# Counted on the meta device at 512x512: a UNet call without guidance, the VAE decode and the text encoder
-# (torch's FlopCounterMode: 0.803, 2.515 and 0.0133 TFLOP).
-# They scale with the pixels, the attention's square term aside.
-_REFERENCE_PIXELS = 512 * 512
-_UNET_FLOP = 0.803e12
-_DECODE_FLOP = 2.515e12
-_TEXT_FLOP = 0.0133e12
-_REFERENCE_PARAMETERS = 1_066_234_307
 # Once a round: interpreter, torch, diffusers and transformers, measured 5 to 8 s and 0.5 GiB. Each launch is then
 # forked, opens its meters and runs the reference operation (0.2 to 0.6 s), and on a GPU makes a context.
 ROUND_START_S = 6.0
@@ -23,15 +18,15 @@ _START_S = {"cpu": 0.4, "cuda": 3.0}
 _START_BYTES = 512 * 2**20
 # Kept weights are mapped, 0.3 to 1 s at full size. Drawing them for the first time takes some ten seconds more, once.
 _LOAD_S_PER_PARAMETER = 1e-9
-# The decoder's widest layers at full size: 256 channels in fp32 a pixel, four of them alive, and im2col.
+# The decoder's widest layers: 256 channels of a pixel in all full-size ones, four of them alive, and im2col.
 _ACTIVATION_VALUES_PER_PIXEL = 2300
+_WIDEST_CHANNELS = 256
 # Running out of memory takes a part of the first call: up to the VAE, whose layers are the widest.
 _CALLS_WITHOUT_MEMORY = 1
-# A call of `tiny` is bound by the launch of its kernels, not by FLOPs.
+# A call of `tiny-sd` is bound by the launch of its kernels, not by FLOPs.
 _CALL_OVERHEAD_S = 0.02
 # An interpreter, pydantic and pillow; nothing waits.
 _VIRTUAL_LAUNCH_S = 0.5
-_BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 class CostEstimate(Model):
@@ -53,21 +48,22 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
     if experiment.backend == "virtual":
         seconds = {"call_s": 0.0, "fixed_s": _VIRTUAL_LAUNCH_S, "launch_s": _VIRTUAL_LAUNCH_S}
         return CostEstimate(**seconds, memory_bytes=0, fits=True)
-    parameter_count = load_architecture(experiment.architecture).parameter_count
-    value_bytes = _BYTES_PER_VALUE[experiment.precision]
-    activations = experiment.batch * experiment.height * experiment.width * _ACTIVATION_VALUES_PER_PIXEL * value_bytes
-    if experiment.architecture == "tiny":
-        activations //= 16
+    config = find_pipeline(experiment, cache_folder())
+    facts = load_facts(config, cache_folder())
     on_cpu = machine.kind == "cpu"
-    memory_bytes = parameter_count * value_bytes + activations + (_START_BYTES if on_cpu else 0)
+    memory_bytes = (
+        facts.weights_bytes(experiment.precision)
+        + _activation_bytes(experiment, config)
+        + (_START_BYTES if on_cpu else 0)
+    )
     # On the host it decides whether an experiment is tried at all.
     fits = on_cpu or machine.memory_total_bytes is None or memory_bytes <= machine.memory_total_bytes
-    call_s = _estimate_call_s(experiment, parameter_count, machine)
+    call_s = _estimate_call_s(experiment, config, facts, machine)
     untimed, timed = _count_calls(experiment, planned.protocol, call_s) if fits else (_CALLS_WITHOUT_MEMORY, 0)
     fixed_s = (
         _START_S[machine.kind]
         + (0.0 if is_forked(planned) else ROUND_START_S)
-        + parameter_count * _LOAD_S_PER_PARAMETER
+        + facts.parameter_count * _LOAD_S_PER_PARAMETER
         + untimed * call_s
     )
     return CostEstimate(
@@ -75,18 +71,22 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
     )
 
 
-def _estimate_call_s(experiment: Experiment, parameter_count: int, machine: Machine) -> float:
+def _activation_bytes(experiment: Experiment, config: PipelineConfig) -> int:
+    pixels = experiment.batch * experiment.height * experiment.width
+    widest = max(config.decoder["block_out_channels"][:2])
+    values = pixels * _ACTIVATION_VALUES_PER_PIXEL * widest // _WIDEST_CHANNELS
+    return int(values * BYTES_PER_VALUE[experiment.precision])
+
+
+def _estimate_call_s(experiment: Experiment, config: PipelineConfig, facts: PipelineFacts, machine: Machine) -> float:
     """Return about how long (s) a call takes: its FLOPs, or the launching of its kernels where that takes longer."""
-    guidance = 2 if experiment.guidance_scale > 1 else 1
-    unet_calls = count_unet_calls(experiment)
-    flop = experiment.batch * (
-        (unet_calls * guidance * _UNET_FLOP + _DECODE_FLOP) * experiment.height * experiment.width / _REFERENCE_PIXELS
-        + _TEXT_FLOP
-    )
-    flop_s = flop * parameter_count / _REFERENCE_PARAMETERS / flop_per_s(machine, experiment)
+    calls = count_denoiser_calls(experiment)
+    tokens = config.latent_tokens(experiment.height, experiment.width)
+    flop = experiment.batch * facts.flop_per_image(config, tokens, calls, experiment.guidance_scale)
+    flop_s = flop / flop_per_s(machine, experiment)
     if machine.kind == "cpu":
-        return flop_s + _CALL_OVERHEAD_S * (unet_calls + 2)
-    return max(flop_s, HOST_S_PER_UNET_CALL * unet_calls) + _CALL_OVERHEAD_S
+        return flop_s + _CALL_OVERHEAD_S * (calls + 2)
+    return max(flop_s, HOST_S_PER_DENOISER_CALL * calls) + _CALL_OVERHEAD_S
 
 
 def is_forked(planned: PlannedExperiment) -> bool:
@@ -94,8 +94,8 @@ def is_forked(planned: PlannedExperiment) -> bool:
     return planned.protocol.isolation == "fork" and planned.experiment.backend != "virtual"
 
 
-def count_unet_calls(experiment: Experiment) -> int:
-    """Return how often a call of the pipeline calls the UNet: PNDM takes its second step twice."""
+def count_denoiser_calls(experiment: Experiment) -> int:
+    """Return how often a call of the pipeline calls the denoiser: PNDM takes its second step twice."""
     return experiment.steps + (experiment.scheduler == "pndm" and experiment.steps > 1)
 
 

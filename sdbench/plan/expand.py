@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from sdbench.errors import ManifestError, UserError
+from sdbench.models.pipeline_folders import find_pipeline, load_pipeline
+from sdbench.plan.families import native_options, refuse_options
 from sdbench.plan.manifest_file import TABLES, LoadedManifest, describe_problem, locate, nearest
 from sdbench.schema.base import Model
 from sdbench.schema.document import parse_yaml
@@ -19,6 +21,7 @@ from sdbench.schema.experiment import Experiment, VirtualOptions
 from sdbench.schema.manifest import Manifest, Options, Protocol
 from sdbench.schema.record import PlannedExperiment
 from sdbench.schema.written import make_written
+from sdbench.store.cache_folder import cache_folder
 
 MAX_EXPERIMENTS = 10_000
 ID_PREFIX_MIN_CHARACTERS = 4
@@ -164,10 +167,12 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> dic
 
 
 def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> Experiment:
+    native = _native_options(loaded, index, options)
+    options = native | options
     if options.get("weights") == "pretrained" and not (options.get("hub_id") and options.get("revision")):
         raise _at_group(loaded, index, "weights: pretrained needs model.hub_id and model.revision (a commit hash)")
     try:
-        return Experiment.model_validate(options)
+        experiment = Experiment.model_validate(options)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         if detail["type"] == "missing":
@@ -175,6 +180,21 @@ def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> 
         else:
             problem = describe_problem(detail, Experiment) if detail["loc"] else detail["msg"]
         raise _at_group(loaded, index, problem.removeprefix("Value error, ")) from None
+    try:
+        refuse_options(experiment, find_pipeline(experiment, cache_folder()))
+    except UserError as error:
+        raise _at_group(loaded, index, str(error)) from None
+    return experiment
+
+
+def _native_options(loaded: LoadedManifest, index: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the pipeline was made for, of the options that an experiment may leave out."""
+    if "pipeline" not in options:
+        return {}
+    try:
+        return native_options(load_pipeline(options["pipeline"], cache_folder()))
+    except UserError as error:
+        raise _at_group(loaded, index, str(error)) from None
 
 
 def _protocol(loaded: LoadedManifest, index: int, settings: Settings) -> Protocol:

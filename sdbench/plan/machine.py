@@ -36,7 +36,7 @@ _UNFUSED = ("eager", "sliced", "sdpa-math")
 _TF32_RATIO = 1.5
 # What the host needs to launch the 1,500 kernels of a UNet call of SD v1, whatever the GPU: 25 to 33 ms (31 calls a
 # second on an A100, fal-ai/stable-diffusion-benchmarks; 40 on an RTX 4090, the diffusers page above).
-HOST_S_PER_UNET_CALL = 0.028
+HOST_S_PER_DENOISER_CALL = 0.028
 
 
 class Machine(Model):

@@ -1,13 +1,14 @@
 """Why an experiment cannot run on this machine, found before anything is loaded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
 
-from sdbench.models.architectures import load_architecture
+from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.plan.machine import Capability, Machine, computes_in
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Skipped
+from sdbench.schema.pipeline import PipelineConfig
+from sdbench.store.cache_folder import cache_folder
 from sdbench.units import format_bytes
 
 # What rules an experiment out, and the hint.
@@ -77,23 +78,31 @@ def _find_gpu_problems(experiment: Experiment, capability: Capability | None) ->
         yield f"attention: {attention} computes in half precision only", "set precision: fp16, or choose sdpa-efficient"
     if attention in _HALF_ONLY and capability < _AMPERE:
         yield f"attention: {attention} needs compute capability 8.0, {card}", "choose sdpa-efficient"
-    dims = _attention_head_dims(load_architecture(experiment.architecture).unet)
+    dims = _attention_head_dims(find_pipeline(experiment, cache_folder()))
     largest = _CUDNN_HEAD_DIM_MAX.get(capability, _CUDNN_HEAD_DIM_ELSEWHERE)
     if attention == "sdpa-cudnn" and max(dims) > largest:
-        reason = (
-            f"attention: sdpa-cudnn takes heads of at most {largest} channels here, and this UNet's have {max(dims)}"
-        )
+        reason = f"attention: sdpa-cudnn takes heads of at most {largest} channels here, and this one has {max(dims)}"
         yield f"{reason}; {card}", "choose sdpa-flash"
     if attention in _ALIGNED and computes != "fp32" and any(dim % _ALIGNED_DIM for dim in dims):
         reason = f"attention: {attention} takes heads of a multiple of {_ALIGNED_DIM} channels in half precision"
-        yield f"{reason}, and this UNet has some of {min(dims)}", "choose sdpa-flash, or another architecture"
+        yield f"{reason}, and this denoiser has some of {min(dims)}", "choose sdpa-flash, or another pipeline"
 
 
-def _attention_head_dims(unet: Mapping[str, Any]) -> frozenset[int]:
-    """Return the channels of a head in each block of a UNet that attends; ``attention_head_dim`` counts heads there."""
-    blocks = zip(unet["block_out_channels"], unet["down_block_types"], strict=True)
-    channels = [count for count, kind in blocks if kind.startswith("CrossAttn")]
-    return frozenset(count // unet["attention_head_dim"] for count in (*channels, unet["block_out_channels"][-1]))
+def _attention_head_dims(config: PipelineConfig) -> frozenset[int]:
+    """Return the channels of a head in each block of a denoiser that attends; a UNet's config counts heads."""
+    denoiser = config.denoiser
+    if config.denoiser_name != "unet":
+        heads = denoiser.get("num_attention_heads") or denoiser["n_heads"]
+        return frozenset({denoiser.get("attention_head_dim") or denoiser["dim"] // heads})
+    blocks = tuple(zip(denoiser["block_out_channels"], denoiser["down_block_types"], strict=True))
+    counts = denoiser["attention_head_dim"]
+    counts = (counts,) * len(blocks) if isinstance(counts, int) else counts
+    attending = [
+        channels // count
+        for (channels, kind), count in zip(blocks, counts, strict=True)
+        if kind.startswith("CrossAttn")
+    ]
+    return frozenset((*attending, blocks[-1][0] // counts[-1]))
 
 
 def _find_missing_packages(experiment: Experiment) -> Iterator[Problem]:

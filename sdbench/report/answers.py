@@ -9,11 +9,11 @@ from sdbench.report.chart_model import AnswerChart, AnswerMark, AnswerRole
 from sdbench.report.format import describe_useless_interval
 from sdbench.report.naming import shorten_device
 from sdbench.report.series import OPEN_ENDS, Interval, Machine, Measured, Source, needs_log_scale
-from sdbench.schema.experiment import PROJECTED_STEPS, Experiment
+from sdbench.schema.experiment import STUDY_STEPS, Experiment
 from sdbench.units import format_duration, round_significant
 
-IMAGE = f"512x512 image, {PROJECTED_STEPS} steps of SD v1.4"
-_QUESTION = {"architecture": "sd-v1-4", "width": 512, "height": 512, "steps": PROJECTED_STEPS, "batch": 1}
+IMAGE = f"512x512 image, {STUDY_STEPS} steps of SD v1.4"
+_QUESTION = {"pipeline": "sd-1.4", "width": 512, "height": 512, "steps": STUDY_STEPS, "batch": 1}
 _ROWS = 12
 _DIGITS = 3
 _ABOUT_SAME = 1.005
@@ -158,7 +158,7 @@ def _caption(rows: list[Row]) -> Iterator[str]:
     if "reference" in roles:
         yield "Grey: published results of others, one number each, without samples."
     if "projected" in roles:
-        yield f"Hollow: projected to {PROJECTED_STEPS} steps from the phases of fewer, not measured."
+        yield f"Hollow: projected to {STUDY_STEPS} steps from the phases of fewer, not measured."
     if any(row.interval.low is not None for row in rows):
         yield "Whiskers: the interval over the launches."
     if any(row.why_open for row in rows):

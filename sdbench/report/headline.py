@@ -10,7 +10,7 @@ from sdbench.report.format import TONES, shorten_hashes
 from sdbench.report.model import Tone
 from sdbench.report.questions import TRY_OUT, is_for_buyers, main_experiments
 from sdbench.report.series import Compared, Source
-from sdbench.schema.experiment import PROJECTED_STEPS
+from sdbench.schema.experiment import STUDY_STEPS
 from sdbench.schema.outcome import Skipped
 from sdbench.units import format_count, format_duration
 
@@ -71,7 +71,7 @@ def _lead(source: Source, own: list[Row]) -> Iterator[str]:
     if row.role == "projected":
         steps = format_count(row.experiment.steps, "step")
         caveat = f"; {row.caveat}" if row.caveat else ""
-        yield f"Projected from the phases of {steps}, not measured at {PROJECTED_STEPS}{caveat}."
+        yield f"Projected from the phases of {steps}, not measured at {STUDY_STEPS}{caveat}."
 
 
 def _next_to(own: Row, other: Row) -> str:

@@ -16,6 +16,8 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "attention": str,
     "autocast": lambda _: "no autocast",
     "tf32": lambda _: "no TF32",
+    "max_sequence_length": lambda count: f"{count} tokens",
+    "timestep_spacing": lambda _: "the scheduler's own spacing",
     "threads": lambda _: "all threads",
     "inter_op_threads": lambda _: "default inter-op threads",
     "graph_optimization": lambda value: f"graph optimization {value}",

@@ -10,25 +10,25 @@ from sdbench.schema.experiment import Experiment
 P = TypeVar("P", bound=Point)
 
 # Small enough for a test on any machine: what it takes says nothing about making images.
-_FOR_TESTS = "tiny"
-TRY_OUT = "The tiny network is for comparing settings and versions; its times say nothing about full-size images."
+_FOR_TESTS = "tiny-"
+TRY_OUT = "Tiny pipelines are for comparing settings and versions; their times say nothing about full-size images."
 
 
 def is_for_buyers(point: Point) -> bool:
-    """Return whether a result says what it takes to make images; one of the tiny network does not."""
-    return point.experiment.architecture != _FOR_TESTS
+    """Return whether a result says what it takes to make images; one of a tiny pipeline does not."""
+    return not point.experiment.pipeline.startswith(_FOR_TESTS)
 
 
 def by_image(points: Iterable[P]) -> dict[str, list[P]]:
-    """Return the points by network and image size, named ``sd-v1-4, 512x512``, the most demanding first."""
+    """Return the points by network and image size, named ``sd-1.4, 512x512``, the most demanding first."""
     groups = group_by(points, lambda point: _demand(point.experiment)[:2])
     names = {key: name_image(members[0].experiment) for key, members in groups.items()}
     return {names[key]: groups[key] for key in sorted(groups, reverse=True)}
 
 
 def name_image(experiment: Experiment) -> str:
-    """Return what network makes what image: ``sd-v1-4, 512x512``."""
-    return f"{experiment.architecture}, {experiment.width}x{experiment.height}"
+    """Return what network makes what image: ``sd-1.4, 512x512``."""
+    return f"{experiment.pipeline}, {experiment.width}x{experiment.height}"
 
 
 def main_experiments(measured: Iterable[Measured]) -> list[list[Measured]]:
@@ -39,4 +39,4 @@ def main_experiments(measured: Iterable[Measured]) -> list[list[Measured]]:
 
 def _demand(experiment: Experiment) -> tuple[tuple[bool, str], tuple[int, int], int]:
     size = (experiment.width * experiment.height, experiment.width)
-    return (experiment.architecture != _FOR_TESTS, experiment.architecture), size, experiment.steps
+    return (not experiment.pipeline.startswith(_FOR_TESTS), experiment.pipeline), size, experiment.steps

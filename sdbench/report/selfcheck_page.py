@@ -124,6 +124,6 @@ def _overhead_text(overhead: Overhead | None) -> str:
     return (
         f"Around a call, against a bare loop, in CPU time: {format_change(overhead.ratio)} "
         f"[{format_change(overhead.low)}, {format_change(overhead.high)}] from {overhead.pair_count} pairs. By itself: "
-        f"{overhead.own_s * 1e6:.0f} us, {overhead.own_s / overhead.call_s:.2%} of a call of the tiny architecture "
+        f"{overhead.own_s * 1e6:.0f} us, {overhead.own_s / overhead.call_s:.2%} of a call of tiny-sd "
         f"with one step ({overhead.call_s * 1e3:.0f} ms). Bar: {selfcheck.OVERHEAD_MAX:.1%}."
     )

@@ -22,14 +22,14 @@ _NO_LEGEND = ""
 class Work(NamedTuple):
     """What makes images comparable: they cost the same work on every machine."""
 
-    architecture: str
+    pipeline: str
     width: int
     height: int
     steps: int
 
     def __str__(self) -> str:
         """Return the work in words."""
-        return f"{self.architecture} {self.width}x{self.height}, {self.steps} steps"
+        return f"{self.pipeline} {self.width}x{self.height}, {self.steps} steps"
 
 
 class Fastest(NamedTuple):
@@ -64,7 +64,7 @@ def _read_record(record: Record, machine: str, page: str) -> Iterator[Fastest]:
 
 def _work_of(result: Result) -> Work:
     experiment = result.planned.experiment
-    return Work(clean(experiment.architecture), experiment.width, experiment.height, experiment.steps)
+    return Work(clean(experiment.pipeline), experiment.width, experiment.height, experiment.steps)
 
 
 def _batch_of(result: Result) -> int:

@@ -8,12 +8,12 @@ from pydantic_core import PydanticCustomError
 
 from sdbench.schema.base import Count, Model, PositiveInt, sha256_of
 
-Architecture = Literal["tiny", "sd-v1-4"]
 Weights = Literal["synthetic", "pretrained"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Autocast = Literal["off", "fp16", "bf16"]
 Tf32 = Literal[False, "convolutions", True]
-Scheduler = Literal["pndm", "ddim", "euler", "dpm++"]
+Scheduler = Literal["pndm", "ddim", "euler", "dpm++", "euler-ancestral", "unipc", "lcm", "flow-euler"]
+TimestepSpacing = Literal["leading", "trailing", "linspace"]
 DeviceKind = Literal["cpu", "cuda"]
 Attention = Literal["sdpa", "sdpa-math", "sdpa-flash", "sdpa-efficient", "sdpa-cudnn", "eager", "sliced", "xformers"]
 GraphOptimization = Literal["disabled", "basic", "extended", "all"]
@@ -22,7 +22,7 @@ Fault = Literal["none", "crash", "out-of-memory", "hang", "not-finite"]
 # What messages expect of a revision.
 REVISION_FORM = "a commit hash, all 40 hex digits in lower case; branches and tags move"
 ID_DIGITS = 16
-# Latents are an eighth of the image, and the UNets halve them up to three times: other sizes fail inside the UNet.
+# A latent stands for 8 x 8 pixels in every pipeline so far; some pack latents, and the plan then asks for more.
 SIZE_STEP_PX = 8
 STEPS_MAX = 1000
 
@@ -32,6 +32,19 @@ StepCount = Annotated[int, Field(ge=1, le=STEPS_MAX)]
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
 Prompt = Annotated[str, Field(max_length=2000)]
+# That of a user's pipeline ends with a hash of its configs.
+PipelineName = Annotated[str, Field(pattern=r"^[\w.+-]{1,64}(@[0-9a-f]{12})?$")]
+ConfigValue = bool | int | float | str | None
+
+
+class ConfigChanges(dict[str, ConfigValue]):
+    """Changed keys of configs; never changed itself, so that an experiment has a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Return a hash of the keys and values, whatever their order."""
+        return hash(frozenset(self.items()))
+
+
 HubId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
@@ -57,8 +70,8 @@ def _check_name(name: str, info: ValidationInfo) -> str:
 
 KnownName = Annotated[str, AfterValidator(_check_name)]
 
-# What the 2022 study measured, and what fewer steps are projected to.
-PROJECTED_STEPS = 50
+# What the 2022 study measured.
+STUDY_STEPS = 50
 
 
 class VirtualOptions(Model):
@@ -86,7 +99,11 @@ class Experiment(Model):
     A released default never changes, because an option at its default is left out of the identity (ADR 0001).
     """
 
-    architecture: Architecture = Field(description="The network: Stable Diffusion v1.4, or a tiny one like it.")
+    pipeline: PipelineName = Field(description="What makes the images: a shipped pipeline, see sdbench pipelines.")
+    config: Annotated[dict[str, ConfigValue], AfterValidator(ConfigChanges)] = Field(
+        default=ConfigChanges(),
+        description="Keys of the pipeline's configs to change, COMPONENT.KEY, as transformer.num_layers.",
+    )
     workload: KnownName = Field(default="latency", description="What is measured: latency, largest-batch or precision.")
     backend: KnownName = Field(default="pytorch", description="What runs it: pytorch, onnxruntime or virtual.")
     device: Literal["any", "cpu", "cuda"] = Field(default="any", description="The kind of device it is for.")
@@ -102,18 +119,26 @@ class Experiment(Model):
     height: ImageSize = Field(default=512, description="Height of the image in pixels.")
     width: ImageSize = Field(default=512, description="Width of the image in pixels.")
     scheduler: Scheduler = Field(default="pndm", description="Scheduler of diffusers.")
-    guidance_scale: GuidanceScale = Field(default=7.5, description="Guidance; up to 1 halves the UNet's work.")
+    guidance_scale: GuidanceScale = Field(
+        default=7.5, description="Guidance; at 1 or below most pipelines do half the work."
+    )
+    max_sequence_length: PositiveInt | None = Field(
+        default=None, description="Tokens of a prompt for T5 and Qwen3; the pipeline's own number if null."
+    )
+    timestep_spacing: TimestepSpacing | None = Field(
+        default=None, description="How the scheduler spreads its steps; as the pipeline's config says if null."
+    )
     seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of the initial noise.")
     threads: PositiveInt | None = Field(default=None, description="CPU threads of one operator; all usable if null.")
     prompt: Prompt = Field(default=_PROMPT, description="The text that the images are made from.")
     negative_prompt: Prompt = Field(default="", description="The text that guidance steers away from.")
     attention: Attention = Field(
         default="sdpa",
-        description="Attention of the UNet: torch's SDPA with any or one kernel, or a diffusers processor.",
+        description="Attention of the denoiser: torch's SDPA with any or one kernel, or a diffusers processor.",
     )
     vae_slicing: bool = Field(default=False, description="Decode the images of a batch one by one.")
     vae_tiling: bool = Field(default=False, description="Decode large images tile by tile.")
-    channels_last: bool = Field(default=False, description="Memory layout of UNet and VAE.")
+    channels_last: bool = Field(default=False, description="Memory layout of denoiser and VAE.")
     graph_optimization: GraphOptimization = Field(default="all", description="Graph optimization of onnxruntime.")
     inter_op_threads: PositiveInt | None = Field(
         default=None, description="CPU threads across operators; library default if null."
@@ -165,7 +190,7 @@ class Experiment(Model):
 
     @property
     def label(self) -> str:
-        """What people call the experiment: ``tiny fp32 batch 1 64x64 4 steps``."""
+        """What people call the experiment: ``tiny-sd fp32 batch 1 64x64 4 steps``."""
         written = self.model_dump(exclude_defaults=True)
         tf32 = "TF32" if self.tf32 is True else "TF32 convolutions"
         attention = self.attention if self.attention.startswith("sdpa") else f"{self.attention} attention"
@@ -173,13 +198,17 @@ class Experiment(Model):
         steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
         # An option at its default is not named.
         words = (
-            f"{self.architecture} {self.precision}",
+            self.pipeline,
+            *(f"{key.rpartition('.')[2]} {value}" for key, value in sorted(self.config.items())),
+            self.precision,
             "autocast" in written and f"autocast {self.autocast}",
             self.tf32 and tf32,
             *(getattr(self, name) and text for name, text in _LABELS.items()),
             "attention" in written and attention,
             f"{batch} {self.width}x{self.height} {steps}",
-            *(written.get(name) for name in ("scheduler", "backend", "device")),
+            # Flow matching has one.
+            self.scheduler != "flow-euler" and written.get("scheduler"),
+            *(written.get(name) for name in ("timestep_spacing", "backend", "device")),
             self.threads and f"{self.threads} thread{'' if self.threads == 1 else 's'}",
             self.inter_op_threads and f"{self.inter_op_threads} inter-op threads",
             "graph_optimization" in written and f"graph optimization {self.graph_optimization}",

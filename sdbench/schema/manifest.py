@@ -58,7 +58,7 @@ class Protocol(Model):
 
 
 _OPTION_NAMES = tuple(Experiment.model_fields)
-_MODEL_NAMES = ("architecture", "weights", "weights_seed", "hub_id", "revision")
+_MODEL_NAMES = ("pipeline", "config", "weights", "weights_seed", "hub_id", "revision")
 # The budget and the confidence level belong to the whole run.
 _OVERRIDABLE = tuple(name for name in Protocol.model_fields if name not in ("budget_s", "confidence"))
 

@@ -10,6 +10,7 @@ from sdbench.schema.conditions import Conditions
 from sdbench.schema.manifest import Isolation
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.work import Work
 from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Export, PrecisionResult, WorkloadResult
 
 StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
@@ -138,8 +139,10 @@ class WorkerEnvironment(Compact):
     weights_source: WeightsSource = Field(description="Where loading got the weights from.")
     weights_mapped_bytes: Count = Field(description="How much of the weights stayed in a mapped file.")
     parameter_count: PositiveInt = Field(description="Parameters of the networks.")
-    unet_calls: PositiveInt = Field(description="UNet calls of one pipeline call.")
-    unet_calls_at_50_steps: PositiveInt = Field(description="UNet calls that 50 steps would make.")
+    work: Work = Field(description="How much work one pipeline call is.")
+    drawn_tokens: dict[str, PositiveInt] = Field(
+        description="Ids of a prompt by tokenizer, where they were drawn because its vocabulary is on the hub only."
+    )
     cpu_capability: str = Field(description="Vector instructions that torch uses.")
     onednn_isa: Reading[str] = Field(description="Vector and matrix instructions that oneDNN uses.")
     cudnn_benchmark: Reading[bool] = Field(description="Whether cuDNN tries algorithms instead of choosing by rule.")
@@ -162,7 +165,9 @@ class LaunchData(Compact):
     allocator: Reading[AllocatorEvents] = Field(description="Signs that the GPU's memory hardly sufficed.")
     energy: Energy = Field(description="Energy of the steady calls.")
     reference_operation: Reading[ReferenceOperation] = Field(description="Speed of the machine around the timed calls.")
-    host_bound_ratio: Reading[float] = Field(description="Share of UNet calls in which the GPU waited for the host.")
+    host_bound_ratio: Reading[float] = Field(
+        description="Share of denoiser calls in which the GPU waited for the host."
+    )
     checks: tuple[Check, ...] = Field(description="What was requested against what ran.")
     images: tuple[ImageResult, ...] = Field(description="Images of the last timed call.")
     exports: tuple[Export, ...] = Field(description="Networks that were exported.")

@@ -30,7 +30,7 @@ _WARMUP_PAIRS = 4
 _CONFIDENCE = 0.95
 # One thread: with more, torch's threads spin while they wait, which counts as CPU time. One step: what the loop adds to
 # a call does not depend on its length, and is the larger share of a short one.
-_EXPERIMENT = Experiment(architecture="tiny", height=64, width=64, steps=1, threads=1)
+_EXPERIMENT = Experiment(pipeline="tiny-sd", height=64, width=64, steps=1, threads=1)
 # Never converged: the loop asks its rule, with all the statistics behind it, before each of its 20 calls.
 _PROTOCOL = Protocol(calls_min=2, calls_max=21, relative_half_width=1e-9, launch_budget_s=1e6)
 
@@ -49,7 +49,7 @@ def measure_overhead(budget_s: float) -> Overhead:
     with os.fdopen(read_fd, "rb", buffering=0) as reader, os.fdopen(write_fd, "wb", buffering=0) as stream:
         loop, idle_loop = (_measuring_loop(each, EventWriter(stream)) for each in (backend, idle))
         between = partial(reader.read, 4096)
-        pairs_s = _time_pairs(loop, lambda: backend.pipeline(**backend.arguments), between, budget_s)
+        pairs_s = _time_pairs(loop, lambda: backend.pipeline(**backend.call_arguments()), between, budget_s)
         own_s = median(_time_each(idle_loop, between))
     ratios = sorted(ours_s / bare_s for ours_s, bare_s in pairs_s)
     ranks = median_interval(len(ratios), _CONFIDENCE)

@@ -20,7 +20,6 @@ from sdbench.workloads.pictures import encode_webp
 
 # Beyond half of the UNet calls, the median step is the host's.
 _HOST_BOUND_MAX_RATIO = 0.5
-PHASES = ("text_encode", "vae_decode", "rest", "total")
 
 
 def run(session: Session) -> WorkloadOutput:
@@ -134,7 +133,7 @@ def reason_to_stop(steady_s: list[float], protocol: Protocol, elapsed_s: float) 
 
 def _phase_series(observation: Observation) -> tuple[Series, ...]:
     samples_s = {"denoise_step": observation.denoise_steps_s}
-    samples_s |= {name: (observation.phases_s[name],) for name in PHASES}
+    samples_s |= {name: (phase_s,) for name, phase_s in observation.phases_s.items()}
     return tuple(Series(name=f"phase.{name}", unit="s", samples=samples) for name, samples in samples_s.items())
 
 
@@ -178,7 +177,7 @@ def _find_warnings(
         message = "an image is constant, all its pixels have one color: NaN after the decoder becomes black"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
     if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > _HOST_BOUND_MAX_RATIO:
-        message = f"the GPU waited for the host in {bound.value:.0%} of the UNet calls: the time is the CPU's"
+        message = f"the GPU waited for the host in {bound.value:.0%} of the denoiser calls: the time is the CPU's"
         warnings.append(warn(WarningCode.HOST_BOUND, message))
     ratio = observation.phases_s["total"] / median(latency.steady)
     if latency.warmup_count == 1:

@@ -14,7 +14,7 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.workload_results import ExportedPart
 
-TINY = Experiment(architecture="tiny", backend="onnxruntime")
+TINY = Experiment(pipeline="tiny-sd", backend="onnxruntime")
 FACTS = ExportFacts(export_s=1.5, weights_digest="synthetic:0", parameter_count=3, weights_dtypes=("fp32",))
 
 

@@ -17,7 +17,7 @@ from sdbench.schema.experiment import Experiment
 # torch's exporter warns of its own deprecated calls.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-TINY = Experiment(architecture="tiny", backend="onnxruntime")
+TINY = Experiment(pipeline="tiny-sd", backend="onnxruntime")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The real pipeline on the tiny architecture with its networks in onnxruntime, against the same in torch."""
+"""The real pipeline on tiny-sd with its networks in onnxruntime, against the same in torch."""
 
 import dataclasses
 from contextlib import nullcontext
@@ -28,7 +28,7 @@ BYTE_TOLERANCE = 1
 
 
 def tiny(**options: Any) -> Experiment:
-    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 2, **options})
+    return Experiment(**{"pipeline": "tiny-sd", "height": 64, "width": 64, "steps": 2, **options})
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The real pipeline on the tiny architecture: what is requested is what runs, and a fallback is caught."""
+"""The real pipeline on tiny-sd: what is requested is what runs, and a fallback is caught."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from sdbench.worker.clock import MonotonicClock
 
 
 def tiny(**options: Any) -> Experiment:
-    return Experiment(**{"architecture": "tiny", "height": 64, "width": 64, "steps": 2, **options})
+    return Experiment(**{"pipeline": "tiny-sd", "height": 64, "width": 64, "steps": 2, **options})
 
 
 def open_tiny(tmp_path: Path, **options: Any) -> pytorch.PytorchBackend:

@@ -25,7 +25,7 @@ from tests.fingerprints import make_fingerprint
 
 
 def experiment_of(**options: Any) -> Experiment:
-    return Experiment(architecture="tiny", backend="virtual", virtual=VirtualOptions(**options))
+    return Experiment(pipeline="tiny-sd", backend="virtual", virtual=VirtualOptions(**options))
 
 
 def paces(experiment: Experiment, count: int = 400, seed: int = 1, factor: float = 1.0) -> list[float]:
@@ -105,7 +105,7 @@ def test_reference_operation_does_not_change_the_noise_of_the_calls() -> None:
 def test_the_same_seed_gives_the_same_picture() -> None:
     first, again = (VirtualBackend(experiment_of(), VirtualMachine(seed)).generate()[0].tobytes() for seed in (1, 2))
     assert first == again
-    other = VirtualBackend(Experiment(architecture="tiny", backend="virtual", seed=43), VirtualMachine(1))
+    other = VirtualBackend(Experiment(pipeline="tiny-sd", backend="virtual", seed=43), VirtualMachine(1))
     assert other.generate()[0].tobytes() != first
 
 
@@ -147,7 +147,7 @@ def test_virtual_and_real_experiments_do_not_share_a_record() -> None:
 schema: sdbench/manifest/v1
 title: Mixed
 experiments:
-  - {id: any, title: Any, options: {architecture: tiny}, matrix: {backend: [pytorch, virtual]}}
+  - {id: any, title: Any, options: {pipeline: tiny-sd}, matrix: {backend: [pytorch, virtual]}}
 """
     parsed = parse_yaml(text, "mixed.yaml")
     with pytest.raises(ManifestError, match=r"mixed\.yaml:4:5: virtual and real experiments cannot share a record"):
@@ -156,9 +156,9 @@ experiments:
 
 def test_virtual_options_mean_nothing_to_a_real_backend() -> None:
     with pytest.raises(ValueError, match="'virtual' applies only to backend: virtual"):
-        Experiment(architecture="tiny", virtual=VirtualOptions(drift=0.01))
+        Experiment(pipeline="tiny-sd", virtual=VirtualOptions(drift=0.01))
     with pytest.raises(ValueError, match="latency only"):
-        Experiment(architecture="tiny", backend="virtual", workload="precision")
+        Experiment(pipeline="tiny-sd", backend="virtual", workload="precision")
 
 
 def test_the_environment_of_this_process_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""Whether ``ab`` finds a slowdown of 5 % on `tiny` within five minutes, and none where there is none.
+"""Whether ``ab`` finds a slowdown of 5 % on `tiny-sd` within five minutes, and none where there is none.
 
 ``python -m tests.benchmarks.ab_tries TRIES FOLDER`` takes up to ten minutes a try, half of it for two identical arms,
 and keeps the records in the folder, where ``tests.benchmarks.adjustment_records`` reads them.
@@ -27,7 +27,7 @@ BUDGET_S = 300.0
 MANIFEST = """\
 schema: sdbench/manifest/v1
 title: A slowdown to find
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 protocol: {warmup_calls: 3, calls_min: 15, calls_max: 15}
 defaults: {height: 64, width: 64, steps: 4}
 experiments:
@@ -49,12 +49,12 @@ def measure_ab(tries: int = TRIES, folder: Path | None = None) -> list[Bar]:
     alarms = sum(verdict in ("slower", "faster") for verdict, _ in same)
     return [
         Bar(
-            f"ab on tiny, a slowdown of {DELAY:.0%}, {format_duration(BUDGET_S)} a try",
+            f"ab on tiny-sd, a slowdown of {DELAY:.0%}, {format_duration(BUDGET_S)} a try",
             f"found in {found_count} of {tries}: {_list(slowed)}",
             f"in {FOUND_MIN} of {TRIES}",
             found_count >= FOUND_MIN / TRIES * tries,
         ),
-        Bar("ab on tiny, A/A", f"{alarms} false alarms in {tries}: {_list(same)}", "0", alarms == 0),
+        Bar("ab on tiny-sd, A/A", f"{alarms} false alarms in {tries}: {_list(same)}", "0", alarms == 0),
     ]
 
 

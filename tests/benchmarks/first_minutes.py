@@ -24,7 +24,7 @@ def read_first_minutes(record_path: Path) -> list[Bar]:
     record = load_record(record_path)
     started, ended = (datetime.fromisoformat(text) for text in (record.created_utc, record.ended_utc))
     measured = [result for result in record.results if timed_calls_s(result.outcome)]
-    full_size = [result for result in measured if result.planned.experiment.architecture == ARCHITECTURE]
+    full_size = [result for result in measured if result.planned.experiment.pipeline == ARCHITECTURE]
     small = [result for result in measured if result not in full_size]
     widths = [
         estimate_latency(timed_calls_s(result.outcome), result.planned.protocol.confidence).relative_half_width or 1.0

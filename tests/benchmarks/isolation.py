@@ -38,7 +38,7 @@ ISOLATIONS = ("fork", "spawn")
 MANIFEST = """\
 schema: sdbench/manifest/v1
 title: Fork against spawn
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 protocol: {warmup_calls: 2, calls_min: 5, calls_max: 5, launches_min: 1000, launches_max: 1000}
 defaults: {steps: 4}
 experiments:
@@ -52,7 +52,7 @@ experiments:
 RATE_MANIFEST = """\
 schema: sdbench/manifest/v1
 title: Launches a minute
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 protocol: {warmup_calls: 2, calls_min: 5, calls_max: 5, launches_min: 2, launches_max: 2}
 defaults: {height: 64, width: 64, steps: 4}
 experiments:
@@ -151,7 +151,7 @@ def measure_rates() -> list[Bar]:
     ratio = rates["fork"] / rates["spawn"]
     return [
         Bar(
-            f"launches a minute on tiny, {MANY_POINTS} points a round, fork / spawn",
+            f"launches a minute on tiny-sd, {MANY_POINTS} points a round, fork / spawn",
             f"{ratio:.2f} ({rates['fork']:.1f} / {rates['spawn']:.1f})",
             f"at least {RATE_LIMIT}",
             ratio >= RATE_LIMIT,

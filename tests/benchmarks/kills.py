@@ -31,7 +31,7 @@ SEED = 7
 _UNHARMED = 5
 KINDS = ("A100", "H100", "T4")
 Acknowledge = Callable[[str], None]
-MANIFEST = "schema: sdbench/manifest/v1\ntitle: F\nexperiments:\n- {id: a, title: A, options: {architecture: tiny}}\n"
+MANIFEST = "schema: sdbench/manifest/v1\ntitle: F\nexperiments:\n- {id: a, title: A, options: {pipeline: tiny-sd}}\n"
 
 
 def measure_kills(trials: int = TRIALS) -> list[Bar]:

@@ -49,9 +49,9 @@ def _make_calls(cache_folder: Path) -> dict[str, Callable[[], Any]]:
     from sdbench.backends import onnxruntime, pytorch
 
     threads = len(os.sched_getaffinity(0))
-    plain = Experiment(architecture="sd-v1-4", steps=1)
-    exported = Experiment(architecture="sd-v1-4", steps=1, backend="onnxruntime")
-    extended = Experiment(architecture="sd-v1-4", steps=1, backend="onnxruntime", graph_optimization="extended")
+    plain = Experiment(pipeline="sd-1.4", steps=1)
+    exported = Experiment(pipeline="sd-1.4", steps=1, backend="onnxruntime")
+    extended = Experiment(pipeline="sd-1.4", steps=1, backend="onnxruntime", graph_optimization="extended")
     eager = pytorch.open_backend(plain, "cpu", cache_folder, threads).pipeline.unet
     optimized, milder = (
         onnxruntime.open_backend(experiment, "cpu", cache_folder, threads).pipeline.unet

@@ -23,7 +23,7 @@ _QUOTA_US, _PERIOD_US = 150_000, 100_000
 _MANIFEST = """\
 schema: sdbench/manifest/v1
 title: A CPU limit
-model: {{architecture: tiny}}
+model: {{pipeline: tiny-sd}}
 protocol: {{launches_min: {rounds}, launches_max: {rounds}, calls_min: 10, launch_budget_s: 2}}
 defaults: {{height: 256, width: 256, steps: 4, threads: 2, device: cpu}}
 experiments:

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.benchmarks.bars import Bar
 
 LIMIT = 0.6
-ARCHITECTURE = "sd-v1-4"
+ARCHITECTURE = "sd-1.4"
 NAME = "full size: wall time inside pipeline calls"
 
 
@@ -23,7 +23,7 @@ def read_share(record_path: Path) -> list[Bar]:
     launches = [
         launch
         for result in load_record(record_path).results
-        if result.planned.experiment.architecture == ARCHITECTURE
+        if result.planned.experiment.pipeline == ARCHITECTURE
         for launch in launches_of(result.outcome)
     ]
     if not launches:

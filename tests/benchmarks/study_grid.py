@@ -1,4 +1,4 @@
-"""The 2022 study's grid (fp32, batch 1, 2, 4, latency and memory) on `tiny`: our wall time next to others'.
+"""The 2022 study's grid (fp32, batch 1, 2, 4, latency and memory) on `tiny-sd`: our wall time next to others'.
 
 A loop that loads the model again at each point is what the study's own script did. optimum-benchmark is measured where
 ``SDBENCH_PEER_PYTHON`` names an interpreter that has it: it needs other versions of transformers than sdbench.
@@ -26,7 +26,7 @@ LOOP_LIMIT = 1.0
 MANIFEST = f"""\
 schema: sdbench/manifest/v1
 title: The study's grid
-model: {{architecture: tiny}}
+model: {{pipeline: tiny-sd}}
 protocol:
   warmup_calls: {WARMUP_CALLS}
   calls_min: {TIMED_CALLS}
@@ -87,7 +87,7 @@ def reload_at_each_point() -> None:
     from sdbench.store.cache_folder import cache_folder
 
     for batch in BATCHES:
-        experiment = Experiment(architecture="tiny", height=SIDE_PX, width=SIDE_PX, steps=STEPS, batch=batch)
+        experiment = Experiment(pipeline="tiny-sd", height=SIDE_PX, width=SIDE_PX, steps=STEPS, batch=batch)
         backend = open_backend(experiment, "cpu", cache_folder(), len(os.sched_getaffinity(0)))
         memory = HostMemoryProbe()
         memory.reset()
@@ -99,11 +99,11 @@ def reload_at_each_point() -> None:
 
 
 def save_pipeline(folder: Path) -> None:
-    """Save `tiny` as a folder that older transformers load too: they want the vocabulary as two files."""
+    """Save `tiny-sd` as a folder that older transformers load too: they want the vocabulary as two files."""
     from sdbench.models.pipeline import build_pipeline
     from sdbench.schema.experiment import Experiment
 
-    built = build_pipeline(Experiment(architecture="tiny"), "cpu", folder)
+    built = build_pipeline(Experiment(pipeline="tiny-sd"), "cpu", folder)
     built.pipeline.save_pretrained(folder)
     tokenizer = folder / "tokenizer"
     model = json.loads((tokenizer / "tokenizer.json").read_text())["model"]

@@ -25,7 +25,7 @@ SETTINGS = (
 
 
 def measure_supervisor() -> list[Bar]:
-    """Return the supervisor's share of a run of two launches of the tiny architecture, progress lines included."""
+    """Return the supervisor's share of a run of two launches of tiny-sd, progress lines included."""
     with tempfile.TemporaryDirectory() as out:
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
         command = [

@@ -29,7 +29,7 @@ def test_table_says_yes_no_or_nothing() -> None:
 def test_share_counts_every_call_of_the_full_size_launches(tmp_path: Path) -> None:
     # A spawned launch imports the libraries itself.
     outcome = make_succeeded(25.0, 1, steps=1, call_count=2, isolation="spawn", template_id=None)
-    full = make_result(outcome, architecture="sd-v1-4", height=512, width=512)
+    full = make_result(outcome, pipeline="sd-1.4", height=512, width=512)
     launch = make_launch(0, 25.0, steps=1, call_count=2)
     record = make_record(results=(full, make_result()))
     path = tmp_path / "record.json"

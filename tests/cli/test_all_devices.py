@@ -21,7 +21,7 @@ MANIFEST = """schema: sdbench/manifest/v1
 title: Virtual devices
 protocol: {launches_min: 2, launches_max: 2, calls_min: 3, calls_max: 3}
 experiments:
-  - {id: one, title: One, options: {architecture: tiny, height: 64, width: 64, steps: 4, backend: virtual}}
+  - {id: one, title: One, options: {pipeline: tiny-sd, height: 64, width: 64, steps: 4, backend: virtual}}
 """
 
 

@@ -194,7 +194,7 @@ def test_ab_refuses_arms_that_do_not_match(tmp_path: Path, capsys: pytest.Captur
     manifest.write_text("""\
 schema: sdbench/manifest/v1
 title: Any
-defaults: {architecture: tiny, backend: virtual}
+defaults: {pipeline: tiny-sd, backend: virtual}
 experiments:
   - {id: any, title: Any, matrix: {batch: [1, 2]}}
 """)
@@ -238,7 +238,7 @@ def test_ab_ends_with_the_command_that_continues_it(tmp_path: Path, capsys: pyte
     (tmp_path / "any.yaml").write_text("""\
 schema: sdbench/manifest/v1
 title: Any
-defaults: {architecture: tiny, backend: virtual, steps: 4}
+defaults: {pipeline: tiny-sd, backend: virtual, steps: 4}
 experiments:
   - {id: any, title: Any}
 """)

@@ -77,7 +77,7 @@ def test_claims_and_source_come_from_a_manifest(tmp_path: Path, capsys: pytest.C
     }  # fmt: skip
     manifest = {
         "schema": "sdbench/manifest/v1", "title": "T", "source": {"title": "A blog", "year": 2023},
-        "experiments": [{"id": "a", "title": "A", "options": {"architecture": "tiny"}}], "claims": [claim],
+        "experiments": [{"id": "a", "title": "A", "options": {"pipeline": "tiny-sd"}}], "claims": [claim],
     }  # fmt: skip
     (tmp_path / "claims.yaml").write_text(json.dumps(manifest))
     options = ("--manifest", str(tmp_path / "claims.yaml"), "--title", "Mine")

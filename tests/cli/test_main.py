@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 QUICK = REPOSITORY / "manifests" / "quick.yaml"
 SMOKE = REPOSITORY / "manifests" / "smoke.yaml"
 
-HEAD = "schema: sdbench/manifest/v1\ntitle: T\nmodel: {architecture: tiny}\n"
+HEAD = "schema: sdbench/manifest/v1\ntitle: T\nmodel: {pipeline: tiny-sd}\n"
 GROUP = "experiments:\n  - {id: a, title: A, matrix: {batch: [1]}}\n"
 
 BAD_MANIFESTS = {
@@ -218,7 +218,7 @@ def test_real_run_ends_well_with_record_report_and_summary(
     (folder,) = out.iterdir()
     assert str(folder / "record.json") in done.stdout
     assert str(folder / "report.html") in done.stdout
-    assert "tiny fp32 batch 1 64x64 2 steps" in done.stdout
+    assert "tiny-sd fp32 batch 1 64x64 2 steps" in done.stdout
     assert main(["validate", str(folder)]) == 0
     (result,) = load_record(folder).results
     assert result.outcome.kind == "succeeded"

@@ -18,7 +18,7 @@ protocol: {warmup_calls: 1, calls_min: 1, calls_max: 1, launches_min: 1, launche
 experiments:
   - id: b
     title: B
-    options: {architecture: tiny, workload: largest-batch, height: 64, width: 64, steps: 1, batch_max: 16}
+    options: {pipeline: tiny-sd, workload: largest-batch, height: 64, width: 64, steps: 1, batch_max: 16}
 """
 
 

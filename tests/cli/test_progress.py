@@ -52,7 +52,7 @@ class Screen:
 
 def event(kind: Any = "launched", text: str = "", **fields: Any) -> RunEvent:
     given: dict[str, Any] = {
-        "experiment": "tiny bf16",
+        "experiment": "tiny-sd bf16",
         "number": 1,
         "launch_index": 0,
         "launch_count": 3,
@@ -66,22 +66,22 @@ def event(kind: Any = "launched", text: str = "", **fields: Any) -> RunEvent:
 
 def test_finished_launch_is_one_line_elsewhere() -> None:
     shown = format_launched(event(number=3, estimate_s=0.754))
-    assert shown == "[3/6] tiny bf16  launch 1/3  754 ms  1:20 of 4:30"
+    assert shown == "[3/6] tiny-sd bf16  launch 1/3  754 ms  1:20 of 4:30"
 
 
 def test_block_of_an_interleaved_session_is_named() -> None:
     shown = format_launched(event(arm="b", block=2, block_count=7, estimate_s=0.754, half_width_ratio=0.021))
-    assert shown == "[1/6] B  tiny bf16  block 2 of 7  754 ms +-2.1 %  1:20 of 4:30"
+    assert shown == "[1/6] B  tiny-sd bf16  block 2 of 7  754 ms +-2.1 %  1:20 of 4:30"
 
 
 def test_display_has_a_line_per_experiment_and_the_time() -> None:
     screen = Screen()
     screen.show("launched", estimate_s=0.754, half_width_ratio=0.021, launch_index=2)
-    screen.show("launch", experiment="tiny fp32", number=2)
-    screen.show("stage", "measure", experiment="tiny fp32", number=2)
+    screen.show("launch", experiment="tiny-sd fp32", number=2)
+    screen.show("stage", "measure", experiment="tiny-sd fp32", number=2)
     assert screen.rows == [
-        "  tiny bf16           754 ms    +-2.1 %  launch 3/3",
-        "> tiny fp32                              launch 1/3",
+        "  tiny-sd bf16           754 ms    +-2.1 %  launch 3/3",
+        "> tiny-sd fp32                              launch 1/3",
         "  4 waiting",
         "  ######..............  1:20 of 4:30  measure",
     ]
@@ -107,7 +107,7 @@ def test_samples_are_not_each_drawn() -> None:
 def test_display_stays_within_the_terminal(columns: int, lines: int) -> None:
     screen = Screen(columns, lines)
     for number in range(1, 60):
-        label = f"batch {number} sd-v1-4 fp32 eager attention 512x512 50 steps"
+        label = f"batch {number} sd-1.4 fp32 eager attention 512x512 50 steps"
         screen.show("launched", experiment=label, number=number, total_count=80, estimate_s=1.0, half_width_ratio=0.02)
         assert max(map(len, screen.rows)) < columns
         assert len(screen.rows) < lines
@@ -119,9 +119,9 @@ def test_display_stays_within_the_terminal(columns: int, lines: int) -> None:
 def test_failure_is_a_line_that_stays_above() -> None:
     screen = Screen()
     screen.show("launch")
-    screen.show("ended", "tiny bf16: out of device memory during 'load'")
+    screen.show("ended", "tiny-sd bf16: out of device memory during 'load'")
     screen.display.erase()
-    assert screen.rows == ["tiny bf16: out of device memory during 'load'"]
+    assert screen.rows == ["tiny-sd bf16: out of device memory during 'load'"]
 
 
 def test_note_wraps_at_spaces_and_stays_above() -> None:
@@ -173,4 +173,4 @@ def test_ticks_are_no_events_of_the_json_output(capsys: pytest.CaptureFixture[st
 
 
 def test_long_label_loses_its_middle() -> None:
-    assert shorten("tiny fp32 batch 1 64x64 4 steps", 20) == "tiny fp32..4 4 steps"
+    assert shorten("tiny-sd fp32 batch 1 64x64 4 steps", 20) == "tiny-sd fp32..4 4 steps"

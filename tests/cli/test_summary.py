@@ -18,7 +18,7 @@ from tests.records import (
     sustain,
 )
 
-STUDY: dict[str, Any] = {"architecture": "sd-v1-4", "width": 512, "height": 512}
+STUDY: dict[str, Any] = {"pipeline": "sd-1.4", "width": 512, "height": 512}
 
 
 def full_size(steps: int = 2, **options: Any) -> Record:
@@ -51,7 +51,7 @@ def test_measured_fifty_steps_are_not_called_projected(capsys: pytest.CaptureFix
 
 def test_small_network_is_headed_by_its_own_latency(capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record(results=(make_result(make_succeeded(0.25, 6)),))
-    assert printed(record, capsys)[1].startswith("tiny fp32 batch 1 64x64 4 steps: 251 ms a call on ")
+    assert printed(record, capsys)[1].startswith("tiny-sd fp32 batch 1 64x64 4 steps: 251 ms a call on ")
 
 
 def test_interval_of_two_launches_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_names_of_folders_steer_no_terminal(capsys: pytest.CaptureFixture[str]) 
 
 def test_manifest_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Path("m.yaml").write_text(
-        'schema: sdbench/manifest/v1\ntitle: "a \\u001b[31m"\nmodel: {architecture: tiny}\n'
+        'schema: sdbench/manifest/v1\ntitle: "a \\u001b[31m"\nmodel: {pipeline: tiny-sd}\n'
         "experiments:\n  - {id: a, title: b, options: {height: 64, width: 64}}\n"
     )
     assert main(["plan", "m.yaml"]) == 0

@@ -129,7 +129,7 @@ def test_slower_code_is_found_and_a_slower_clock_named_although_clocks_wander() 
 
 
 def make_virtual(**options: Any) -> Experiment:
-    return Experiment.model_validate({"architecture": "tiny", "backend": "virtual", "virtual": options})
+    return Experiment.model_validate({"pipeline": "tiny-sd", "backend": "virtual", "virtual": options})
 
 
 def test_virtual_machine_at_a_lower_clock_takes_longer_and_says_so() -> None:

@@ -6,7 +6,7 @@ from sdbench.schema.metrics import launches_that_count
 from sdbench.schema.record import Record
 from tests.records import make_experiment, make_record, make_result, make_succeeded, slow_phases
 
-STUDY: dict[str, Any] = {"architecture": "sd-v1-4", "width": 512, "height": 512}
+STUDY: dict[str, Any] = {"pipeline": "sd-1.4", "width": 512, "height": 512}
 
 
 def full_size(steps: int, latency_s: float = 40.0, **options: Any) -> Record:
@@ -85,7 +85,7 @@ def test_main_answer_is_the_fastest_of_the_smallest_batch_and_measured_before_pr
 
 
 def test_small_images_tiny_networks_and_simulated_results_answer_nothing() -> None:
-    small = (make_result(make_succeeded()), make_result(make_succeeded(), architecture="sd-v1-4"))
+    small = (make_result(make_succeeded()), make_result(make_succeeded(), pipeline="sd-1.4"))
     assert main_answer(make_record(results=small)) is None
     assert main_answer(full_size(50).model_copy(update={"origin": "virtual"})) is None
     assert references_for(full_size(50).model_copy(update={"origin": "virtual"})) == ()

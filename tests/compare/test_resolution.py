@@ -92,7 +92,7 @@ def test_too_few_launches_and_arms_of_ab_promise_nothing() -> None:
 MANIFEST = """\
 schema: sdbench/manifest/v1
 title: One point
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 experiments:
   - {id: only, title: One, options: {height: 64, width: 64, steps: 4}}
 """

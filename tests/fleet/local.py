@@ -20,7 +20,7 @@ protocol: {launches_min: 2, launches_max: 2, calls_min: 3, calls_max: 3}
 experiments:
   - id: one
     title: One
-    options: {architecture: tiny, height: 64, width: 64, steps: 4, backend: virtual}
+    options: {pipeline: tiny-sd, height: 64, width: 64, steps: 4, backend: virtual}
     matrix: {batch: [1, 2]}
 """
 # Runs of it need the CPU, so they wait on their nodes while a test holds that device.

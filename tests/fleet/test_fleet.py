@@ -21,7 +21,7 @@ from tests.runs import make_run
 MANIFEST = """schema: sdbench/manifest/v1
 title: A fleet
 experiments:
-  - {id: one, title: One, options: {architecture: tiny}}
+  - {id: one, title: One, options: {pipeline: tiny-sd}}
 """
 GONE = Lost("the machine is gone", node_is_gone=True)
 DIED = Lost("its worker died", node_is_gone=False)

@@ -23,7 +23,7 @@ def make_spec(tmp_path: Path, kinds: tuple[str, ...] = KINDS, image: str | None 
     path = tmp_path / "Quick_Look.yaml"
     path.write_text(
         "schema: sdbench/manifest/v1\ntitle: 'A: look'\n"
-        "experiments:\n- {id: a, title: A, options: {architecture: tiny}}\n"
+        "experiments:\n- {id: a, title: A, options: {pipeline: tiny-sd}}\n"
     )
     return FleetSpec(load_manifest(path), path.name, kinds, image, ("--budget", "20m"), tmp_path / "out", "kubernetes")
 

@@ -12,8 +12,8 @@ from sdbench.probes.nvml_library import Address
 
 DEVICE = os.environ.get("SDBENCH_GPU_TESTS_ON", "cuda:0")
 ON_GPU = DEVICE != "cpu"
-_FULL_SIZE = {"architecture": "sd-v1-4", "height": 512, "width": 512, "precision": "fp16", "steps": 10}
-_TINY = {"architecture": "tiny", "height": 64, "width": 64, "precision": "fp32", "steps": 4}
+_FULL_SIZE = {"pipeline": "sd-1.4", "height": 512, "width": 512, "precision": "fp16", "steps": 10}
+_TINY = {"pipeline": "tiny-sd", "height": 64, "width": 64, "precision": "fp32", "steps": 4}
 MODEL: dict[str, Any] = _FULL_SIZE if ON_GPU else _TINY
 
 

@@ -28,7 +28,7 @@ PAIRS = 20
 HEADER = """
 schema: sdbench/manifest/v1
 title: Test on a GPU
-model: {architecture: ARCHITECTURE, weights: synthetic}
+model: {pipeline: ARCHITECTURE, weights: synthetic}
 protocol: {warmup_calls: 2, calls_min: 2, calls_max: 2, launches_min: LAUNCHES, launches_max: LAUNCHES}
 defaults: OPTIONS
 experiments:
@@ -37,8 +37,8 @@ experiments:
 
 def write_manifest(folder: Path, experiment: str, launches: int) -> Path:
     path = folder / "manifest.yaml"
-    options = {name: value for name, value in MODEL.items() if name != "architecture"}
-    text = HEADER.replace("LAUNCHES", str(launches)).replace("ARCHITECTURE", MODEL["architecture"])
+    options = {name: value for name, value in MODEL.items() if name != "pipeline"}
+    text = HEADER.replace("LAUNCHES", str(launches)).replace("ARCHITECTURE", MODEL["pipeline"])
     path.write_text(f"{text.replace('OPTIONS', json.dumps(options))}  - {experiment}\n")
     return path
 

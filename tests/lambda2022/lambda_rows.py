@@ -17,7 +17,7 @@ DEVICES = ("NVIDIA RTX A6000", "AMD EPYC 7352, 24-Core Processor", 'The "big" on
 
 
 def make_row(device: str = DEVICES[0], latency_s: float | None = 8.09, **changes: Any) -> LambdaRow:
-    options: dict[str, Any] = {"architecture": "sd-v1-4", "weights": "pretrained"}
+    options: dict[str, Any] = {"pipeline": "sd-1.4", "weights": "pretrained"}
     options["hub_id"] = "CompVis/stable-diffusion-v1-4"
     if changes.get("backend") != "onnxruntime":
         options |= {"attention": "eager", "tf32": "convolutions"}

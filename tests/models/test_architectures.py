@@ -31,7 +31,7 @@ def test_the_networks_have_as_many_parameters_as_the_config_states(name: str) ->
 
 
 def test_sd_v1_4_has_the_published_parameter_counts() -> None:
-    counts = load_architecture("sd-v1-4").parameter_counts
+    counts = load_architecture("sd-1.4").parameter_counts
     assert counts == {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
 
 
@@ -58,5 +58,5 @@ def test_reading_an_architecture_imports_nothing_heavy() -> None:
 
 
 def test_an_unknown_architecture_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown architecture 'sdxl'; choose one of: sd-v1-4, tiny"):
+    with pytest.raises(UserError, match="unknown architecture 'sdxl'; choose one of: sd-1.4, tiny"):
         load_architecture("sdxl")

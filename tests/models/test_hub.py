@@ -110,7 +110,7 @@ def test_a_gated_repository_asks_for_a_token(hub: Hub, tmp_path: Path) -> None:
     hub.gate_token = "hf_other"
     message = refusal(tmp_path)
     assert "org/tiny is gated (401)" in message
-    assert f"accept its terms on {hub.endpoint}/org/tiny, then set HF_TOKEN" in message
+    assert f"accept its terms on {hub.endpoint}/org/tiny-sd, then set HF_TOKEN" in message
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN"])

@@ -16,7 +16,7 @@ NO_CACHE = Path("/nonexistent")
 
 @cache
 def built(precision: Precision) -> BuiltPipeline:
-    return build_pipeline(Experiment(architecture="tiny", precision=precision), "cpu", NO_CACHE)
+    return build_pipeline(Experiment(pipeline="tiny-sd", precision=precision), "cpu", NO_CACHE)
 
 
 def images_of(pipeline: BuiltPipeline, side_px: int, batch: int, seed: int = 42) -> np.ndarray:
@@ -84,21 +84,21 @@ def test_the_pipeline_is_the_stock_one_with_the_extras_off() -> None:
 
 
 def test_the_parameter_count_is_that_of_the_architecture() -> None:
-    assert built("fp32").parameter_count == load_architecture("tiny").parameter_count
+    assert built("fp32").parameter_count == load_architecture("tiny-sd").parameter_count
 
 
 # torch 2.13's tensors do not take NumPy 2's copy keyword; the array is copied, as it should be.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm++"])
 def test_every_scheduler_draws_a_finite_image(scheduler: str) -> None:
-    experiment = Experiment.model_validate({"architecture": "tiny", "scheduler": scheduler})
+    experiment = Experiment.model_validate({"pipeline": "tiny-sd", "scheduler": scheduler})
     images = images_of(build_pipeline(experiment, "cpu", NO_CACHE), 64, 1)
     assert np.isfinite(images).all()
     assert images.std() > 0.1
 
 
 def test_building_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    build_pipeline(Experiment(architecture="tiny", precision="fp16"), "cpu", NO_CACHE)
+    build_pipeline(Experiment(pipeline="tiny-sd", precision="fp16"), "cpu", NO_CACHE)
     assert capfd.readouterr() == ("", "")
 
 

@@ -29,9 +29,9 @@ from sdbench.schema.experiment import Experiment
 from tests.models.hub import HUB_ID, REVISION, Hub, serving
 
 NAME = f"{HUB_ID} at {REVISION}"
-TINY = load_architecture("tiny")
-EXPERIMENT = Experiment(architecture="tiny", weights="pretrained", hub_id=HUB_ID, revision=REVISION)
-SYNTHETIC = Experiment(architecture="tiny", weights_seed=7)
+TINY = load_architecture("tiny-sd")
+EXPERIMENT = Experiment(pipeline="tiny-sd", weights="pretrained", hub_id=HUB_ID, revision=REVISION)
+SYNTHETIC = Experiment(pipeline="tiny-sd", weights_seed=7)
 
 
 @cache
@@ -169,7 +169,7 @@ def test_pretrained_weights_have_the_precision_of_the_experiment(
 
 def test_a_revision_that_moves_is_refused() -> None:
     with pytest.raises(ValidationError, match="revision"):
-        Experiment(architecture="tiny", weights="pretrained", hub_id=HUB_ID, revision="main")
+        Experiment(pipeline="tiny-sd", weights="pretrained", hub_id=HUB_ID, revision="main")
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

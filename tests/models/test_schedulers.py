@@ -19,7 +19,7 @@ def test_an_unknown_scheduler_is_answered_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize(("name", "class_name"), [(name, path.partition(":")[2]) for name, path in SCHEDULERS.items()])
 def test_every_scheduler_keeps_the_noise_schedule_of_the_architecture(name: str, class_name: str) -> None:
-    scheduler = build_scheduler(name, load_architecture("sd-v1-4").scheduler)
+    scheduler = build_scheduler(name, load_architecture("sd-1.4").scheduler)
     assert type(scheduler).__name__ == class_name
     assert scheduler.config.beta_schedule == "scaled_linear"
     assert (scheduler.config.beta_start, scheduler.config.beta_end) == (0.00085, 0.012)
@@ -31,6 +31,6 @@ def test_every_scheduler_keeps_the_noise_schedule_of_the_architecture(name: str,
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(("name", "call_count"), [("pndm", 51), ("ddim", 50), ("euler", 50), ("dpm++", 50)])
 def test_fifty_steps_take_as_many_unet_calls_as_the_scheduler_needs(name: str, call_count: int) -> None:
-    scheduler = build_scheduler(name, load_architecture("sd-v1-4").scheduler)
+    scheduler = build_scheduler(name, load_architecture("sd-1.4").scheduler)
     scheduler.set_timesteps(50)
     assert len(scheduler.timesteps) == call_count

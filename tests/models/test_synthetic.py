@@ -8,7 +8,7 @@ from sdbench.models.architectures import COMPONENTS, load_architecture
 from sdbench.models.libraries import Networks
 from sdbench.models.synthetic import UnknownBufferError, build_synthetic, seed_of
 
-TINY = load_architecture("tiny")
+TINY = load_architecture("tiny-sd")
 
 
 def build(weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> Networks:

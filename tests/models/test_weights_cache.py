@@ -22,7 +22,7 @@ from sdbench.models.weights_cache import WeightsKey, keep_weights, load_syntheti
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.store.cache_folder import measure_weights
 
-TINY = load_architecture("tiny")
+TINY = load_architecture("tiny-sd")
 SIZE_BYTES = TINY.parameter_count * 4
 
 

@@ -11,7 +11,7 @@ from sdbench.schema.record import PlannedExperiment
 HEAD = """\
 schema: sdbench/manifest/v1
 title: T
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 """
 
 

@@ -89,7 +89,7 @@ def plan_for(card: str, manifest: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def cost(card: str, **options: Any) -> Any:
-    experiment = Experiment(architecture="sd-v1-4", **options)
+    experiment = Experiment(pipeline="sd-1.4", **options)
     planned = PlannedExperiment(
         experiment_id="0", label="one", groups=("a",), experiment=experiment, protocol=Protocol()
     )
@@ -106,7 +106,7 @@ def test_estimate_is_within_a_factor_of_two_of_a_public_result(
 
 def test_gpu_that_reports_nothing_is_estimated_between_small_and_large_cards() -> None:
     nothing = make_machine("A100").model_copy(update={"multiprocessor_count": None})
-    experiment = Experiment(architecture="sd-v1-4", precision="fp16", batch=16)
+    experiment = Experiment(pipeline="sd-1.4", precision="fp16", batch=16)
     planned = PlannedExperiment(
         experiment_id="0", label="one", groups=("a",), experiment=experiment, protocol=Protocol()
     )
@@ -158,7 +158,7 @@ def test_study_skips_on_a_card_what_torch_could_not_run_there(card: str, monkeyp
         ("T4", {"tf32": True}, "TF32 needs compute capability 8.0", "tf32: false"),
         (
             "H100",
-            {"architecture": "tiny", "precision": "fp16", "attention": "sdpa-efficient"},
+            {"pipeline": "tiny-sd", "precision": "fp16", "attention": "sdpa-efficient"},
             "takes heads of a multiple of 8 channels",
             "sdpa-flash",
         ),
@@ -168,7 +168,7 @@ def test_study_skips_on_a_card_what_torch_could_not_run_there(card: str, monkeyp
 def test_reason_to_skip_names_the_card_and_what_to_do(
     card: str, options: dict[str, Any], reason: str, hint: str
 ) -> None:
-    skip = reason_to_skip(Experiment(**({"architecture": "sd-v1-4"} | options)), make_machine(card), GIB)
+    skip = reason_to_skip(Experiment(**({"pipeline": "sd-1.4"} | options)), make_machine(card), GIB)
     assert skip is not None
     assert reason in skip.reason
     assert hint in skip.hint
@@ -176,7 +176,7 @@ def test_reason_to_skip_names_the_card_and_what_to_do(
 
 @pytest.mark.parametrize("options", [{"tf32": "convolutions"}, {"attention": "sdpa-efficient"}, {"precision": "fp16"}])
 def test_what_an_old_card_can_run_is_not_skipped(options: dict[str, Any]) -> None:
-    assert reason_to_skip(Experiment(architecture="sd-v1-4", **options), make_machine("T4"), GIB) is None
+    assert reason_to_skip(Experiment(pipeline="sd-1.4", **options), make_machine("T4"), GIB) is None
 
 
 def test_batch_that_does_not_fit_costs_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_validate_and_plan_warn_of_claims_that_cannot_be_met(
 ) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(
-        "schema: sdbench/manifest/v1\ntitle: T\nmodel: {architecture: tiny}\n"
+        "schema: sdbench/manifest/v1\ntitle: T\nmodel: {pipeline: tiny-sd}\n"
         "experiments: [{id: a, title: A, matrix: {steps: [10, 20]}}]\n"
         "claims: [{id: euler-faster, text: T, metric: latency_s, numerator: {options: {steps: 25}}, "
         "expected: {low: 1}, source: S}]\n"

@@ -27,7 +27,7 @@ def machine(kind: DeviceKind, cpu_count: int = 4) -> Machine:
 
 
 def planned(protocol: Protocol = PROTOCOL, **options: Any) -> PlannedExperiment:
-    experiment = Experiment(**{"architecture": "sd-v1-4", **options})
+    experiment = Experiment(**{"pipeline": "sd-1.4", **options})
     return PlannedExperiment(
         experiment_id=experiment.experiment_id,
         label=experiment.label,
@@ -44,7 +44,7 @@ def planned(protocol: Protocol = PROTOCOL, **options: Any) -> PlannedExperiment:
         ({"batch": 1}, {"batch": 4}),
         ({"height": 256}, {"height": 512}),
         ({"guidance_scale": 1.0}, {"guidance_scale": 7.5}),
-        ({"architecture": "tiny"}, {"architecture": "sd-v1-4"}),
+        ({"pipeline": "tiny-sd"}, {"pipeline": "sd-1.4"}),
         ({"scheduler": "ddim"}, {"scheduler": "pndm"}),
     ],
     ids=str,
@@ -91,7 +91,7 @@ def test_launch_counts_every_call_that_its_budget_allows() -> None:
 def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
     options: dict[str, Any], device: DeviceKind, needed_bytes: int, reason: str, hint: str
 ) -> None:
-    experiment = Experiment(architecture="tiny", **options)
+    experiment = Experiment(pipeline="tiny-sd", **options)
     skipped = reason_to_skip(experiment, machine(device), needed_bytes)
     assert skipped is not None
     assert skipped.reason == reason
@@ -113,7 +113,7 @@ def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
 def test_what_can_run_or_is_worth_trying_is_not_skipped(
     options: dict[str, Any], device: DeviceKind, needed_bytes: int
 ) -> None:
-    experiment = Experiment(architecture="tiny", **options)
+    experiment = Experiment(pipeline="tiny-sd", **options)
     assert reason_to_skip(experiment, machine(device), needed_bytes) is None
 
 
@@ -142,7 +142,7 @@ def test_option_whose_package_is_not_installed_is_skipped(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], absent: tuple[str, ...], reason: str
 ) -> None:
     monkeypatch.setattr("sdbench.plan.skips.find_spec", lambda name: None if name in absent else object())
-    experiment = Experiment(architecture="tiny", **options)
+    experiment = Experiment(pipeline="tiny-sd", **options)
     skipped = reason_to_skip(experiment, machine("cuda"), GIB)
     assert skipped is not None
     assert skipped.reason == reason
@@ -153,7 +153,7 @@ def test_option_whose_package_is_not_installed_is_skipped(
 
 def test_unknown_memory_is_no_reason_to_skip() -> None:
     unread = machine("cpu").model_copy(update={"memory_total_bytes": None})
-    assert reason_to_skip(Experiment(architecture="tiny"), unread, 900 * GIB) is None
+    assert reason_to_skip(Experiment(pipeline="tiny-sd"), unread, 900 * GIB) is None
 
 
 def test_study_of_precision_costs_the_reference_and_every_length() -> None:

@@ -60,7 +60,7 @@ def group(keys: str) -> str:
         ("defaults: {prompt: 3}\n" + GROUP, "4:12", "prompt is 3: "),
         ("defaults: {tf32: on}\n" + GROUP, "4:12", 'tf32 is "on": expected false, convolutions, true'),
         (group("options: {height: 65}"), "7:15", "height is 65: expected a multiple of 8"),
-        ("defaults: {architecture: sd-v1.4}\n" + GROUP, "4:12", "expected tiny, sd-v1-4; nearest: 'sd-v1-4'"),
+        ("defaults: {pipeline: sd-v1.4}\n" + GROUP, "4:12", "expected tiny-sd, sd-1.4; nearest: 'sd-1.4'"),
         ("defaults: {scheduler: eular}\n" + GROUP, "4:12", "expected pndm, ddim, euler, dpm++; nearest: 'euler'"),
         (group("options: {backend: pytorhc}"), "7:15", "unknown backend; nearest: 'pytorch'"),
         (group("options: {workload: latancy}"), "7:15", "unknown workload; nearest: 'latency'"),
@@ -182,7 +182,7 @@ def test_far_names_are_not_suggested_and_names_of_diffusers_are_known(word: str,
 
 
 def test_revision_that_is_not_a_commit_is_refused_in_the_words_of_the_check_of_weights() -> None:
-    head = HEAD.replace("{architecture: tiny}", "{architecture: tiny, hub_id: a/b, revision: main}")
+    head = HEAD.replace("{pipeline: tiny-sd}", "{pipeline: tiny-sd, hub_id: a/b, revision: main}")
     with pytest.raises(ManifestError) as caught:
         check_manifest(parse_yaml(head + GROUP, "m.yaml"))
     assert str(caught.value) == f'm.yaml:3:42: revision is "main": expected {REVISION_FORM}'

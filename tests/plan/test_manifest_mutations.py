@@ -18,7 +18,7 @@ MANIFEST: dict[str, Any] = {
     "title": "T",
     "source": {"title": "S", "year": 2022},
     "deviations": ["one"],
-    "model": {"architecture": "tiny", "weights": "synthetic", "hub_id": "a/b", "revision": "0" * 40},
+    "model": {"pipeline": "tiny-sd", "weights": "synthetic", "hub_id": "a/b", "revision": "0" * 40},
     "protocol": {"calls_min": 1, "budget_s": 60, "confidence": 0.9},
     "defaults": {"guidance_scale": 7, "threads": None, "tf32": "convolutions"},
     "experiments": [

@@ -18,7 +18,7 @@ CURRENT = tuple(page for page in PAGES if page.parent.name != "adr")
 VIRTUAL = """\
 schema: sdbench/manifest/v1
 title: Virtual
-model: {architecture: tiny}
+model: {pipeline: tiny-sd}
 protocol: {launches_min: 2, launches_max: 2}
 defaults: {backend: virtual, height: 64, width: 64, steps: 4}
 experiments:

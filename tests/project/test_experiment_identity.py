@@ -4,7 +4,7 @@ import pytest
 
 from sdbench.schema.experiment import Experiment, VirtualOptions
 
-REQUIRED = {"architecture"}
+REQUIRED = {"pipeline"}
 # A new option adds a line; a changed or removed line breaks every stored record.
 RELEASED_DEFAULTS: dict[str, object] = {
     "workload": "latency",
@@ -41,11 +41,11 @@ RELEASED_DEFAULTS: dict[str, object] = {
     "virtual": VirtualOptions(),
 }
 RELEASED_IDENTITIES = [
-    ("f2516e89c16cb8cf", Experiment(architecture="tiny")),
-    ("76157d24d1dd245f", Experiment(architecture="sd-v1-4", precision="fp16", batch=4, steps=30)),
+    ("f2516e89c16cb8cf", Experiment(pipeline="tiny-sd")),
+    ("76157d24d1dd245f", Experiment(pipeline="sd-1.4", precision="fp16", batch=4, steps=30)),
     (
         "7700d7a1e43f2f81",
-        Experiment(architecture="sd-v1-4", weights="pretrained", hub_id="owner/name", revision="0" * 40),
+        Experiment(pipeline="sd-1.4", weights="pretrained", hub_id="owner/name", revision="0" * 40),
     ),
 ]
 
@@ -65,8 +65,8 @@ def test_released_identities_stay(identity: str, experiment: Experiment) -> None
 
 
 def test_writing_a_default_out_does_not_change_the_identity() -> None:
-    written_out = Experiment.model_validate({"architecture": "tiny", **RELEASED_DEFAULTS})
-    assert written_out.experiment_id == Experiment(architecture="tiny").experiment_id
+    written_out = Experiment.model_validate({"pipeline": "tiny-sd", **RELEASED_DEFAULTS})
+    assert written_out.experiment_id == Experiment(pipeline="tiny-sd").experiment_id
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_writing_a_default_out_does_not_change_the_identity() -> None:
     [{"precision": "bf16"}, {"batch": 2}, {"seed": 43}, {"threads": 2}, {"guidance_scale": 7.25}, {"tf32": True}],
 )
 def test_every_option_off_its_default_changes_the_identity(option: dict[str, object]) -> None:
-    changed = Experiment.model_validate({"architecture": "tiny", **option})
-    assert changed.experiment_id != Experiment(architecture="tiny").experiment_id
+    changed = Experiment.model_validate({"pipeline": "tiny-sd", **option})
+    assert changed.experiment_id != Experiment(pipeline="tiny-sd").experiment_id
 
 
 def test_a_hub_id_says_nothing_about_synthetic_weights() -> None:
-    named = Experiment(architecture="tiny", hub_id="owner/name", revision="0" * 40)
-    assert named.experiment_id == Experiment(architecture="tiny").experiment_id
+    named = Experiment(pipeline="tiny-sd", hub_id="owner/name", revision="0" * 40)
+    assert named.experiment_id == Experiment(pipeline="tiny-sd").experiment_id

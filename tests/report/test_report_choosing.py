@@ -18,7 +18,7 @@ from tests.records import make_launch, make_record, make_request, make_result, m
 from tests.report.inputs import find_section
 from tests.views import build_view
 
-FULL_SIZE: dict[str, Any] = {"architecture": "sd-v1-4", "height": 512, "width": 512}
+FULL_SIZE: dict[str, Any] = {"pipeline": "sd-1.4", "height": 512, "width": 512}
 
 
 def chart_of(section: Section) -> IntervalChart:
@@ -65,7 +65,7 @@ def test_energy_and_cost_are_drawn_where_they_are_known() -> None:
     assert isinstance(cost, IntervalChart)
     assert cost.axis == "EUR per 1,000 images"
     # 3.60 EUR an hour are 0.001 EUR a second.
-    assert cost.title.endswith(": sd-v1-4 fp32 batch 1 512x512 1 step")
+    assert cost.title.endswith(": sd-1.4 fp32 batch 1 512x512 1 step")
     assert cost.marks[0].value == pytest.approx(2.5, rel=0.01)
     assert energy.marks[0].value == pytest.approx(300 * 2.5, rel=0.05)
 

@@ -28,7 +28,7 @@ from tests.records import (
 from tests.report.inputs import find_section, find_table
 from tests.views import build_view, make_run
 
-FULL_SIZE: dict[str, Any] = {"architecture": "sd-v1-4", "height": 512, "width": 512}
+FULL_SIZE: dict[str, Any] = {"pipeline": "sd-1.4", "height": 512, "width": 512}
 
 
 def full_size(steps: int, latency_s: float, launch_count: int = 3, **options: Any) -> Result:
@@ -100,12 +100,12 @@ def test_tiny_network_is_in_no_chart_for_buyers_and_shares_no_axis_with_full_siz
         names = {mark.value > 10 for mark in chart.marks}
         assert len(names) == 1
     for name in ("devices", "throughput", "memory", "energy"):
-        assert "tiny" not in " ".join(chart.alt for chart in find_section(view, name).charts)
+        assert "tiny-sd" not in " ".join(chart.alt for chart in find_section(view, name).charts)
 
 
 def test_run_of_the_tiny_network_says_what_it_does_not_say() -> None:
     screen = first_screen(make_record(results=(make_result(),)))
-    assert screen.headline == "tiny fp32 batch 1 64x64 4 steps: 251 ms a call on Example CPU 8480"
+    assert screen.headline == "tiny-sd fp32 batch 1 64x64 4 steps: 251 ms a call on Example CPU 8480"
     assert screen.lead == (
         (
             "The tiny network is for comparing settings and versions; its times say nothing about full-size images. "
@@ -167,13 +167,13 @@ def test_option_that_a_run_varies_is_named_at_its_default_too() -> None:
     )
     labels = name_experiments([make_record(results=results)])
     assert [labels[result.planned.experiment_id] for result in results[:2]] == [
-        "tiny fp32 batch 1 64x64 5 steps pndm",
-        "tiny fp32 batch 1 64x64 5 steps euler",
+        "tiny-sd fp32 batch 1 64x64 5 steps pndm",
+        "tiny-sd fp32 batch 1 64x64 5 steps euler",
     ]
     one = make_record(results=(make_result(threads=1), make_result()))
     assert sorted(name_experiments([one]).values()) == [
-        "tiny fp32 batch 1 64x64 4 steps 1 thread",
-        "tiny fp32 batch 1 64x64 4 steps all threads",
+        "tiny-sd fp32 batch 1 64x64 4 steps 1 thread",
+        "tiny-sd fp32 batch 1 64x64 4 steps all threads",
     ]
 
 

@@ -10,7 +10,7 @@ from tests.views import build_view, make_source, render_report
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference"
 FULL_SIZE = {
-    "architecture": "sd-v1-4",
+    "pipeline": "sd-1.4",
     "height": 512,
     "width": 512,
     "steps": 50,

@@ -239,7 +239,7 @@ def test_interrupted_run_is_announced() -> None:
 
 
 def test_throughput_interval_turns_the_latency_interval_round() -> None:
-    results = tuple(make_result(make_succeeded(2.0 * batch), architecture="sd-v1-4", batch=batch) for batch in (1, 2))
+    results = tuple(make_result(make_succeeded(2.0 * batch), pipeline="sd-1.4", batch=batch) for batch in (1, 2))
     (chart,) = find_section(build_view((make_record(results=results),)), "throughput").charts
     assert chart.kind == "lines"
     for point in chart.points:

@@ -131,7 +131,7 @@ def test_index_has_the_seconds_per_image_of_each_machine_the_fastest_first(tmp_p
     text = write_site([slow, fast], tmp_path).read_text(encoding="utf-8")
     table = text[text.index("<table>") : text.index("</table>")]
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[2:]]
-    assert [row[0] for row in rows] == ["tiny 64x64, 4 steps"] * 2
+    assert [row[0] for row in rows] == ["tiny-sd 64x64, 4 steps"] * 2
     assert [float(row[2]) for row in rows] == pytest.approx([0.1, 0.2], rel=0.02)
     assert "batch 4" in rows[1][1]
     assert text.count("<svg") == 1

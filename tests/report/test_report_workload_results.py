@@ -41,7 +41,7 @@ def make_divergence(similarity: float, call: int | None = None, **changes: Any) 
 def make_precision_result(*sweep: Divergence) -> Result:
     workload_result = PrecisionResult(
         reference_id="0" * 16,
-        reference_label="tiny fp32",
+        reference_label="tiny-sd fp32",
         amplification=20,
         trajectory=(make_divergence(0.98, 1), make_divergence(0.99, 2)),
         sweep=sweep or (make_divergence(0.97),),
@@ -128,7 +128,7 @@ def test_pictures_stand_step_by_step_and_all_but_the_last_wait_behind_a_fold() -
         "UNet call 1: PSNR 41.5 dB, 1 - SSIM 0.02000",
         "UNet call 2: PSNR 41.5 dB, 1 - SSIM 0.01000",
     ]
-    assert [picture.caption for picture in series.steps[0].pictures] == ["tiny bf16 batch 1 64x64 4 steps"]
+    assert [picture.caption for picture in series.steps[0].pictures] == ["tiny-sd bf16 batch 1 64x64 4 steps"]
     page = render_report(view)
     assert page.count("data:image/webp") == 2
     assert page.index("UNet call 2") < page.index("<summary>Earlier steps (1)") < page.index("UNet call 1")
@@ -144,10 +144,10 @@ def test_capacity_shows_the_answer_with_its_throughput_and_every_probe() -> None
 
 
 def test_searched_batch_stands_in_the_row_names_and_on_the_throughput_line() -> None:
-    full: dict[str, Any] = {"architecture": "sd-v1-4"}
+    full: dict[str, Any] = {"pipeline": "sd-1.4"}
     record = make_record(results=(make_result(make_succeeded(1.0), **full), make_search_result(**full)))
     view = build_view((record,))
-    assert "sd-v1-4 fp32 largest batch 64x64 4 steps: 6" in column(find_table(view, "results"), "Experiment")
+    assert "sd-1.4 fp32 largest batch 64x64 4 steps: 6" in column(find_table(view, "results"), "Experiment")
     chart = lines_of(find_section(view, "throughput"))
     assert [point.x for point in chart.points] == [1, 6]
     assert [stop.x for stop in chart.stops] == [7]

@@ -28,7 +28,7 @@ def manifest_text(*prompts: str, timeout_s: float = 60, workload: str = "latency
     return f"""\
 schema: sdbench/manifest/v1
 title: Fake
-model: {{architecture: tiny}}
+model: {{pipeline: tiny-sd}}
 protocol: {{launches_min: 2, launches_max: 2, launch_timeout_s: {timeout_s}, isolation: {isolation}}}
 defaults: {{height: 64, width: 64, steps: 4, workload: {workload}}}
 experiments:

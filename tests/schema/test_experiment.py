@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sdbench.schema.experiment import Experiment, at_batch
 
 OPTIONS = st.fixed_dictionaries(
-    {"architecture": st.sampled_from(["tiny", "sd-v1-4"])},
+    {"pipeline": st.sampled_from(["tiny-sd", "sd-1.4"])},
     optional={
         "precision": st.sampled_from(["fp32", "fp16", "bf16"]),
         "batch": st.integers(1, 4096),
@@ -42,34 +42,34 @@ def test_experiments_share_an_identity_only_when_they_are_equal(first: dict[str,
 
 
 def test_whole_number_and_float_of_one_value_are_one_experiment() -> None:
-    whole = Experiment.model_validate({"architecture": "tiny", "guidance_scale": 7})
-    assert whole.experiment_id == Experiment(architecture="tiny", guidance_scale=7.0).experiment_id
+    whole = Experiment.model_validate({"pipeline": "tiny-sd", "guidance_scale": 7})
+    assert whole.experiment_id == Experiment(pipeline="tiny-sd", guidance_scale=7.0).experiment_id
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"architecture": "sdxl"},
-        {"architecture": "tiny", "precision": "int8"},
-        {"architecture": "tiny", "batch": 0},
-        {"architecture": "tiny", "batch": True},
-        {"architecture": "tiny", "batch": "2"},
-        {"architecture": "tiny", "height": 65},
-        {"architecture": "tiny", "width": 8200},
-        {"architecture": "tiny", "guidance_scale": float("nan")},
-        {"architecture": "tiny", "guidance_scale": float("inf")},
-        {"architecture": "tiny", "guidance_scale": -1},
-        {"architecture": "tiny", "seed": 2**63},
-        {"architecture": "tiny", "threads": 0},
-        {"architecture": "tiny", "colour": "red"},
-        {"architecture": "tiny", "attention": "sliced", "backend": "onnxruntime"},
-        {"architecture": "tiny", "graph_optimization": "basic"},
-        {"architecture": "tiny", "batch_max": 4},
-        {"architecture": "tiny", "sweep_min": 2},
-        {"architecture": "tiny", "workload": "largest-batch", "batch": 2},
-        {"architecture": "tiny", "workload": "precision", "sweep_min": 20, "sweep_max": 10},
-        {"architecture": "tiny", "weights": "pretrained", "hub_id": "owner/name", "revision": "main"},
+        {"pipeline": "sdxl"},
+        {"pipeline": "tiny-sd", "precision": "int8"},
+        {"pipeline": "tiny-sd", "batch": 0},
+        {"pipeline": "tiny-sd", "batch": True},
+        {"pipeline": "tiny-sd", "batch": "2"},
+        {"pipeline": "tiny-sd", "height": 65},
+        {"pipeline": "tiny-sd", "width": 8200},
+        {"pipeline": "tiny-sd", "guidance_scale": float("nan")},
+        {"pipeline": "tiny-sd", "guidance_scale": float("inf")},
+        {"pipeline": "tiny-sd", "guidance_scale": -1},
+        {"pipeline": "tiny-sd", "seed": 2**63},
+        {"pipeline": "tiny-sd", "threads": 0},
+        {"pipeline": "tiny-sd", "colour": "red"},
+        {"pipeline": "tiny-sd", "attention": "sliced", "backend": "onnxruntime"},
+        {"pipeline": "tiny-sd", "graph_optimization": "basic"},
+        {"pipeline": "tiny-sd", "batch_max": 4},
+        {"pipeline": "tiny-sd", "sweep_min": 2},
+        {"pipeline": "tiny-sd", "workload": "largest-batch", "batch": 2},
+        {"pipeline": "tiny-sd", "workload": "precision", "sweep_min": 20, "sweep_max": 10},
+        {"pipeline": "tiny-sd", "weights": "pretrained", "hub_id": "owner/name", "revision": "main"},
     ],
     ids=str,
 )
@@ -79,16 +79,16 @@ def test_options_of_the_wrong_type_out_of_range_or_unpinned_are_refused(options:
 
 
 def test_experiment_is_frozen() -> None:
-    experiment = Experiment(architecture="tiny")
+    experiment = Experiment(pipeline="tiny-sd")
     with pytest.raises(ValidationError, match="frozen"):
         experiment.batch = 2
 
 
 def test_label_names_what_differs_from_the_plain_case() -> None:
-    plain = Experiment(architecture="tiny", height=64, width=128, steps=1)
-    assert plain.label == "tiny fp32 batch 1 128x64 1 step"
+    plain = Experiment(pipeline="tiny-sd", height=64, width=128, steps=1)
+    assert plain.label == "tiny-sd fp32 batch 1 128x64 1 step"
     rich = Experiment(
-        architecture="sd-v1-4",
+        pipeline="sd-1.4",
         precision="fp16",
         autocast="fp16",
         tf32=True,
@@ -97,10 +97,10 @@ def test_label_names_what_differs_from_the_plain_case() -> None:
         device="cuda",
         threads=4,
     )
-    assert rich.label == "sd-v1-4 fp16 autocast fp16 TF32 batch 2 512x512 50 steps ddim cuda 4 threads"
+    assert rich.label == "sd-1.4 fp16 autocast fp16 TF32 batch 2 512x512 50 steps ddim cuda 4 threads"
 
 
 @pytest.mark.parametrize("options", [{"workload": "precision", "sweep_min": 2}, {"workload": "largest-batch"}], ids=str)
 def test_latency_experiment_at_a_batch_has_no_options_of_other_workloads(options: dict[str, Any]) -> None:
-    experiment = Experiment.model_validate({"architecture": "tiny", **options})
-    assert at_batch(experiment, 4) == Experiment(architecture="tiny", batch=4)
+    experiment = Experiment.model_validate({"pipeline": "tiny-sd", **options})
+    assert at_batch(experiment, 4) == Experiment(pipeline="tiny-sd", batch=4)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from sdbench.compare.projection import PHASE_TITLES, PhaseTimes, phases_of_launch
+from sdbench.compare.projection import PHASE_TITLES, PhaseTimes, median_phases, phases_of_launch
 from sdbench.report.chart_model import Share, ShareChart
 from sdbench.report.format import Row, format_percent, numbers, texts
 from sdbench.report.model import Section, Table
@@ -19,7 +19,7 @@ _NOTE = (
     "The last column of their table compares this call with a timed one: near 1, the phases stand for it."
 )
 _PHASE_COLUMNS = numbers(
-    "text encode", "denoising steps", "one step, median", "VAE decode", "rest", "total", "total / timed"
+    "text encoders", "denoising steps", "one step, median", "VAE decode", "rest", "total", "total / timed"
 )
 _START_CAPTION = (
     "Cold start, seconds: the first launch, and the median of those after it, which find the caches filled. The "
@@ -33,7 +33,7 @@ _START_FIELDS = ("import_s", "load_s", "first_call_s")
 def phases_of(measured: Measured) -> PhaseTimes | None:
     """Return the phases (s) of an experiment: of each phase the median over its counted launches."""
     launches = [times for launch in measured.counted if (times := phases_of_launch(launch))]
-    return PhaseTimes(*map(median, zip(*launches, strict=True))) if launches else None
+    return median_phases(launches) if launches else None
 
 
 def build(source: Source) -> Section | str:
@@ -49,7 +49,7 @@ def build(source: Source) -> Section | str:
     phased = [(point, times) for point in source.own if (times := phases_of(point))]
     if not phased:
         return Section(paragraphs=("No launch has phases.",), tables=tables)
-    rows = ((point, (*times, f"{times.total_s / point.estimate.value:.3f}")) for point, times in phased)
+    rows = ((point, (*times[:-1], f"{times.total_s / point.estimate.value:.3f}")) for point, times in phased)
     phase_table = source.table("Phases of one call, seconds", _PHASE_COLUMNS, rows)
     return Section(paragraphs=(_NOTE,), charts=(_chart(source, phased),), tables=(*tables, phase_table))
 

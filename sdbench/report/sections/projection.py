@@ -1,16 +1,16 @@
-"""What 50 steps would take, from the measured phases of fewer: never in the same column as what was measured."""
+"""What the native steps would take, from the phases of fewer: never in the same column as what was measured."""
 
 from sdbench.compare.projection import project
 from sdbench.report.format import Row, cell, format_number, numbers
 from sdbench.report.model import Section
 from sdbench.report.sections.phases import phases_of
 from sdbench.report.series import Measured, Source
-from sdbench.schema.experiment import PROJECTED_STEPS
 
-TITLE = f"What would {PROJECTED_STEPS} steps take? A projection, not measured"
+TITLE = "What would the pipeline's own number of steps take? A projection, not measured"
 _FORMULA = (
-    f"{PROJECTED_STEPS} steps = (text encode + UNet calls x one denoising step (median) + VAE decode + rest) "
-    "x timed / observed call. The UNet calls are those that the scheduler makes for 50 steps. The phases are of one "
+    "Projected = (text encoders + denoiser calls x one denoising step (median) + VAE decode + rest) "
+    "x timed / observed call. The denoiser calls are those that the scheduler makes for the pipeline's own "
+    "steps. The phases are of one "
     "observed call of each launch, its last warm-up, which may be slower than the timed ones: a ratio far from 1 makes "
     "the projection rougher than its interval says. Every term is measured; the result is not. "
     "The rest is counted once, although a part of it grows with the steps. The interval holds what varies "
@@ -19,8 +19,9 @@ _FORMULA = (
 _COLUMNS = numbers(
     "steps measured",
     "measured, s",
-    "text encode, s",
-    "UNet calls for 50",
+    "text encoders, s",
+    "projected steps",
+    "denoiser calls",
     "one step, s",
     "VAE decode, s",
     "rest, s",
@@ -32,11 +33,13 @@ _COLUMNS = numbers(
 
 
 def build(source: Source) -> Section | str:
-    """Return the projected latency (s) of 50 steps next to the measured one, with the formula."""
+    """Return the projected latency (s) of the native steps next to the measured one, with the formula."""
     rows = [(point, row) for point in source.own if (row := _row(point))]
     if not rows:
-        return f"No experiment with phases has fewer than {PROJECTED_STEPS} steps, so there is nothing to project."
-    caption = f"Projection to {PROJECTED_STEPS} steps next to the measured latency, seconds per call of the whole batch"
+        return (
+            "No experiment with phases has fewer steps than its pipeline was made for, so there is nothing to project."
+        )
+    caption = "Projection to the native steps next to the measured latency, seconds per call of the whole batch"
     return Section(paragraphs=(_FORMULA,), tables=(source.table(caption, _COLUMNS, rows),))
 
 
@@ -50,7 +53,8 @@ def _row(measured: Measured) -> Row | None:
         str(measured.experiment.steps),
         measured.estimate.value,
         times.text_encode_s,
-        str(projection.unet_calls),
+        str(projection.steps),
+        str(projection.denoiser_calls),
         times.step_s,
         times.vae_decode_s,
         times.rest_s,

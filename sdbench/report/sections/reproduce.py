@@ -98,5 +98,5 @@ def _distinct(words: Iterable[str]) -> str:
 
 def _weights_words(experiment: Experiment) -> str:
     if experiment.weights == "synthetic":
-        return f"synthetic, seed {experiment.weights_seed} ({experiment.architecture})"
+        return f"synthetic, seed {experiment.weights_seed} ({experiment.pipeline})"
     return f"pretrained, {experiment.hub_id} at {experiment.revision or 'a revision that was not recorded'}"

@@ -19,7 +19,7 @@ from sdbench.report.sections.latency import first_screen_charts
 from sdbench.report.sections.reproduce import repeat_commands
 from sdbench.report.series import Measured, Source
 from sdbench.schema.base import Known
-from sdbench.schema.experiment import PROJECTED_STEPS
+from sdbench.schema.experiment import STUDY_STEPS
 from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
 from sdbench.units import format_bytes, round_significant
 
@@ -74,7 +74,7 @@ def _machine_cards(source: Source) -> Iterator[Card]:
     group = mains[0]
     first = _fastest(group)
     lines = [] if source.compared else [f"{first.label}: {format_estimate(first.estimate)} a call"]
-    if is_for_buyers(first) and first.experiment.steps >= PROJECTED_STEPS:
+    if is_for_buyers(first) and first.experiment.steps >= STUDY_STEPS:
         best = max(group, key=lambda point: point.images_per_min.value)
         _, own = split_labels([first.label, best.label])
         where = f" on {best.machine.name}" if best.machine is not first.machine else ""

@@ -1,0 +1,98 @@
+"""Parameters and FLOP of a pipeline, without torch in this process: for plans, and for what is known of a pipeline."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from importlib.resources import files
+from math import fsum
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sdbench.errors import EnvironmentProblem, UserError
+from sdbench.schema.base import Model, sha256_of
+from sdbench.schema.pipeline import DECODER, PipelineConfig
+from sdbench.store.files import make_folder, write_whole
+
+_SHIPPED = files("sdbench.models").joinpath("pipelines", "facts.json")
+_FOLDER = "facts"
+_KEY_DIGITS = 16
+# -P: a sdbench of the current folder is not what counts.
+COMMAND = (sys.executable, "-P", "-m", "sdbench.models.count_facts")
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+class PipelineFacts(Model):
+    """What is counted of a pipeline, by network.
+
+    ``flop`` are the coefficients of a polynomial in the latent tokens of an image, from the constant term: convolutions
+    grow with them, attention with their square. Text encoders have a constant only.
+    """
+
+    parameters: dict[str, int]
+    flop: dict[str, tuple[float, ...]]
+
+    @property
+    def parameter_count(self) -> int:
+        """The parameters of all networks."""
+        return sum(self.parameters.values())
+
+    def weights_bytes(self, precision: str) -> int:
+        """Return what the weights take in a precision."""
+        return self.parameter_count * BYTES_PER_VALUE[precision]
+
+    def flop_of(self, name: str, latent_tokens: int) -> float:
+        """Return the FLOP of one call of a network for one sample of an image of so many latent tokens."""
+        return fsum(factor * float(latent_tokens) ** power for power, factor in enumerate(self.flop[name]))
+
+    def flop_per_image(self, config: PipelineConfig, latent_tokens: int, calls: int, guidance_scale: float) -> float:
+        """Return the FLOP of one image with so many denoiser calls."""
+        samples = config.guided_batch(guidance_scale)
+        counts = dict.fromkeys(config.text_encoders, samples) | {config.denoiser_name: calls * samples, DECODER: 1}
+        return fsum(count * self.flop_of(name, latent_tokens) for name, count in counts.items())
+
+
+def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
+    """Return what is counted of a pipeline: at once for a shipped one, else by torch in a process of its own, once.
+
+    Raises:
+        UserError: a network cannot be built from its config.
+        EnvironmentProblem: torch or diffusers is not installed.
+    """
+    key = facts_key(config)
+    if (shipped := _shipped_facts().get(key)) is not None:
+        return shipped
+    path = cache_folder / _FOLDER / f"{key}.json"
+    try:
+        return PipelineFacts.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        facts = _count_in_child(config)
+    make_folder(path.parent)
+    write_whole(path, facts.model_dump_json().encode())
+    return facts
+
+
+def facts_key(config: PipelineConfig) -> str:
+    """Return a hash of all that decides the counts of a pipeline."""
+    networks = {name: item.to_json_dict() for name, item in config.networks.items()}
+    return sha256_of({"networks": networks, "tokens": config.native.max_sequence_length})[:_KEY_DIGITS]
+
+
+@cache
+def _shipped_facts() -> dict[str, PipelineFacts]:
+    content = json.loads(_SHIPPED.read_text(encoding="utf-8")) if _SHIPPED.is_file() else {}
+    return {key: PipelineFacts.model_validate_json(json.dumps(item)) for key, item in content.items()}
+
+
+def _count_in_child(config: PipelineConfig) -> PipelineFacts:
+    done = subprocess.run(COMMAND, input=config.model_dump_json().encode(), capture_output=True)
+    if done.returncode == 0:
+        return PipelineFacts.model_validate_json(done.stdout)
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+    kind, _, message = lines[-1].partition(": ")
+    if kind.endswith("UserError"):
+        raise UserError(f"{config.name}: {message}")
+    raise EnvironmentProblem(
+        f"the parameters of {config.name} cannot be counted: {lines[-1]}; install torch and diffusers"
+    )

@@ -1,0 +1,50 @@
+"""What the pipelines of one diffusers class have in common, and their configs do not say."""
+
+from dataclasses import dataclass
+
+from sdbench.schema.pipeline import NativeOptions
+
+
+@dataclass(frozen=True)
+class Family:
+    """The defaults of a pipeline class's call, and how it takes the initial noise.
+
+    ``latents_in_a_row`` is the size for configs that name none, as ``default_sample_size`` in the pipeline's code.
+    """
+
+    steps: int
+    guidance_scale: float
+    max_sequence_length: int | None = None
+    latents_in_a_row: int = 128
+    latents_in_fp32: bool = False
+
+    def native(self, size_px: int) -> NativeOptions:
+        """Return the native options of a pipeline that has no line in the table."""
+        return NativeOptions(
+            size_px=max(1, size_px),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            max_sequence_length=self.max_sequence_length,
+        )
+
+
+# Defaults of __call__ in diffusers 0.42.
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": Family(50, 7.5, latents_in_a_row=64),
+    "StableDiffusionXLPipeline": Family(50, 5.0),
+    "StableDiffusion3Pipeline": Family(28, 7.0, max_sequence_length=256),
+    "FluxPipeline": Family(28, 3.5, max_sequence_length=512),
+    "ZImagePipeline": Family(50, 5.0, max_sequence_length=512, latents_in_fp32=True),
+}
+# Every network that a pipeline may have, and its library.
+KNOWN_NETWORKS: dict[str, str] = {
+    "AutoencoderKL": "diffusers",
+    "CLIPTextModel": "transformers",
+    "CLIPTextModelWithProjection": "transformers",
+    "FluxTransformer2DModel": "diffusers",
+    "Qwen3Model": "transformers",
+    "SD3Transformer2DModel": "diffusers",
+    "T5EncoderModel": "transformers",
+    "UNet2DConditionModel": "diffusers",
+    "ZImageTransformer2DModel": "diffusers",
+}

@@ -1,0 +1,47 @@
+"""The schedulers that an experiment can name, and which pipelines they fit."""
+
+from importlib import import_module
+from typing import Any
+
+from sdbench.errors import UserError
+from sdbench.schema.experiment import Scheduler, TimestepSpacing
+from sdbench.schema.pipeline import Component, PipelineConfig
+
+# module:class in diffusers; importing one of them costs seconds, so the table holds strings.
+SCHEDULERS: dict[Scheduler, str] = {
+    "pndm": "diffusers.schedulers.scheduling_pndm:PNDMScheduler",
+    "ddim": "diffusers.schedulers.scheduling_ddim:DDIMScheduler",
+    "euler": "diffusers.schedulers.scheduling_euler_discrete:EulerDiscreteScheduler",
+    "euler-ancestral": "diffusers.schedulers.scheduling_euler_ancestral_discrete:EulerAncestralDiscreteScheduler",
+    "dpm++": "diffusers.schedulers.scheduling_dpmsolver_multistep:DPMSolverMultistepScheduler",
+    "unipc": "diffusers.schedulers.scheduling_unipc_multistep:UniPCMultistepScheduler",
+    "lcm": "diffusers.schedulers.scheduling_lcm:LCMScheduler",
+    "flow-euler": "diffusers.schedulers.scheduling_flow_match_euler_discrete:FlowMatchEulerDiscreteScheduler",
+}
+# Those for networks that predict a velocity between noise and image; the others are for networks that predict noise.
+FLOW_SCHEDULERS: tuple[Scheduler, ...] = ("flow-euler",)
+# Those that add noise in each step.
+STOCHASTIC_SCHEDULERS: tuple[Scheduler, ...] = ("euler-ancestral", "lcm")
+
+
+def native_scheduler(config: PipelineConfig) -> Scheduler:
+    """Return the name of the scheduler that a pipeline comes with.
+
+    Raises:
+        UserError: it is none that an experiment can name.
+    """
+    for name, path in SCHEDULERS.items():
+        if path.rpartition(":")[2] == config.scheduler.class_name:
+            return name
+    raise UserError(
+        f"{config.name} comes with {config.scheduler.class_name}, which sdbench does not know; "
+        f"set scheduler to one of {', '.join(SCHEDULERS)}"
+    )
+
+
+def build_scheduler(name: Scheduler, native: Component, spacing: TimestepSpacing | None) -> Any:
+    """Return the diffusers scheduler called ``name``, with the noise schedule of the pipeline's ``native`` one."""
+    module, _, class_name = SCHEDULERS[name].partition(":")
+    changes = {} if spacing is None else {"timestep_spacing": spacing}
+    # from_config, not the constructor: each scheduler takes the keys it knows and ignores the others.
+    return getattr(import_module(module), class_name).from_config(native.config | changes)

@@ -1,0 +1,101 @@
+"""Counts the work of a pipeline call on the meta device: shapes only, no weights and no time."""
+
+import copy
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sdbench.models.denoiser_inputs import denoiser_inputs
+from sdbench.models.networks import build_on_meta
+from sdbench.schema.base import sha256_of
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.pipeline import DECODER, PipelineConfig
+from sdbench.schema.work import Work
+from sdbench.store.files import write_whole
+
+_FOLDER = "work"
+_KEY_DIGITS = 16
+
+
+def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, cache_folder: Path) -> Work:
+    """Return the work of one call of an experiment; ``cache_folder`` remembers the FLOP of each network and size."""
+    calls = count_denoiser_calls(scheduler, experiment.steps)
+    tokens = count_text_tokens(config, experiment.max_sequence_length)
+    flop = count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
+    samples = config.guided_batch(experiment.guidance_scale)
+    texts = config.prompts_encoded(experiment.guidance_scale, experiment.negative_prompt)
+    runs = dict.fromkeys(config.text_encoders, texts) | {config.denoiser_name: calls * samples, DECODER: 1}
+    return Work(
+        pixels=experiment.height * experiment.width,
+        latent_tokens=config.latent_tokens(experiment.height, experiment.width),
+        text_tokens=tokens,
+        denoiser_calls=calls,
+        native_steps=config.native.steps,
+        denoiser_calls_at_native_steps=count_denoiser_calls(scheduler, config.native.steps),
+        flop_per_image={name: flop[name] * count for name, count in runs.items()},
+    )
+
+
+def count_denoiser_calls(scheduler: Any, steps: int) -> int:
+    """Return how often a scheduler calls the denoiser for ``steps`` steps: PNDM once more."""
+    counted = copy.deepcopy(scheduler)
+    # The shift by the image's size moves the steps, and does not change how many there are.
+    counted.set_timesteps(steps, **({"mu": 1.0} if counted.config.get("use_dynamic_shifting") else {}))
+    return len(counted.timesteps)
+
+
+def count_text_tokens(config: PipelineConfig, max_sequence_length: int | None) -> dict[str, int]:
+    """Return the tokens that each text encoder gets of a prompt."""
+    counts = {}
+    for name in config.text_encoders:
+        component = config.networks[name]
+        if component.class_name.startswith("CLIP"):
+            counts[name] = int(component.config["max_position_embeddings"])
+        else:
+            counts[name] = max_sequence_length or config.native.max_sequence_length or 512
+    return counts
+
+
+def count_flop(
+    config: PipelineConfig, height: int, width: int, tokens: dict[str, int], cache_folder: Path | None
+) -> dict[str, int]:
+    """Return the FLOP of one call of each network for one sample of an image of this size (pixels).
+
+    Counted by torch's FlopCounterMode: matrix products, convolutions and attention, which are all but a few per cent.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    key = {"config": config.to_json_dict() | {"name": ""}, "height": height, "width": width, "tokens": tokens}
+    path = None if cache_folder is None else cache_folder / _FOLDER / f"{sha256_of(key)[:_KEY_DIGITS]}.json"
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        return {name: int(value) for name, value in json.loads(path.read_bytes() if path else "").items()}
+    counts: dict[str, int] = {}
+    for name, component in config.networks.items():
+        network = build_on_meta(component)
+        with FlopCounterMode(display=False) as counter:
+            _run(network, name, config, height, width, tokens)
+        counts[name] = int(counter.get_total_flops())
+    if path is not None:
+        with suppress(OSError):  # then the next launch counts again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(counts).encode())
+    return counts
+
+
+def _run(network: Any, name: str, config: PipelineConfig, height: int, width: int, tokens: dict[str, int]) -> None:
+    import torch
+
+    rows, columns = height // config.pixels_per_latent, width // config.pixels_per_latent
+    if name == DECODER:
+        network.decode(_make(1, config.latent_channels, rows, columns))
+    elif name in tokens:
+        network(input_ids=_make(1, tokens[name]).to(torch.int64))
+    else:
+        network(**denoiser_inputs(config, 1, rows, columns, tokens, _make))
+
+
+def _make(*shape: int) -> Any:
+    import torch
+
+    return torch.zeros(shape, device="meta")

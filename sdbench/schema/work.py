@@ -1,0 +1,19 @@
+"""How much work a pipeline call is: what follows from the configs and the size, on any machine."""
+
+from pydantic import Field
+
+from sdbench.schema.base import Compact, Count, PositiveInt
+
+
+class Work(Compact):
+    """The work of one pipeline call, counted and not measured."""
+
+    pixels: PositiveInt = Field(description="Pixels of one image.")
+    latent_tokens: PositiveInt = Field(description="Tokens that the denoiser makes of one image: latents or patches.")
+    text_tokens: dict[str, PositiveInt] = Field(description="Tokens of a prompt by text encoder.")
+    denoiser_calls: PositiveInt = Field(description="Denoiser calls of one pipeline call.")
+    native_steps: PositiveInt = Field(description="Steps that the pipeline was made for.")
+    denoiser_calls_at_native_steps: PositiveInt = Field(description="Denoiser calls that these would make.")
+    flop_per_image: dict[str, Count] = Field(
+        description="FLOP of one image by network, of all its calls: an addition and a multiplication are two."
+    )
