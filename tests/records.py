@@ -37,6 +37,7 @@ from sdbench.schema.record import PlannedExperiment, Record, Request, Result
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.versions import RECORD_SCHEMA
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.work import Work
 from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.store.bundle import compute_seal, encode_record
 from tests.fingerprints import make_fingerprint
@@ -75,14 +76,14 @@ def make_series(
     pace_s = latency_s * (1 + 0.002 * (index % 3))
     warmups_s = make_samples(name + " warm-up", pace_s * 1.15, warmup_count)
     text_s, decode_s, rest_s = 0.05 * pace_s, 0.2 * pace_s, 0.03 * pace_s
-    unet_calls = steps + 1
-    steps_s = make_samples(name + " steps", (pace_s - text_s - decode_s - rest_s) / unet_calls, unet_calls)
+    denoiser_calls = steps + 1
+    steps_s = make_samples(name + " steps", (pace_s - text_s - decode_s - rest_s) / denoiser_calls, denoiser_calls)
     # Exact on every Python: the built-in sum of floats is compensated from 3.12 on, and seals depend on the value.
     total_s = fsum((text_s, *steps_s, decode_s, rest_s))
     timed = (*warmups_s, *make_samples(name, pace_s, call_count))
     return (
         Series(name="latency", unit="s", samples=timed, warmup_count=warmup_count),
-        Series(name="phase.text_encode", unit="s", samples=(text_s,)),
+        Series(name="phase.text_encoder", unit="s", samples=(text_s,)),
         Series(name="phase.denoise_step", unit="s", samples=steps_s),
         Series(name="phase.vae_decode", unit="s", samples=(decode_s,)),
         Series(name="phase.rest", unit="s", samples=(rest_s,)),
@@ -130,6 +131,20 @@ def make_library(**changes: Any) -> LoadedLibrary:
     return LoadedLibrary(**{**given, **changes})
 
 
+def make_work(**changes: Any) -> Work:
+    """Return the work of a call of tiny-sd (64x64, 4 steps)."""
+    given: dict[str, Any] = {
+        "pixels": 64 * 64,
+        "latent_tokens": 8 * 8,
+        "text_tokens": {"text_encoder": 77},
+        "denoiser_calls": 5,
+        "native_steps": 50,
+        "denoiser_calls_at_native_steps": 51,
+        "flop_per_image": {"text_encoder": 8_081_920, "unet": 666_910_720, "vae": 694_192_128},
+    }
+    return Work(**{**given, **changes})
+
+
 def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
     """Return what the worker saw of its software and device."""
     on_cuda = device.startswith("cuda")
@@ -145,8 +160,8 @@ def make_environment(device: str = "cpu", **changes: Any) -> WorkerEnvironment:
         "weights_source": "drawn",
         "weights_mapped_bytes": 0,
         "parameter_count": 1_234_567,
-        "unet_calls": 5,
-        "unet_calls_at_50_steps": 51,
+        "work": make_work(),
+        "drawn_tokens": {},
         "cpu_capability": "AVX512",
         "onednn_isa": Unknown(reason="the networks run on the GPU") if on_cuda else Known(value="Intel AVX-512"),
         "cudnn_benchmark": Known(value=False) if on_cuda else Unknown(reason=NO_CUDA),
@@ -235,7 +250,7 @@ def make_launch(
         ),
         "exports": (),
         "workload_result": None,
-        "environment": make_environment(device, unet_calls=steps + 1),
+        "environment": make_environment(device, work=make_work(denoiser_calls=steps + 1)),
         "throttled": Known(value=False),
         "conditions": make_conditions(device),
         "warnings": (),

@@ -51,7 +51,7 @@ class DiffusersCall(Backend, ABC):
         self._built = built
         self._cuda: Any = torch.cuda if device.type == "cuda" else None
         self.config = built.config
-        self._work = count_work(experiment, self.config, self.pipeline.scheduler, cache_folder)
+        self.work = count_work(experiment, self.config, self.pipeline.scheduler, cache_folder)
         self._inputs = make_inputs(experiment, device, self.pipeline, self.config)
 
     def generate(self) -> tuple[Any, ...]:
@@ -175,7 +175,7 @@ class DiffusersCall(Backend, ABC):
             weights_source=self._built.weights_source,
             weights_mapped_bytes=self._built.mapped_bytes,
             parameter_count=self._built.parameter_count,
-            work=self._work,
+            work=self.work,
             drawn_tokens=self._built.drawn_tokens,
             cpu_capability=torch.backends.cpu.get_cpu_capability(),
             onednn_isa=Unknown(reason="the networks run on the GPU") if self._cuda else read_effective_isa(),

@@ -155,7 +155,7 @@ class OnnxruntimeBackend(DiffusersCall):
             check("threads", expected.intra_op_num_threads, [item.intra_op_num_threads for item in options]),
             check("graph optimization", expected.graph_optimization_level.name, levels),
             check("execution mode", expected.execution_mode.name, [item.execution_mode.name for item in options]),
-            *call.verify(experiment, images, self._work.denoiser_calls),
+            *call.verify(experiment, images, self.work.denoiser_calls),
         ]
         if experiment.inter_op_threads is not None:
             inter_op_threads = [item.inter_op_num_threads for item in options]

@@ -208,7 +208,7 @@ class PytorchBackend(DiffusersCall):
             check("device", self.device, [tensor.device for tensor in tensors]),
             _check_attention_layers(experiment.attention, denoiser),
             check("attention kernels allowed", _KERNELS.get(experiment.attention, _ANY_KERNEL), call.kernels),
-            *call.verify(experiment, images, self._work.denoiser_calls),
+            *call.verify(experiment, images, self.work.denoiser_calls),
             check("gradients", "off", call.gradients),
             check("evaluation mode", "on", [_on_or_off(not module.training) for module in modules]),
         ]

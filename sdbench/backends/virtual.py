@@ -112,7 +112,7 @@ class VirtualBackend(Backend):
         started_s = clock.now_s()
         images = self.generate()
         total_s = clock.now_s() - started_s
-        shares = {"text_encode": _TEXT_SHARE, "vae_decode": _DECODE_SHARE, "rest": _REST_SHARE, "total": 1.0}
+        shares = {"text_encoder": _TEXT_SHARE, "vae_decode": _DECODE_SHARE, "rest": _REST_SHARE, "total": 1.0}
         steps_s = total_s * (1 - _TEXT_SHARE - _DECODE_SHARE - _REST_SHARE)
         finite = self._experiment.virtual.fault != "not-finite"
         return Observation(

@@ -21,7 +21,7 @@ from sdbench.schema.wire import Stage
 from sdbench.worker.clock import MonotonicClock
 
 # Both compute in fp32 and sum in another order: the decoded pictures differed by 5e-6 (of 1) at most, after up to 5
-# UNet calls and in every size tried. A hundredth of that room lies between it and half a step of 1/255, so a byte
+# denoiser calls and in every size tried. A hundredth of that room lies between it and half a step of 1/255, so a byte
 # differs only where the value lies on the edge between two bytes, and then by one.
 FLOAT_TOLERANCE = 5e-5
 BYTE_TOLERANCE = 1
@@ -80,7 +80,7 @@ def test_observed_call_passes_its_checks_and_has_its_phases(cache: Path) -> None
     observation = backend.observe(MonotonicClock())
     assert all(check.passed for check in observation.checks)
     assert observation.finite == (True, True)
-    assert len(observation.denoise_steps_s) == backend.unet_calls
+    assert len(observation.denoise_steps_s) == backend.work.denoiser_calls
     assert min(observation.phases_s.values()) > 0
     assert not any((backend.pipeline.unet._forward_pre_hooks, backend.pipeline.vae.decoder._forward_hooks))
 
@@ -98,7 +98,7 @@ def test_environment_names_the_backend_its_version_and_threads(cache: Path) -> N
 
     environment = open_tiny(cache).describe()
     assert (environment.backend, environment.backend_version) == ("onnxruntime", library.__version__)
-    assert (environment.threads, environment.device, environment.unet_calls) == (1, "cpu", 3)
+    assert (environment.threads, environment.device, environment.work.denoiser_calls) == (1, "cpu", 3)
 
 
 def test_options_reach_the_sessions(cache: Path) -> None:

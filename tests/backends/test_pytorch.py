@@ -48,8 +48,8 @@ def test_every_option_runs_as_requested_and_gives_finite_images(tmp_path: Path, 
     assert all(check.passed for check in observation.checks)
     assert all(observation.finite)
     assert len(observation.images) == options.get("batch", 1)
-    assert len(observation.denoise_steps_s) == backend.unet_calls
-    assert sum(observation.denoise_steps_s) + observation.phases_s["text_encode"] + observation.phases_s[
+    assert len(observation.denoise_steps_s) == backend.work.denoiser_calls
+    assert sum(observation.denoise_steps_s) + observation.phases_s["text_encoder"] + observation.phases_s[
         "vae_decode"
     ] + observation.phases_s["rest"] == pytest.approx(observation.phases_s["total"])
     assert min(observation.phases_s.values()) > 0
@@ -132,7 +132,7 @@ def test_worker_names_the_file_of_torchs_kernels_that_it_has_loaded(tmp_path: Pa
 
 def test_projection_knows_that_pndm_makes_one_call_more(tmp_path: Path) -> None:
     environment = open_tiny(tmp_path).describe()
-    assert (environment.unet_calls, environment.unet_calls_at_50_steps) == (3, 51)
+    assert (environment.work.denoiser_calls, environment.work.denoiser_calls_at_native_steps) == (3, 51)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_decoded_run_ends_in_the_image_that_the_pipeline_makes(tmp_path: Path) -
     backend = open_tiny(tmp_path)
     every = backend.decode_run(backend.experiment.steps, every_call=True)
     (last,) = backend.decode_run(backend.experiment.steps, every_call=False)
-    assert len(every) == backend.unet_calls
+    assert len(every) == backend.work.denoiser_calls
     assert np.array_equal(every[-1], last)
     assert np.array_equal(np.round(last * 255).astype(np.uint8), np.asarray(backend.generate()[0]))
 

@@ -78,7 +78,7 @@ def test_a_call_moves_the_virtual_clock_and_nothing_else() -> None:
     latencies = [time_call(backend, CLOCK)[1] for _ in range(3)]
     assert latencies == pytest.approx([7200.0, 3600.0, 3600.0])
     observation = backend.observe(CLOCK)
-    parts = sum(observation.phases_s[name] for name in ("text_encode", "vae_decode", "rest")) + sum(
+    parts = sum(observation.phases_s[name] for name in ("text_encoder", "vae_decode", "rest")) + sum(
         observation.denoise_steps_s
     )
     assert parts == pytest.approx(observation.phases_s["total"]) == pytest.approx(3600.0)

@@ -203,7 +203,7 @@ experiments:
         ([], "--a is missing"),
         (["--a", "threads=1"], "--b is missing"),
         (["--a", "batch=1", "--b", "batch=2"], "--b batch=2: the arms would do different work, batches of 1 and 2"),
-        (["--a", "steps=4", "--b", "steps=8"], "--b steps=8: the arms would do different work, 5 and 9 UNet calls"),
+        (["--a", "steps=4", "--b", "steps=8"], "--b steps=8: the arms would do different work, 5 and 9 denoiser calls"),
         (["--a", "scheduler=euler", "--b", "threads=1"], "--a scheduler=euler: the arms would do different work, 50"),
         (["--a", "width=64", "--b", "threads=1"], "--a width=64: the arms would do different work, images of 64x512"),
         (["--a", "backend=virtual", "--b", "backend=pytorch"], "--b backend=pytorch: the arms would do different"),

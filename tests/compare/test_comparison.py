@@ -23,6 +23,7 @@ from tests.records import (
     make_result,
     make_skipped,
     make_succeeded,
+    make_work,
 )
 
 # Launches that vary by about 1 %, with a mean of 1 exactly.
@@ -268,7 +269,7 @@ def test_what_was_not_measured_is_incomparable(outcome: Any, reason: str) -> Non
     ("changes", "reason"),
     [
         ({"environment": {"weights_digest": "other"}}, "different weights"),
-        ({"environment": {"unet_calls": 9}}, "UNet calls"),
+        ({"environment": {"work": make_work(denoiser_calls=9)}}, "denoiser calls"),
         ({"batch": 2}, "batches of 1 and 2"),
         ({"images": "not finite"}, "candidate: finite: 0 of 8 images finite"),
         ({"foreign": 2}, "candidate: foreign GPU processes: at most 2 computed in a launch"),

@@ -194,7 +194,7 @@ def test_phases_of_a_call_add_up_to_it(backend_of: Callable[..., Any], observe: 
     backend.generate()
     observation = backend.observe(MonotonicClock())
     parts_s = sum(observation.denoise_steps_s) + sum(
-        observation.phases_s[name] for name in ("text_encode", "vae_decode", "rest")
+        observation.phases_s[name] for name in ("text_encoder", "vae_decode", "rest")
     )
     observe(phases_s=observation.phases_s, steps_s=observation.denoise_steps_s)
     assert parts_s == pytest.approx(observation.phases_s["total"], rel=1e-6)

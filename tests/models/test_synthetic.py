@@ -1,18 +1,22 @@
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 from sdbench.models import synthetic
-from sdbench.models.architectures import COMPONENTS, load_architecture
-from sdbench.models.libraries import Networks
-from sdbench.models.synthetic import UnknownBufferError, build_synthetic, seed_of
+from sdbench.models.networks import Networks, UnknownBufferError, build_on_meta
+from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.synthetic import seed_of
+from sdbench.models.weights_cache import load_synthetic, make_keys
+from sdbench.schema.pipeline import Component
 
-TINY = load_architecture("tiny-sd")
+TINY = load_shipped("tiny-sd")
+NO_CACHE = Path("/nonexistent")
 
 
-def build(weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> Networks:
-    return build_synthetic(TINY, weights_seed, "cpu", dtype)
+def build(weights_seed: int = 0, dtype: torch.dtype = torch.float32, order: int = 1) -> Networks:
+    return load_synthetic(make_keys(TINY, weights_seed, dtype, NO_CACHE)[::order], "cpu")
 
 
 @cache
@@ -43,9 +47,8 @@ def test_another_seed_gives_other_weights_and_another_digest() -> None:
 
 
 def test_the_order_of_filling_does_not_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "COMPONENTS", tuple(reversed(COMPONENTS)))
     monkeypatch.setattr(synthetic, "_THREADS_MAX", 1)
-    reordered = build()
+    reordered = build(order=-1)
     expected = tensors_of(built())
     assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors_of(reordered).items())
     assert reordered.digest == built().digest
@@ -94,10 +97,8 @@ def test_positions_are_counted_and_not_left_over_from_memory() -> None:
 
 
 def test_an_unknown_buffer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    build_empty = synthetic.build_on_meta
-
-    def build_with_a_buffer(*arguments: object) -> torch.nn.Module:
-        network: torch.nn.Module = build_empty(*arguments)  # type: ignore[arg-type]
+    def build_with_a_buffer(component: Component, dtype: torch.dtype) -> torch.nn.Module:
+        network: torch.nn.Module = build_on_meta(component, dtype)
         network.register_buffer("running_mean", torch.zeros(1))
         return network
 

@@ -15,41 +15,55 @@ from safetensors.torch import load_file
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.models import synthetic, weights_cache
-from sdbench.models.architectures import load_architecture
-from sdbench.models.libraries import Networks, name_parameters
-from sdbench.models.synthetic import build_synthetic
+from sdbench.models.networks import Networks, name_parameters
+from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.synthetic import Drawn, build_synthetic, combine_digests
 from sdbench.models.weights_cache import WeightsKey, keep_weights, load_synthetic
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.store.cache_folder import measure_weights
 
-TINY = load_architecture("tiny-sd")
-SIZE_BYTES = TINY.parameter_count * 4
+NAME = "text_encoder"
+TINY = load_shipped("tiny-sd").networks[NAME]
+SIZE_BYTES = 1_600_672 * 4
 
 
 def make_key(folder: Path, weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> WeightsKey:
-    return WeightsKey(TINY, weights_seed, dtype, folder)
+    return WeightsKey(NAME, TINY, weights_seed, dtype, folder)
+
+
+def load(key: WeightsKey, *, mapped: bool = True) -> Networks:
+    return load_synthetic([key], "cpu", mapped=mapped)
+
+
+def drawn(weights_seed: int = 0, dtype: torch.dtype = torch.float32) -> Networks:
+    network = build_synthetic(NAME, TINY, weights_seed, "cpu", dtype)
+    return Networks({NAME: network.network}, combine_digests({NAME: network.digest}), "drawn")
+
+
+def tensors_of(networks: Networks) -> dict[str, torch.Tensor]:
+    return name_parameters(networks.by_component[NAME])
 
 
 @pytest.fixture
 def draws(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list that each drawing of weights adds the thread's name to."""
-    drawn: list[str] = []
+    names: list[str] = []
 
-    def build(*arguments: Any) -> Networks:
-        drawn.append(threading.current_thread().name)
+    def build(*arguments: Any) -> Drawn:
+        names.append(threading.current_thread().name)
         return build_synthetic(*arguments)
 
     monkeypatch.setattr(weights_cache, "build_synthetic", build)
-    return drawn
+    return names
 
 
 def keep(key: WeightsKey) -> Path:
-    keep_weights(key, lambda: None)
+    keep_weights([key], lambda: None)
     return key.path()
 
 
 def assert_same_values(networks: Networks, expected: Networks) -> None:
-    tensors, others = name_parameters(networks.by_component), name_parameters(expected.by_component)
+    tensors, others = tensors_of(networks), tensors_of(expected)
     assert tensors.keys() == others.keys()
     assert all(
         torch.equal(tensor, others[name]) and tensor.dtype == others[name].dtype for name, tensor in tensors.items()
@@ -62,8 +76,8 @@ def assert_same_values(networks: Networks, expected: Networks) -> None:
 def test_kept_weights_are_those_that_would_be_drawn(tmp_path: Path, dtype: torch.dtype, mapped: bool) -> None:
     key = make_key(tmp_path, 3, dtype)
     keep(key)
-    networks = load_synthetic(key, "cpu", mapped=mapped)
-    assert_same_values(networks, build_synthetic(TINY, 3, "cpu", dtype))
+    networks = load(key, mapped=mapped)
+    assert_same_values(networks, drawn(3, dtype))
     assert (networks.source, networks.warnings) == ("mapped", ())
     assert networks.mapped_bytes == (key.size_bytes if mapped else 0)
     for network in networks.by_component.values():
@@ -76,22 +90,22 @@ def test_kept_weights_are_those_that_would_be_drawn(tmp_path: Path, dtype: torch
 def test_weights_are_drawn_once_for_any_number_of_launches(tmp_path: Path, draws: list[str]) -> None:
     key, stages = make_key(tmp_path), list[str]()
     for _ in range(3):
-        keep_weights(key, lambda: stages.append("draw"))
-        load_synthetic(key, "cpu")
+        keep_weights([key], lambda: stages.append("draw"))
+        load(key)
     assert (len(draws), stages) == (1, ["draw"])
     assert measure_weights(tmp_path) == key.path().stat().st_size
 
 
 def test_the_file_is_one_that_safetensors_reads(tmp_path: Path) -> None:
     tensors = load_file(keep(make_key(tmp_path)))
-    expected = name_parameters(build_synthetic(TINY, 0, "cpu", torch.float32).by_component)
+    expected = tensors_of(drawn())
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in expected.items())
 
 
 def test_mapped_tensors_are_aligned_like_those_of_the_allocator(tmp_path: Path) -> None:
     keep(make_key(tmp_path))
-    tensors = name_parameters(load_synthetic(make_key(tmp_path), "cpu").by_component).values()
+    tensors = tensors_of(load(make_key(tmp_path))).values()
     large = [tensor for tensor in tensors if tensor.nbytes % 64 == 0]
     assert len(large) > 0.9 * len(tensors)
     assert all(tensor.data_ptr() % 64 == 0 for tensor in large)
@@ -100,7 +114,7 @@ def test_mapped_tensors_are_aligned_like_those_of_the_allocator(tmp_path: Path) 
 def test_what_writes_into_a_mapped_tensor_does_not_change_the_file(tmp_path: Path) -> None:
     content = keep(make_key(tmp_path)).read_bytes()
     with torch.no_grad():
-        for tensor in name_parameters(load_synthetic(make_key(tmp_path), "cpu").by_component).values():
+        for tensor in tensors_of(load(make_key(tmp_path))).values():
             tensor.zero_()
     assert make_key(tmp_path).path().read_bytes() == content
 
@@ -150,7 +164,7 @@ def flip_in(text: bytes) -> Callable[[Path], None]:
     "damage",
     [
         *(flip(share) for share in (0.0, 0.2, 0.5, 0.9, 1.0)),
-        flip_in(b'"weights_digest":"synthetic:'),
+        flip_in(b'"weights_digest":"'),
         flip_in(b'"checksum":"'),
         flip_in(b'"shape":['),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
@@ -167,15 +181,15 @@ def test_damaged_file_is_noticed_and_its_weights_are_drawn_again(
 ) -> None:
     key = make_key(tmp_path)
     damage(keep(key))
-    networks = load_synthetic(key, "cpu")
-    assert_same_values(networks, build_synthetic(TINY, 0, "cpu", torch.float32))
+    networks = load(key)
+    assert_same_values(networks, drawn())
     assert (networks.source, networks.mapped_bytes) == ("drawn", 0)
     (warning,) = networks.warnings
     assert warning.code == "weights-drawn-again"
     assert f"{key.path().name} was damaged" in warning.message
     keep(key)
     assert len(draws) == 3  # to keep, for this launch, and to keep again
-    assert load_synthetic(key, "cpu").source == "mapped"
+    assert load(key).source == "mapped"
 
 
 def test_host_without_memory_to_map_the_weights_is_out_of_memory(
@@ -188,7 +202,7 @@ def test_host_without_memory_to_map_the_weights_is_out_of_memory(
     keep(key)
     monkeypatch.setattr(mmap, "mmap", refuse)
     with pytest.raises(OSError, match="Cannot allocate memory") as caught:
-        load_synthetic(key, "cpu")
+        load(key)
     assert where_memory_ran_out(caught.value) == "host"
     assert key.path().exists()
     assert len(draws) == 1  # not drawn again, into the memory that is not there
@@ -201,7 +215,7 @@ def test_full_disk_lets_the_launch_draw_its_weights(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(weights_cache, "write_whole", refuse)
     key = make_key(tmp_path)
     keep(key)
-    networks = load_synthetic(key, "cpu")
+    networks = load(key)
     assert networks.source == "drawn"
     assert networks.warnings[0].code == "weights-not-kept"
     assert "cannot write" in networks.warnings[0].message
@@ -214,7 +228,7 @@ def test_disk_that_would_be_half_full_of_weights_keeps_none(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     keep(make_key(tmp_path))
     assert draws == []
-    assert "are free in" in load_synthetic(make_key(tmp_path), "cpu").warnings[0].message
+    assert "are free in" in load(make_key(tmp_path)).warnings[0].message
 
 
 def test_read_only_cache_folder_lets_the_launch_draw_its_weights(
@@ -224,13 +238,13 @@ def test_read_only_cache_folder_lets_the_launch_draw_its_weights(
     monkeypatch.setattr(os, "access", lambda *_: False)
     keep(make_key(tmp_path / "cache"))
     assert draws == []
-    assert "cannot write to" in load_synthetic(make_key(tmp_path / "cache"), "cpu").warnings[0].message
+    assert "cannot write to" in load(make_key(tmp_path / "cache")).warnings[0].message
 
 
 def test_cache_folder_that_is_a_file_lets_the_launch_draw_its_weights(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     keep(make_key(tmp_path / "cache"))
-    networks = load_synthetic(make_key(tmp_path / "cache"), "cpu")
+    networks = load(make_key(tmp_path / "cache"))
     assert (networks.source, networks.warnings[0].code) == ("drawn", "weights-not-kept")
 
 
@@ -241,14 +255,14 @@ def test_limit_of_the_cache_keeps_no_weights_that_are_larger(
     monkeypatch.setenv("SDBENCH_CACHE_GIB", limit)
     keep(make_key(tmp_path))
     assert measure_weights(tmp_path) == 0
-    assert "SDBENCH_CACHE_GIB allows" in load_synthetic(make_key(tmp_path), "cpu").warnings[0].message
+    assert "SDBENCH_CACHE_GIB allows" in load(make_key(tmp_path)).warnings[0].message
 
 
 def test_least_recently_used_weights_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [make_key(tmp_path, weights_seed) for weights_seed in range(3)]
     for age, key in enumerate(keys[:2]):
         os.utime(keep(key), ns=(age, age))
-    load_synthetic(keys[0], "cpu")
+    load(keys[0])
     monkeypatch.setenv("SDBENCH_CACHE_GIB", str(2.5 * SIZE_BYTES / 2**30))
     keep(keys[2])
     assert [key.path().exists() for key in keys] == [True, False, True]
@@ -256,9 +270,9 @@ def test_least_recently_used_weights_make_room(tmp_path: Path, monkeypatch: pyte
 
 def test_weights_in_use_survive_their_file(tmp_path: Path) -> None:
     path = keep(make_key(tmp_path))
-    networks = load_synthetic(make_key(tmp_path), "cpu")
+    networks = load(make_key(tmp_path))
     path.unlink()
-    assert_same_values(networks, build_synthetic(TINY, 0, "cpu", torch.float32))
+    assert_same_values(networks, drawn())
 
 
 def test_two_processes_at_once_draw_the_weights_once(tmp_path: Path, draws: list[str]) -> None:
@@ -268,7 +282,7 @@ def test_two_processes_at_once_draw_the_weights_once(tmp_path: Path, draws: list
     for thread in threads:
         thread.join()
     assert len(draws) == 1
-    assert load_synthetic(make_key(tmp_path), "cpu").source == "mapped"
+    assert load(make_key(tmp_path)).source == "mapped"
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

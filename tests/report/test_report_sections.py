@@ -53,13 +53,13 @@ def test_projection_follows_its_formula() -> None:
     (launch,) = measured.launches
     samples = {series.name: series.samples for series in launch.series}
     step_s = sorted(samples["phase.denoise_step"])[2]
-    observed_s = 51 * step_s + sum(samples[f"phase.{name}"][0] for name in ("text_encode", "vae_decode", "rest"))
+    observed_s = 51 * step_s + sum(samples[f"phase.{name}"][0] for name in ("text_encoder", "vae_decode", "rest"))
     # Scaled to the timed calls: the observed one may be slower.
     expected_s = observed_s * median(samples["latency"][2:]) / samples["phase.total"][0]
     projection = project(measured.planned, measured.counted)
     assert projection is not None
     assert projection.estimate.value == pytest.approx(expected_s)
-    assert projection.unet_calls == 51
+    assert projection.denoiser_calls == 51
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_projection_is_that_of_the_timed_calls_and_says_what_the_phases_are_of(
     projection = project(measured.planned, measured.counted)
     assert projection is not None
     assert projection.observed_ratio == pytest.approx(pace)
-    # 51 UNet calls of 0.036 s, the rest 0.07 s, whatever the pace of the observed call.
+    # 51 denoiser calls of 0.036 s, the rest 0.07 s, whatever the pace of the observed call.
     assert projection.estimate.value == pytest.approx(1.9, rel=0.01)
     assert caveat in (projection.caveat or "") if caveat else projection.caveat is None
 

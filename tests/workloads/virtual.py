@@ -65,7 +65,7 @@ class VirtualBackend:
         self.log.append("observe")
         total_s = self._next_s()
         self.clock.now += total_s
-        phases = {"text_encode": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": total_s}
+        phases = {"text_encoder": 0.1, "vae_decode": 0.3, "rest": 0.1, "total": total_s}
         images = (draw(7),)
         return Observation(
             images=images,
