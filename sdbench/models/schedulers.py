@@ -1,6 +1,7 @@
 """The schedulers that an experiment can name, and which pipelines they fit."""
 
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from sdbench.errors import UserError
@@ -42,6 +43,8 @@ def native_scheduler(config: PipelineConfig) -> Scheduler:
 def build_scheduler(name: Scheduler, native: Component, spacing: TimestepSpacing | None) -> Any:
     """Return the diffusers scheduler called ``name``, with the noise schedule of the pipeline's ``native`` one."""
     module, _, class_name = SCHEDULERS[name].partition(":")
-    changes = {} if spacing is None else {"timestep_spacing": spacing}
-    # from_config, not the constructor: each scheduler takes the keys it knows and ignores the others.
-    return getattr(import_module(module), class_name).from_config(native.config | changes)
+    scheduler_class = getattr(import_module(module), class_name)
+    config = native.config | ({} if spacing is None else {"timestep_spacing": spacing})
+    # Each takes the keys it knows, as diffusers' from_config does, which logs the others.
+    known = signature(scheduler_class).parameters
+    return scheduler_class(**{key: value for key, value in config.items() if key in known})

@@ -21,7 +21,7 @@ from sdbench.models.networks import Networks, build_on_meta, fill_buffers, fill_
 from sdbench.models.synthetic import RECIPE_VERSION, Drawn, build_synthetic, combine_digests
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.base import canonical_json, sha256_of
-from sdbench.schema.outcome import RecordWarning, warn
+from sdbench.schema.outcome import warn
 from sdbench.schema.pipeline import Component, PipelineConfig
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.store.cache_folder import (
@@ -113,10 +113,11 @@ def make_keys(
 
 
 def keep_weights(keys: Iterable[WeightsKey], on_draw: Callable[[], None]) -> None:
-    """Draw the weights of each network into its file, unless it is there or cannot be; ``on_draw`` is called before.
+    """Draw the weights of each network into its file, unless it is there or cannot be; ``on_draw`` is called before all.
 
     Networks are drawn one after the other, so that no more than the largest takes memory.
     """
+    is_first = True
     for key in keys:
         if key.path().is_file() or _find_obstacle(key):
             continue
@@ -126,7 +127,9 @@ def keep_weights(keys: Iterable[WeightsKey], on_draw: Callable[[], None]) -> Non
             with hold_file(key.folder / _LOCK_NAME):
                 # Another process may have kept them while this one waited.
                 if not key.path().is_file():
-                    on_draw()
+                    if is_first:
+                        on_draw()
+                    is_first = False
                     _make_room(key)
                     _write(key, key.draw("cpu"))
 
@@ -137,24 +140,29 @@ def load_synthetic(keys: Iterable[WeightsKey], device: str, *, mapped: bool = Tr
     On the CPU their values are ``mapped`` from the files, or copied; what writes into them never changes a file.
     """
     loaded: dict[str, Drawn] = {}
-    mapped_bytes, warnings = 0, []
+    drawn_again: dict[tuple[WarningCode, str], list[str]] = {}
+    mapped_bytes = 0
     for key in keys:
-        drawn, warning = _load(key, device, mapped=mapped)
-        loaded[key.name] = drawn
-        if warning is not None:
-            warnings.append(warning)
+        loaded[key.name], problem = _load(key, device, mapped=mapped)
+        if problem is not None:
+            drawn_again.setdefault(problem, []).append(key.name)
         elif mapped and device == "cpu":
             mapped_bytes += key.size_bytes
+    warnings = tuple(
+        warn(code, f"the weights of the {', '.join(names)} were drawn for this launch alone: {text}")
+        for (code, text), names in drawn_again.items()
+    )
     return Networks(
         by_component={name: drawn.network for name, drawn in loaded.items()},
         digest=combine_digests({name: drawn.digest for name, drawn in loaded.items()}),
-        source="drawn" if len(warnings) == len(loaded) else "mapped",
+        source="drawn" if sum(map(len, drawn_again.values())) == len(loaded) else "mapped",
         mapped_bytes=mapped_bytes,
-        warnings=tuple(warnings),
+        warnings=warnings,
     )
 
 
-def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, RecordWarning | None]:
+def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, tuple[WarningCode, str] | None]:
+    """Return a network, and where its values had to be drawn, why."""
     path, code = key.path(), WarningCode.WEIGHTS_NOT_KEPT
     try:
         drawn = _map(key, path, device, mapped=mapped)
@@ -172,8 +180,7 @@ def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, RecordW
         with suppress(OSError):
             os.utime(path)  # the least recently used is dropped first
         return drawn, None
-    message = f"the weights of the {key.name} were drawn for this launch alone: {problem}"
-    return key.draw(device), warn(code, message)
+    return key.draw(device), (code, problem)
 
 
 def _find_obstacle(key: WeightsKey) -> str | None:

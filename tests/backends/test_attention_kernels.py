@@ -120,7 +120,7 @@ def test_on_a_gpu_the_whole_unet_is_profiled(tmp_path: Path, monkeypatch: pytest
     calls: list[Any] = []
     handle = backend.pipeline.unet.conv_out.register_forward_hook(lambda *_: calls.append(1))
     check = attention_kernels.observe_attention(
-        backend.pipeline, torch.device("cuda:0"), "sdpa", backend.with_batch(1, 1).generate
+        backend.pipeline.unet, torch.device("cuda:0"), "sdpa", backend.with_batch(1, 1).generate
     )
     handle.remove()
     activity = torch.profiler.ProfilerActivity

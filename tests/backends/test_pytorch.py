@@ -8,7 +8,6 @@ import pytest
 
 from sdbench.backends import pytorch
 from sdbench.backends.base import DeviceRoom, WrongExecution
-from sdbench.backends.diffusers_call import draw_noise
 from sdbench.probes.readings import value_or
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
@@ -58,10 +57,10 @@ def test_every_option_runs_as_requested_and_gives_finite_images(tmp_path: Path, 
 def test_phase_hooks_are_gone_after_an_observed_call(tmp_path: Path) -> None:
     backend = open_tiny(tmp_path)
     backend.observe(MonotonicClock())
-    assert "encode_prompt" not in vars(backend.pipeline)
     assert "decode" not in vars(backend.pipeline.vae)
-    hooks = (backend.pipeline.unet._forward_hooks, backend.pipeline.unet._forward_pre_hooks)
-    assert not any(hooks)
+    for network in (backend.pipeline.unet, backend.pipeline.vae.decoder, backend.pipeline.text_encoder):
+        assert not network._forward_hooks
+        assert not network._forward_pre_hooks
 
 
 def test_autocast_that_does_nothing_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,15 +89,6 @@ def test_weights_in_another_type_are_a_failure(tmp_path: Path) -> None:
     torch.nn.Module.to(backend.pipeline.unet.conv_out, torch.float64)
     with pytest.raises((WrongExecution, RuntimeError)):
         backend.observe(MonotonicClock())
-
-
-def test_images_of_a_batch_start_from_seeds_in_a_row() -> None:
-    import torch
-
-    batch = draw_noise(tiny(batch=2, seed=5), 4)
-    second = draw_noise(tiny(batch=1, seed=6), 4)
-    assert batch.shape == (2, 4, 8, 8)
-    assert torch.equal(batch[1:], second)
 
 
 def test_same_seed_gives_the_same_pixels(tmp_path: Path) -> None:
@@ -248,7 +238,7 @@ def test_decoded_run_ends_in_the_image_that_the_pipeline_makes(tmp_path: Path) -
 @pytest.mark.parametrize("options", [{}, {"vae_slicing": True}, {"vae_tiling": True}], ids=str)
 def test_image_that_is_not_finite_is_distinguished_from_the_others(tmp_path: Path, options: dict[str, Any]) -> None:
     backend = open_tiny(tmp_path, batch=2, **options)
-    backend.arguments["latents"][1] = float("nan")
+    backend.call_arguments()["latents"][1] = float("nan")
     assert backend.observe(MonotonicClock()).finite == (True, False)
 
 
@@ -283,7 +273,7 @@ class FakeEvent:
 
 
 @pytest.mark.parametrize(("lag", "ratio"), [(0, 1.0), (1, 0.0)])
-def test_gpu_that_has_reached_the_last_block_of_an_issued_unet_call_waited_for_the_host(
+def test_gpu_that_has_reached_the_last_block_of_an_issued_denoiser_call_waited_for_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lag: int, ratio: float
 ) -> None:
     import torch
@@ -293,7 +283,7 @@ def test_gpu_that_has_reached_the_last_block_of_an_issued_unet_call_waited_for_t
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
     backend = open_tiny(tmp_path)
-    with pytorch.TorchCall(backend.pipeline, torch.device("cuda:0"), MonotonicClock()) as call:
+    with pytorch.TorchCall(backend.pipeline, backend.config, torch.device("cuda:0"), MonotonicClock()) as call:
         backend.generate()
     assert call.read_host_bound_ratio() == Known(value=ratio)
     # The marks in the last block are events of their own: of the phases none is one of them.
