@@ -30,8 +30,8 @@ class _AttentionRan(Exception):
 def observe_attention(network: Any, device: "torch.device", attention: Attention, call: Callable[[], object]) -> Check:
     """Return the check of the kernels in the denoiser's first block, by a pipeline call that ends there.
 
-    On a GPU the whole ``network`` is profiled instead: kernels depend on the size of a head, which grows with depth. Run it
-    after the timed calls, because CUPTI, once it was used, may stay in the process.
+    On a GPU the whole ``network`` is profiled instead: kernels depend on the size of a head, which grows with depth.
+    Run it after the timed calls, because CUPTI, once it was used, may stay in the process.
     """
     import torch
 

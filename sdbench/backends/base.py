@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from sdbench.probes.out_of_memory import where_memory_ran_out as where_memory_ran_out  # noqa: PLC0414 - exported
+from sdbench.processes import return_freed_memory
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment, Precision
 from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment
@@ -178,6 +179,7 @@ class BackendModule(Protocol):
 def free_unreferenced_memory() -> None:
     """Free what nothing refers to any more, and the blocks of it that torch keeps on the GPU."""
     gc.collect()
+    return_freed_memory()
     # Not imported here: where torch has not been used there is nothing of it to free.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

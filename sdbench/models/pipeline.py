@@ -65,7 +65,7 @@ def build_pipeline(experiment: Experiment, device: str, cache_folder: Path) -> B
         networks = load_pretrained(experiment, config, cache_folder, device, dtype)
     parameters = [tensor for network in networks.by_component.values() for tensor in network.parameters()]
     return BuiltPipeline(
-        pipeline=_assemble(experiment, config, networks.by_component, cache_folder),
+        pipeline=assemble(experiment, config, networks.by_component, cache_folder),
         config=config,
         weights_digest=networks.digest,
         parameter_count=sum(tensor.numel() for tensor in parameters),
@@ -104,7 +104,7 @@ def build_pipeline_around(
     disable_progress_bars()
     config = find_pipeline(experiment, cache_folder)
     networks = {name: make_network(name, build_on_meta(item).config) for name, item in config.networks.items()}
-    return _assemble(experiment, config, networks, cache_folder), config
+    return assemble(experiment, config, networks, cache_folder), config
 
 
 def dtype_of(precision: Precision) -> "torch.dtype":
@@ -131,7 +131,8 @@ def build_tokenizers(config: PipelineConfig, max_sequence_length: int | None) ->
     return tokenizers
 
 
-def _assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[str, Any], cache_folder: Path) -> Any:
+def assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[str, Any], cache_folder: Path) -> Any:
+    """Return the stock pipeline of ``experiment`` around ``networks``; raises as ``build_pipeline``."""
     if experiment.weights == "synthetic":
         tokenizers = build_tokenizers(config, experiment.max_sequence_length)
     else:

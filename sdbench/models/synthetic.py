@@ -52,7 +52,7 @@ def build_synthetic(name: str, component: Component, weights_seed: int, device: 
     fill_buffers(network, device)
     tensors = name_parameters(network)
     with ThreadPoolExecutor(max_workers=min(_THREADS_MAX, len(os.sched_getaffinity(0)))) as pool:
-        heads = list(pool.map(lambda item: _fill(f"{name}.{item[0]}", item[1], weights_seed), tensors.items()))
+        heads = list(pool.map(lambda item: fill_tensor(f"{name}.{item[0]}", item[1], weights_seed), tensors.items()))
     # Of all that decides the values: recipe, seed, config, and every tensor's name, shape and beginning.
     contents = {
         "recipe": RECIPE_VERSION,
@@ -77,8 +77,8 @@ def seed_of(weights_seed: int, name: str) -> int:
     return int.from_bytes(digest[:_SEED_BYTES], "big") >> 1
 
 
-def _fill(name: str, tensor: "torch.Tensor", weights_seed: int) -> str:
-    """Draw the values of one tensor and return the SHA-256 of their beginning (little-endian fp32)."""
+def fill_tensor(name: str, tensor: "torch.Tensor", weights_seed: int) -> str:
+    """Draw the values of a tensor in place and return the SHA-256 of their beginning (little-endian fp32)."""
     import torch
 
     generator = torch.Generator(device="cpu").manual_seed(seed_of(weights_seed, name))
