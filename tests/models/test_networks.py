@@ -1,4 +1,4 @@
-"""Networks from configs: shared weights stay shared, buffers are computed, and fp16 keeps what its class keeps in fp32."""
+"""Networks from configs: shared weights stay shared, buffers are computed, fp16 keeps some layers in fp32."""
 
 import pytest
 import torch
