@@ -81,8 +81,8 @@ def _find_gpu_problems(experiment: Experiment, capability: Capability | None) ->
     dims = _attention_head_dims(find_pipeline(experiment, cache_folder()))
     largest = _CUDNN_HEAD_DIM_MAX.get(capability, _CUDNN_HEAD_DIM_ELSEWHERE)
     if attention == "sdpa-cudnn" and max(dims) > largest:
-        reason = f"attention: sdpa-cudnn takes heads of at most {largest} channels here, and this one has {max(dims)}"
-        yield f"{reason}; {card}", "choose sdpa-flash"
+        reason = f"attention: sdpa-cudnn takes heads of at most {largest} channels here"
+        yield f"{reason}, and this denoiser has some of {max(dims)}; {card}", "choose sdpa-flash"
     if attention in _ALIGNED and computes != "fp32" and any(dim % _ALIGNED_DIM for dim in dims):
         reason = f"attention: {attention} takes heads of a multiple of {_ALIGNED_DIM} channels in half precision"
         yield f"{reason}, and this denoiser has some of {min(dims)}", "choose sdpa-flash, or another pipeline"

@@ -124,7 +124,7 @@ def test_small_batches_cost_what_the_host_needs_on_every_fast_card() -> None:
 
 # Reasons by card: why a kernel or precision of the study cannot run there.
 NO_AMPERE = {"sdpa-flash": "needs compute capability 8.0", "sdpa-cudnn": "needs compute capability 8.0"}
-NO_CUDNN = {"sdpa-cudnn": "takes heads of at most 128 channels here, and this UNet's have 160"}
+NO_CUDNN = {"sdpa-cudnn": "takes heads of at most 128 channels here, and this denoiser has some of 160"}
 SKIPPED = {
     "V100": NO_AMPERE, "T4": NO_AMPERE, "RTX 2080 SUPER": NO_AMPERE, "A100": NO_CUDNN, "RTX 3060": NO_CUDNN,
     "RTX 3090": NO_CUDNN, "A10G": NO_CUDNN, "RTX 4090": NO_CUDNN, "H100": {}, "B200": NO_CUDNN, "RTX 5090": NO_CUDNN,
