@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.schema.base import Model, sha256_of
+from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.store.files import make_folder, write_whole
 
@@ -46,10 +47,12 @@ class PipelineFacts(Model):
         """Return the FLOP of one call of a network for one sample of an image of so many latent tokens."""
         return fsum(factor * float(latent_tokens) ** power for power, factor in enumerate(self.flop[name]))
 
-    def flop_per_image(self, config: PipelineConfig, latent_tokens: int, calls: int, guidance_scale: float) -> float:
+    def flop_per_image(self, config: PipelineConfig, experiment: Experiment, calls: int) -> float:
         """Return the FLOP of one image with so many denoiser calls."""
-        samples = config.guided_batch(guidance_scale)
-        counts = dict.fromkeys(config.text_encoders, samples) | {config.denoiser_name: calls * samples, DECODER: 1}
+        samples = config.guided_batch(experiment.guidance_scale)
+        texts = config.prompts_encoded(experiment.guidance_scale, experiment.negative_prompt)
+        counts = dict.fromkeys(config.text_encoders, texts) | {config.denoiser_name: calls * samples, DECODER: 1}
+        latent_tokens = config.latent_tokens(experiment.height, experiment.width)
         return fsum(count * self.flop_of(name, latent_tokens) for name, count in counts.items())
 
 

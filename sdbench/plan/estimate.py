@@ -81,8 +81,7 @@ def _activation_bytes(experiment: Experiment, config: PipelineConfig) -> int:
 def _estimate_call_s(experiment: Experiment, config: PipelineConfig, facts: PipelineFacts, machine: Machine) -> float:
     """Return about how long (s) a call takes: its FLOPs, or the launching of its kernels where that takes longer."""
     calls = count_denoiser_calls(experiment)
-    tokens = config.latent_tokens(experiment.height, experiment.width)
-    flop = experiment.batch * facts.flop_per_image(config, tokens, calls, experiment.guidance_scale)
+    flop = experiment.batch * facts.flop_per_image(config, experiment, calls)
     flop_s = flop / flop_per_s(machine, experiment)
     if machine.kind == "cpu":
         return flop_s + _CALL_OVERHEAD_S * (calls + 2)
