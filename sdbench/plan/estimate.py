@@ -1,8 +1,10 @@
 """Rough time and memory of an experiment before anything has run."""
 
 from sdbench.models.facts import BYTES_PER_VALUE, PipelineFacts, load_facts
+from sdbench.models.families import FAMILIES
 from sdbench.models.pipeline_folders import find_pipeline
-from sdbench.plan.machine import HOST_S_PER_DENOISER_CALL, Machine, flop_per_s
+from sdbench.plan.families import attending_blocks
+from sdbench.plan.machine import HOST_S_PER_DENOISER_CALL, Machine, flop_per_s, measured_flop_per_s
 from sdbench.schema.base import Model
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
@@ -18,9 +20,13 @@ _START_S = {"cpu": 0.4, "cuda": 3.0}
 _START_BYTES = 512 * 2**20
 # Kept weights are mapped, 0.3 to 1 s at full size. Drawing them for the first time takes some ten seconds more, once.
 _LOAD_S_PER_PARAMETER = 1e-9
-# The decoder's widest layers: 256 channels of a pixel in all full-size ones, four of them alive, and im2col.
-_ACTIVATION_VALUES_PER_PIXEL = 2300
-_WIDEST_CHANNELS = 256
+# Values that a decoder holds at its peak for a pixel and a channel of its widest full-size layer, of which SDXL's has
+# 256. Measured on a CPU (peak of the resident set over it before the call): 3.9 in fp32 at 512 and 1024, 4.6 in bf16.
+_DECODER_VALUES_PER_CHANNEL = 4.6
+# Attention without a fused kernel keeps the scores of its widest layer so many times: in the 2022 study 28 images in
+# half precision fitted an A100's 80 GB and 32 in fp32 did not; ``sliced`` makes half of the heads at a time.
+_SCORES_KEPT = 2.5
+_SCORES_SHARE = {"eager": 1.0, "sdpa-math": 1.0, "sliced": 0.5}
 # Running out of memory takes a part of the first call: up to the VAE, whose layers are the widest.
 _CALLS_WITHOUT_MEMORY = 1
 # A call of `tiny-sd` is bound by the launch of its kernels, not by FLOPs.
@@ -32,14 +38,17 @@ _VIRTUAL_LAUNCH_S = 0.5
 class CostEstimate(Model):
     """Rough cost: the time (s) of a call, of a launch without its timed calls and in all, and the memory (bytes).
 
-    What does not fit on the GPU costs the launch that finds it out.
+    What does not fit on the GPU costs the launch that finds it out. ``measured_rate``: the time is from the rate that
+    earlier runs reached here, and not from the architecture.
     """
 
     call_s: float
     fixed_s: float
     launch_s: float
     memory_bytes: int
+    weights_bytes: int = 0
     fits: bool
+    measured_rate: bool = False
 
 
 def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
@@ -51,11 +60,8 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
     config = find_pipeline(experiment, cache_folder())
     facts = load_facts(config, cache_folder())
     on_cpu = machine.kind == "cpu"
-    memory_bytes = (
-        facts.weights_bytes(experiment.precision)
-        + _activation_bytes(experiment, config)
-        + (_START_BYTES if on_cpu else 0)
-    )
+    weights_bytes = facts.weights_bytes(experiment.precision)
+    memory_bytes = weights_bytes + _activation_bytes(experiment, config) + (_START_BYTES if on_cpu else 0)
     # On the host it decides whether an experiment is tried at all.
     fits = on_cpu or machine.memory_total_bytes is None or memory_bytes <= machine.memory_total_bytes
     call_s = _estimate_call_s(experiment, config, facts, machine)
@@ -67,22 +73,46 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
         + untimed * call_s
     )
     return CostEstimate(
-        call_s=call_s, fixed_s=fixed_s, launch_s=fixed_s + timed * call_s, memory_bytes=memory_bytes, fits=fits
+        call_s=call_s,
+        fixed_s=fixed_s,
+        launch_s=fixed_s + timed * call_s,
+        memory_bytes=memory_bytes,
+        weights_bytes=weights_bytes,
+        fits=fits,
+        measured_rate=measured_flop_per_s(machine, experiment) is not None,
     )
 
 
 def _activation_bytes(experiment: Experiment, config: PipelineConfig) -> int:
-    pixels = experiment.batch * experiment.height * experiment.width
-    widest = max(config.decoder["block_out_channels"][:2])
-    values = pixels * _ACTIVATION_VALUES_PER_PIXEL * widest // _WIDEST_CHANNELS
-    return int(values * BYTES_PER_VALUE[experiment.precision])
+    """Return what a call holds at its peak beyond the weights: in the decoder, or in a denoiser call."""
+    return max(_decoder_bytes(experiment, config), _denoiser_bytes(experiment, config))
+
+
+def _decoder_bytes(experiment: Experiment, config: PipelineConfig) -> int:
+    upcast = experiment.precision == "fp16" and FAMILIES[config.class_name].upcasts_decoder
+    pixels = experiment.height * experiment.width
+    if experiment.vae_tiling:
+        pixels = min(pixels, int(config.decoder["sample_size"]) ** 2)
+    images = 1 if experiment.vae_slicing else experiment.batch
+    values = images * pixels * max(config.decoder["block_out_channels"][:2]) * _DECODER_VALUES_PER_CHANNEL
+    return int(values * BYTES_PER_VALUE["fp32" if upcast else experiment.precision])
+
+
+def _denoiser_bytes(experiment: Experiment, config: PipelineConfig) -> int:
+    """Return the scores of the attention that makes most of them; fused kernels keep none."""
+    tokens = config.latent_tokens(experiment.height, experiment.width)
+    scores = max(block.heads * (tokens // 4**block.halvings) ** 2 for block in attending_blocks(config))
+    samples = experiment.batch * config.guided_batch(experiment.guidance_scale)
+    # Autocast computes the softmax in fp32.
+    size = BYTES_PER_VALUE[experiment.precision if experiment.autocast == "off" else "fp32"]
+    return int(samples * scores * _SCORES_KEPT * _SCORES_SHARE.get(experiment.attention, 0.0) * size)
 
 
 def _estimate_call_s(experiment: Experiment, config: PipelineConfig, facts: PipelineFacts, machine: Machine) -> float:
     """Return about how long (s) a call takes: its FLOPs, or the launching of its kernels where that takes longer."""
     calls = count_denoiser_calls(experiment)
     flop = experiment.batch * facts.flop_per_image(config, experiment, calls)
-    flop_s = flop / flop_per_s(machine, experiment)
+    flop_s = flop / flop_per_s(machine, experiment, is_unet=config.denoiser_name == "unet")
     if machine.kind == "cpu":
         return flop_s + _CALL_OVERHEAD_S * (calls + 2)
     return max(flop_s, HOST_S_PER_DENOISER_CALL * calls) + _CALL_OVERHEAD_S

@@ -1,6 +1,7 @@
 """Which options a pipeline knows, and what it was made for."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sdbench.errors import UserError
@@ -10,6 +11,34 @@ from sdbench.schema.pipeline import PipelineConfig
 
 # Processors that diffusers has for UNets only.
 _UNET_ATTENTION = ("eager", "sliced", "xformers")
+
+
+@dataclass(frozen=True)
+class AttendingBlock:
+    """A kind of block of a denoiser that attends: its heads, their channels, and how often it has halved the image."""
+
+    heads: int
+    head_channels: int
+    halvings: int
+
+
+def attending_blocks(config: PipelineConfig) -> tuple[AttendingBlock, ...]:
+    """Return the kinds of blocks of a pipeline's denoiser that attend."""
+    denoiser = config.denoiser
+    if config.denoiser_name != "unet":
+        heads = denoiser.get("num_attention_heads") or denoiser["n_heads"]
+        return (AttendingBlock(heads, denoiser.get("attention_head_dim") or denoiser["dim"] // heads, 0),)
+    levels = list(zip(denoiser["block_out_channels"], denoiser["down_block_types"], strict=True))
+    # diffusers calls the number of heads their dimension here (huggingface/diffusers#2011).
+    heads = denoiser["attention_head_dim"]
+    counts = [heads] * len(levels) if isinstance(heads, int) else heads
+    blocks = [
+        AttendingBlock(count, channels // count, halvings)
+        for halvings, ((channels, kind), count) in enumerate(zip(levels, counts, strict=True))
+        if kind.startswith("CrossAttn")
+    ]
+    # The middle block attends too.
+    return (*blocks, AttendingBlock(counts[-1], levels[-1][0] // counts[-1], len(levels) - 1))
 
 
 def native_options(config: PipelineConfig) -> dict[str, Any]:

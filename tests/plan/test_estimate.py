@@ -23,6 +23,7 @@ def machine(kind: DeviceKind, cpu_count: int = 4) -> Machine:
         compute_capability=None,
         multiprocessor_count=None,
         clock_max_sm_mhz=None,
+        rates_flop_per_s={},
     )
 
 
@@ -59,6 +60,27 @@ def test_more_work_is_estimated_to_take_longer(less: dict[str, Any], more: dict[
 def test_more_threads_are_estimated_to_be_faster_on_the_cpu() -> None:
     assert estimate(planned(), machine("cpu", 8)).call_s < estimate(planned(), machine("cpu", 2)).call_s
     assert estimate(planned(threads=2), machine("cpu", 8)).call_s == estimate(planned(), machine("cpu", 2)).call_s
+
+
+LARGE = {"pipeline": "sdxl", "precision": "bf16", "scheduler": "euler", "height": 2048, "width": 2048, "batch": 4}
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"vae_slicing": True}, {}),
+        # The decoder of SDXL cuts tiles of 1024.
+        ({"vae_tiling": True}, {}),
+        ({"precision": "bf16"}, {"precision": "fp16"}),
+        ({}, {"attention": "sliced"}),
+        ({"attention": "sliced"}, {"attention": "eager"}),
+        ({"attention": "eager", "guidance_scale": 1.0}, {"attention": "eager"}),
+    ],
+    ids=str,
+)
+def test_option_changes_the_memory_beyond_the_weights(less: dict[str, Any], more: dict[str, Any]) -> None:
+    small, large = (estimate(planned(**LARGE | options), machine("cuda")) for options in (less, more))
+    assert small.memory_bytes - small.weights_bytes < large.memory_bytes - large.weights_bytes
 
 
 def test_half_precision_is_estimated_to_take_about_half_the_memory() -> None:
@@ -151,9 +173,19 @@ def test_option_whose_package_is_not_installed_is_skipped(
     assert reason_to_skip(experiment, machine("cuda"), GIB) is None
 
 
+@pytest.mark.parametrize(("device", "has"), [("cpu", "this machine has 8.00 GiB"), ("cuda", "this GPU has 8.00 GiB")])
+def test_weights_that_do_not_fit_are_not_loaded(device: DeviceKind, has: str) -> None:
+    experiment = Experiment(pipeline="tiny-sd")
+    skipped = reason_to_skip(experiment, machine(device), 10 * GIB, weights_bytes=9 * GIB)
+    assert skipped is not None
+    assert skipped.reason == f"the weights alone take 9.00 GiB, {has}"
+    assert "cut its depth with config" in skipped.hint
+    assert reason_to_skip(experiment, machine(device), 10 * GIB, weights_bytes=8 * GIB) is None
+
+
 def test_unknown_memory_is_no_reason_to_skip() -> None:
     unread = machine("cpu").model_copy(update={"memory_total_bytes": None})
-    assert reason_to_skip(Experiment(pipeline="tiny-sd"), unread, 900 * GIB) is None
+    assert reason_to_skip(Experiment(pipeline="tiny-sd"), unread, 900 * GIB, 900 * GIB) is None
 
 
 def test_study_of_precision_costs_the_reference_and_every_length() -> None:
