@@ -11,15 +11,17 @@ from sdbench.schema.manifest import Protocol
 from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.batch_search import PROBE_STEPS, PROBES_AIM
-from sdbench.store.cache_folder import cache_folder
+from sdbench.store.cache_folder import cache_folder, weights_limit_bytes
 
 # Once a round: interpreter, torch, diffusers and transformers, measured 5 to 8 s and 0.5 GiB. Each launch is then
 # forked, opens its meters and runs the reference operation (0.2 to 0.6 s), and on a GPU makes a context.
 ROUND_START_S = 6.0
 _START_S = {"cpu": 0.4, "cuda": 3.0}
 _START_BYTES = 512 * 2**20
-# Kept weights are mapped, 0.3 to 1 s at full size. Drawing them for the first time takes some ten seconds more, once.
+# Kept weights are mapped, 0.3 to 1 s at full size. Drawing them takes some ten seconds more, once; where they are
+# larger than the cache may become, in every launch.
 _LOAD_S_PER_PARAMETER = 1e-9
+_DRAW_S_PER_PARAMETER = 1e-8
 # Values that a decoder holds at its peak for a pixel and a channel of its widest full-size layer, of which SDXL's has
 # 256. Measured on a CPU (peak of the resident set over it before the call): 3.9 in fp32 at 512 and 1024, 4.6 in bf16.
 _DECODER_VALUES_PER_CHANNEL = 4.6
@@ -66,10 +68,11 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
     fits = on_cpu or machine.memory_total_bytes is None or memory_bytes <= machine.memory_total_bytes
     call_s = _estimate_call_s(experiment, config, facts, machine)
     untimed, timed = _count_calls(experiment, planned.protocol, call_s) if fits else (_CALLS_WITHOUT_MEMORY, 0)
+    drawn = experiment.weights == "synthetic" and weights_bytes > weights_limit_bytes()
     fixed_s = (
         _START_S[machine.kind]
         + (0.0 if is_forked(planned) else ROUND_START_S)
-        + facts.parameter_count * _LOAD_S_PER_PARAMETER
+        + facts.parameter_count * (_DRAW_S_PER_PARAMETER if drawn else _LOAD_S_PER_PARAMETER)
         + untimed * call_s
     )
     return CostEstimate(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sdbench.plan.budget import describe_total, expected_launches, total_s
+from sdbench.plan.budget import describe_total, expected_launches, total_s, warn_of_budget
 from sdbench.plan.estimate import estimate
 from sdbench.plan.machine import Machine, describe_machine
 from sdbench.plan.make_plan import Plan, PlanRequest, make_plan
@@ -205,6 +205,22 @@ def test_quick_manifest_takes_about_five_minutes_on_every_card(card: str, monkey
     slow = card in ("RTX 3060", "T4")
     assert all(counts[item.experiment_id] for item in runnable if item.experiment.batch == 1 or not slow)
     assert describe_total(plan).startswith("4 experiments, 4 m 40 s at most; without the budget about ")
+
+
+@pytest.mark.parametrize("card", ["RTX 3060", "RTX 4090", "A100", "B200"])
+@pytest.mark.parametrize("manifest", ["models", "mlperf-sdxl", "few-step"])
+def test_manifest_of_pipelines_tries_within_its_hour_what_may_fit(
+    card: str, manifest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(card, manifest, monkeypatch)
+    on_gpu = [item for item in plan.planned if item.experiment.device == "cuda"]
+    skipped = [plan.skipped[item.experiment_id].reason for item in on_gpu if item.experiment_id in plan.skipped]
+    assert all(reason.startswith("the weights alone take ") for reason in skipped)
+    assert bool(skipped) == (card in ("RTX 3060", "RTX 4090") and (card, manifest) != ("RTX 4090", "mlperf-sdxl"))
+    counts = expected_launches(plan)
+    assert all(counts[item.experiment_id] for item in on_gpu if item.experiment_id not in plan.skipped)
+    assert 60 < total_s(plan)[0] < 3600
+    assert warn_of_budget(plan) is None
 
 
 def test_faster_card_is_promised_a_shorter_night(monkeypatch: pytest.MonkeyPatch) -> None:
