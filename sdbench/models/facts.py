@@ -60,7 +60,7 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
     """Return what is counted of a pipeline: at once for a shipped one, else by torch in a process of its own, once.
 
     Raises:
-        UserError: a network cannot be built from its config.
+        UserError: a network cannot be built from its config, or does not run.
         EnvironmentProblem: torch or diffusers is not installed.
     """
     key = facts_key(config)
@@ -94,8 +94,10 @@ def _count_in_child(config: PipelineConfig) -> PipelineFacts:
         return PipelineFacts.model_validate_json(done.stdout)
     lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
     kind, _, message = lines[-1].partition(": ")
+    if kind in ("ModuleNotFoundError", "ImportError"):
+        raise EnvironmentProblem(
+            f"the parameters of {config.name} cannot be counted: {lines[-1]}; install torch and diffusers"
+        )
     if kind.endswith("UserError"):
         raise UserError(f"{config.name}: {message}")
-    raise EnvironmentProblem(
-        f"the parameters of {config.name} cannot be counted: {lines[-1]}; install torch and diffusers"
-    )
+    raise UserError(f"the configs of {config.name} make no network that runs ({lines[-1]}); correct them")

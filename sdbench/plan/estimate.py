@@ -95,7 +95,7 @@ def _decoder_bytes(experiment: Experiment, config: PipelineConfig) -> int:
     upcast = experiment.precision == "fp16" and FAMILIES[config.class_name].upcasts_decoder
     pixels = experiment.height * experiment.width
     if experiment.vae_tiling:
-        pixels = min(pixels, int(config.decoder["sample_size"]) ** 2)
+        pixels = min(pixels, int(config.decoder.get("sample_size", 32)) ** 2)
     images = 1 if experiment.vae_slicing else experiment.batch
     values = images * pixels * max(config.decoder["block_out_channels"][:2]) * _DECODER_VALUES_PER_CHANNEL
     return int(values * BYTES_PER_VALUE["fp32" if upcast else experiment.precision])

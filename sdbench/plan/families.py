@@ -73,7 +73,11 @@ def refuse_options(experiment: Experiment, config: PipelineConfig) -> None:
     """
     if experiment.backend == "virtual":
         return
-    for problem in _find_problems(experiment, config):
+    try:
+        problem = next(_find_problems(experiment, config), None)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the configs of {config.name} do not fit each other ({error!r}); correct them") from None
+    if problem is not None:
         raise UserError(problem)
 
 

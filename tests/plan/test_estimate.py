@@ -1,7 +1,12 @@
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdbench.errors import EnvironmentProblem, UserError
+from sdbench.models.facts import load_facts
+from sdbench.models.pipeline_folders import load_shipped, override
 from sdbench.plan.estimate import ROUND_START_S, estimate
 from sdbench.plan.machine import Machine
 from sdbench.plan.skips import reason_to_skip
@@ -214,3 +219,21 @@ def test_time_of_warm_up_and_of_sustained_load_is_in_every_launch() -> None:
     loaded = estimate(planned(PROTOCOL.model_copy(update={"sustained_s": load_s})), machine("cpu", 8))
     assert warm.launch_s - usual.launch_s == pytest.approx(warm_s - PROTOCOL.warmup_calls * usual.call_s)
     assert loaded.launch_s - usual.launch_s == pytest.approx(load_s + PROTOCOL.calls_min * usual.call_s)
+
+
+@pytest.mark.parametrize(
+    ("last_line", "error", "message"),
+    [
+        ("ModuleNotFoundError: No module named 'torch'", EnvironmentProblem, "install torch and diffusers"),
+        ("sdbench.errors.UserError: the class has no key 'x'", UserError, "mine: the class has no key 'x'"),
+        ("RuntimeError: shapes differ", UserError, r"make no network that runs \(RuntimeError: shapes differ\)"),
+    ],
+)
+def test_pipeline_that_cannot_be_counted_is_refused_by_cause(
+    last_line: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import sys; sys.exit({last_line!r})"
+    monkeypatch.setattr("sdbench.models.facts.COMMAND", (sys.executable, "-c", code))
+    config = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1}).model_copy(update={"name": "mine"})
+    with pytest.raises(error, match=message):
+        load_facts(config, tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sdbench.errors import UserError
-from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.pipeline_folders import load_shipped, override
 from sdbench.plan.families import attending_blocks, native_options, refuse_options
 from sdbench.schema.experiment import Experiment
 
@@ -54,6 +54,12 @@ def test_option_that_a_pipeline_does_not_know_is_refused(pipeline: str, options:
         refuse_options(make(pipeline, **options), load_shipped(pipeline))
     assert problem in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_configs_that_do_not_fit_each_other_are_refused() -> None:
+    config = override(load_shipped("tiny-flux"), {"vae.latent_channels": 0})
+    with pytest.raises(UserError, match=r"the configs of tiny-flux do not fit each other .*; correct them"):
+        refuse_options(make("tiny-flux"), config)
 
 
 @pytest.mark.parametrize(
