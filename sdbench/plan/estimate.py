@@ -25,9 +25,13 @@ _DRAW_S_PER_PARAMETER = 1e-8
 # Values that a decoder holds at its peak for a pixel and a channel of its widest full-size layer, of which SDXL's has
 # 256. Measured on a CPU (peak of the resident set over it before the call): 3.9 in fp32 at 512 and 1024, 4.6 in bf16.
 _DECODER_VALUES_PER_CHANNEL = 4.6
+# The same of a denoiser, for a token of a sample and a channel of its first layer (UNets) or of its tokens. Measured:
+# 38 to 50 of Stable Diffusion 1.5's 320 channels, 36 to 44 of FLUX.1's 3,072; less than a decode takes, if that is not
+# sliced.
+_DENOISER_VALUES_PER_CHANNEL = 40
 # Attention without a fused kernel keeps the scores of its widest layer so many times: in the 2022 study 28 images in
-# half precision fitted an A100's 80 GB and 32 in fp32 did not; ``sliced`` makes half of the heads at a time.
-_SCORES_KEPT = 2.5
+# half precision fitted an A100's 80 GB and 32 did not; ``sliced`` makes half of the heads at a time.
+_SCORES_KEPT = 2.1
 _SCORES_SHARE = {"eager": 1.0, "sdpa-math": 1.0, "sliced": 0.5}
 # Running out of memory takes a part of the first call: up to the VAE, whose layers are the widest.
 _CALLS_WITHOUT_MEMORY = 1
@@ -102,13 +106,15 @@ def _decoder_bytes(experiment: Experiment, config: PipelineConfig) -> int:
 
 
 def _denoiser_bytes(experiment: Experiment, config: PipelineConfig) -> int:
-    """Return the scores of the attention that makes most of them; fused kernels keep none."""
-    tokens = config.latent_tokens(experiment.height, experiment.width)
-    scores = max(block.heads * (tokens // 4**block.halvings) ** 2 for block in attending_blocks(config))
+    blocks, tokens = attending_blocks(config), config.latent_tokens(experiment.height, experiment.width)
+    is_unet = config.denoiser_name == "unet"
+    channels = config.denoiser["block_out_channels"][0] if is_unet else blocks[0].heads * blocks[0].head_channels
+    scores = max(block.heads * (tokens // 4**block.halvings) ** 2 for block in blocks)
+    kept = _SCORES_KEPT * _SCORES_SHARE.get(experiment.attention, 0.0)
     samples = experiment.batch * config.guided_batch(experiment.guidance_scale)
-    # Autocast computes the softmax in fp32.
+    # Autocast computes norms and softmax in fp32.
     size = BYTES_PER_VALUE[experiment.precision if experiment.autocast == "off" else "fp32"]
-    return int(samples * scores * _SCORES_KEPT * _SCORES_SHARE.get(experiment.attention, 0.0) * size)
+    return int(samples * (tokens * channels * _DENOISER_VALUES_PER_CHANNEL + scores * kept) * size)
 
 
 def _estimate_call_s(experiment: Experiment, config: PipelineConfig, facts: PipelineFacts, machine: Machine) -> float:

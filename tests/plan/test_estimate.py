@@ -77,6 +77,7 @@ LARGE = {"pipeline": "sdxl", "precision": "bf16", "scheduler": "euler", "height"
         # The decoder of SDXL cuts tiles of 1024.
         ({"vae_tiling": True}, {}),
         ({"precision": "bf16"}, {"precision": "fp16"}),
+        ({"vae_slicing": True}, {"vae_slicing": True, "batch": 8}),
         ({}, {"attention": "sliced"}),
         ({"attention": "sliced"}, {"attention": "eager"}),
         ({"attention": "eager", "guidance_scale": 1.0}, {"attention": "eager"}),
