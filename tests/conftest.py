@@ -29,3 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("torch") and not HAS_TORCH:
             item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _without_measured_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan as on a machine that has measured nothing."""
+    monkeypatch.setattr("sdbench.plan.make_plan.read_rates", lambda *_: {})

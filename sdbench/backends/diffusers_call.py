@@ -21,6 +21,7 @@ from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onednn import read_effective_isa
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
+from sdbench.models.families import FAMILIES
 from sdbench.models.pipeline import BuiltPipeline, dtype_of
 from sdbench.models.work import count_work
 from sdbench.probes.loaded_libraries import read_loaded_libraries
@@ -89,10 +90,14 @@ class DiffusersCall(Backend, ABC):
                 latents, experiment.height, experiment.width, pipeline.vae_scale_factor
             )
         upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False) and self._upcasts
+        # Under autocast a flow-match scheduler gives latents in its type, which most pipelines scale as they are.
+        as_they_are = experiment.autocast != "off" and not FAMILIES[self.config.class_name].latents_in_fp32
         with torch.no_grad():
             if upcast:
                 vae.to(torch.float32)
-            scaled = latents.to(vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+            if upcast or not as_they_are:
+                latents = latents.to(vae.dtype)
+            scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
             decoded = vae.decode(scaled, return_dict=False)[0]
             if upcast:
                 vae.to(torch.float16)

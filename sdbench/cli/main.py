@@ -38,6 +38,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "import": "turn a CSV file of the 2022 study's tool into records",
     },
     "inspect": {
+        "pipelines": "list the pipelines, or show the components of one: parameters, weights, work",
         "query": "run SQL over runs, results and samples",
         "validate": "check manifests and records",
         "schema": "print the JSON Schema of manifests or records, for editors",

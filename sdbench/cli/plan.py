@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 from sdbench.cli.options import add_json_option, add_plan_options, add_results_option, read_plan_request
 from sdbench.cli.output import complain, show
@@ -10,6 +11,7 @@ from sdbench.compare.resolution import describe_earlier_run
 from sdbench.plan.budget import describe_total, expected_launches, warn_of_budget
 from sdbench.plan.claim_coverage import find_unmet_claims
 from sdbench.plan.make_plan import Plan, make_plan
+from sdbench.schema.record import PlannedExperiment
 from sdbench.units import format_bytes, format_count, format_duration
 
 
@@ -88,10 +90,17 @@ def plan_text(plan: Plan) -> str:
     kinds = (item.experiment.device for item in plan.planned)
     elsewhere = Counter(kind for kind in kinds if kind not in ("any", plan.device.kind))
     lines += [f"{count} more are for {kind}: --device {kind}" for kind, count in elsewhere.items()]
-    source = "the GPU's multiprocessors and clock" if plan.device.kind == "cuda" else "the architecture alone"
     lines += [
         "",
         f"in all {describe_total(plan)}",
-        f"times and memory are rough, from {source}; the first launch corrects them",
+        f"times are rough, from {_describe_rates(plan, runnable)}; the first launch corrects them",
     ]
     return "\n".join(lines)
+
+
+def _describe_rates(plan: Plan, runnable: Sequence[PlannedExperiment]) -> str:
+    """Return what the times of a plan are from: what earlier runs reached here, or what is known of such devices."""
+    source = "the GPU's multiprocessors and clock" if plan.device.kind == "cuda" else "the architecture alone"
+    measured = sum(plan.estimates[item.experiment_id].measured_rate for item in runnable)
+    rest = f", of the other {len(runnable) - measured} from {source}" if measured < len(runnable) else ""
+    return f"this machine's measured rate{rest}" if measured else source

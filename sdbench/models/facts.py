@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.schema.base import Model, sha256_of
+from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.store.files import make_folder, write_whole
 
@@ -46,10 +47,12 @@ class PipelineFacts(Model):
         """Return the FLOP of one call of a network for one sample of an image of so many latent tokens."""
         return fsum(factor * float(latent_tokens) ** power for power, factor in enumerate(self.flop[name]))
 
-    def flop_per_image(self, config: PipelineConfig, latent_tokens: int, calls: int, guidance_scale: float) -> float:
+    def flop_per_image(self, config: PipelineConfig, experiment: Experiment, calls: int) -> float:
         """Return the FLOP of one image with so many denoiser calls."""
-        samples = config.guided_batch(guidance_scale)
-        counts = dict.fromkeys(config.text_encoders, samples) | {config.denoiser_name: calls * samples, DECODER: 1}
+        samples = config.guided_batch(experiment.guidance_scale)
+        texts = config.prompts_encoded(experiment.guidance_scale, experiment.negative_prompt)
+        counts = dict.fromkeys(config.text_encoders, texts) | {config.denoiser_name: calls * samples, DECODER: 1}
+        latent_tokens = config.latent_tokens(experiment.height, experiment.width)
         return fsum(count * self.flop_of(name, latent_tokens) for name, count in counts.items())
 
 
@@ -57,7 +60,7 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
     """Return what is counted of a pipeline: at once for a shipped one, else by torch in a process of its own, once.
 
     Raises:
-        UserError: a network cannot be built from its config.
+        UserError: a network cannot be built from its config, or does not run.
         EnvironmentProblem: torch or diffusers is not installed.
     """
     key = facts_key(config)
@@ -91,8 +94,10 @@ def _count_in_child(config: PipelineConfig) -> PipelineFacts:
         return PipelineFacts.model_validate_json(done.stdout)
     lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
     kind, _, message = lines[-1].partition(": ")
+    if kind in ("ModuleNotFoundError", "ImportError"):
+        raise EnvironmentProblem(
+            f"the parameters of {config.name} cannot be counted: {lines[-1]}; install torch and diffusers"
+        )
     if kind.endswith("UserError"):
         raise UserError(f"{config.name}: {message}")
-    raise EnvironmentProblem(
-        f"the parameters of {config.name} cannot be counted: {lines[-1]}; install torch and diffusers"
-    )
+    raise UserError(f"the configs of {config.name} make no network that runs ({lines[-1]}); correct them")

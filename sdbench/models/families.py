@@ -7,16 +7,20 @@ from sdbench.schema.pipeline import NativeOptions
 
 @dataclass(frozen=True)
 class Family:
-    """The defaults of a pipeline class's call, and how it takes the initial noise.
+    """The defaults of a pipeline class's call, and how it takes the initial noise and decodes.
 
     ``latents_in_a_row`` is the size for configs that name none, as ``default_sample_size`` in the pipeline's code.
+    ``longest_prompt`` is what ``max_sequence_length`` may be. With ``upcasts_decoder`` a decoder that overflows in fp16
+    runs in fp32.
     """
 
     steps: int
     guidance_scale: float
     max_sequence_length: int | None = None
+    longest_prompt: int | None = None
     latents_in_a_row: int = 128
     latents_in_fp32: bool = False
+    upcasts_decoder: bool = False
 
     def native(self, size_px: int) -> NativeOptions:
         """Return the native options of a pipeline that has no line in the table."""
@@ -28,13 +32,14 @@ class Family:
         )
 
 
-# Defaults of __call__ in diffusers 0.42.
+# Defaults of __call__ in diffusers 0.42, and the longest prompt of check_inputs. Z-Image checks none: its transformer
+# has 1536 positions for the prompt, in blocks of 32, and the image that follows.
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(50, 7.5, latents_in_a_row=64),
-    "StableDiffusionXLPipeline": Family(50, 5.0),
-    "StableDiffusion3Pipeline": Family(28, 7.0, max_sequence_length=256),
-    "FluxPipeline": Family(28, 3.5, max_sequence_length=512),
-    "ZImagePipeline": Family(50, 5.0, max_sequence_length=512, latents_in_fp32=True),
+    "StableDiffusionXLPipeline": Family(50, 5.0, upcasts_decoder=True),
+    "StableDiffusion3Pipeline": Family(28, 7.0, max_sequence_length=256, longest_prompt=512),
+    "FluxPipeline": Family(28, 3.5, max_sequence_length=512, longest_prompt=512),
+    "ZImagePipeline": Family(50, 5.0, max_sequence_length=512, longest_prompt=1504, latents_in_fp32=True),
 }
 # Every network that a pipeline may have, and its library.
 KNOWN_NETWORKS: dict[str, str] = {

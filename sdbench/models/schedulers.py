@@ -21,6 +21,10 @@ SCHEDULERS: dict[Scheduler, str] = {
 }
 # Those for networks that predict a velocity between noise and image; the others are for networks that predict noise.
 FLOW_SCHEDULERS: tuple[Scheduler, ...] = ("flow-euler",)
+# Those that ignore ``timestep_spacing``: LCM takes its steps out of those that it was distilled with.
+UNSPACED_SCHEDULERS: tuple[Scheduler, ...] = (*FLOW_SCHEDULERS, "lcm")
+# original_inference_steps of LCMScheduler, whose set_timesteps refuses more.
+LCM_STEPS_MAX = 50
 # Those that add noise in each step.
 STOCHASTIC_SCHEDULERS: tuple[Scheduler, ...] = ("euler-ancestral", "lcm")
 

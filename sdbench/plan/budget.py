@@ -150,8 +150,10 @@ def expected_launches(plan: Plan) -> dict[str, int]:
 def warn_of_budget(plan: Plan) -> str | None:
     """Return which experiments the budget will probably leave below their minimum of launches; None where none."""
     counts = expected_launches(plan)
-    runnable, _ = _describe_runnable(plan)
-    short = [item for item in runnable if counts[item.experiment_id] < item.protocol.launches_min]
+    runnable, points = _describe_runnable(plan)
+    # One launch is enough where memory will probably run out.
+    pairs = zip(runnable, points, strict=True)
+    short = [item for item, point in pairs if counts[item.experiment_id] < point.launches_min]
     if plan.budget_s is None or not short:
         return None
     named = "; ".join(

@@ -1,26 +1,38 @@
 """Rough time and memory of an experiment before anything has run."""
 
 from sdbench.models.facts import BYTES_PER_VALUE, PipelineFacts, load_facts
+from sdbench.models.families import FAMILIES
 from sdbench.models.pipeline_folders import find_pipeline
-from sdbench.plan.machine import HOST_S_PER_DENOISER_CALL, Machine, flop_per_s
+from sdbench.plan.families import attending_blocks
+from sdbench.plan.machine import HOST_S_PER_DENOISER_CALL, Machine, flop_per_s, measured_flop_per_s
 from sdbench.schema.base import Model
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.batch_search import PROBE_STEPS, PROBES_AIM
-from sdbench.store.cache_folder import cache_folder
+from sdbench.store.cache_folder import cache_folder, weights_limit_bytes
 
 # Once a round: interpreter, torch, diffusers and transformers, measured 5 to 8 s and 0.5 GiB. Each launch is then
 # forked, opens its meters and runs the reference operation (0.2 to 0.6 s), and on a GPU makes a context.
 ROUND_START_S = 6.0
 _START_S = {"cpu": 0.4, "cuda": 3.0}
 _START_BYTES = 512 * 2**20
-# Kept weights are mapped, 0.3 to 1 s at full size. Drawing them for the first time takes some ten seconds more, once.
+# Kept weights are mapped, 0.3 to 1 s at full size. Drawing them takes some ten seconds more, once; where they are
+# larger than the cache may become, in every launch.
 _LOAD_S_PER_PARAMETER = 1e-9
-# The decoder's widest layers: 256 channels of a pixel in all full-size ones, four of them alive, and im2col.
-_ACTIVATION_VALUES_PER_PIXEL = 2300
-_WIDEST_CHANNELS = 256
+_DRAW_S_PER_PARAMETER = 1e-8
+# Values that a decoder holds at its peak for a pixel and a channel of its widest full-size layer, of which SDXL's has
+# 256. Measured on a CPU (peak of the resident set over it before the call): 3.9 in fp32 at 512 and 1024, 4.6 in bf16.
+_DECODER_VALUES_PER_CHANNEL = 4.6
+# The same of a denoiser, for a token of a sample and a channel of its first layer (UNets) or of its tokens. Measured:
+# 38 to 50 of Stable Diffusion 1.5's 320 channels, 36 to 44 of FLUX.1's 3,072; less than a decode takes, if that is not
+# sliced.
+_DENOISER_VALUES_PER_CHANNEL = 40
+# Attention without a fused kernel keeps the scores of its widest layer so many times: in the 2022 study 28 images in
+# half precision fitted an A100's 80 GB and 32 did not; ``sliced`` makes half of the heads at a time.
+_SCORES_KEPT = 2.1
+_SCORES_SHARE = {"eager": 1.0, "sdpa-math": 1.0, "sliced": 0.5}
 # Running out of memory takes a part of the first call: up to the VAE, whose layers are the widest.
 _CALLS_WITHOUT_MEMORY = 1
 # A call of `tiny-sd` is bound by the launch of its kernels, not by FLOPs.
@@ -32,14 +44,17 @@ _VIRTUAL_LAUNCH_S = 0.5
 class CostEstimate(Model):
     """Rough cost: the time (s) of a call, of a launch without its timed calls and in all, and the memory (bytes).
 
-    What does not fit on the GPU costs the launch that finds it out.
+    What does not fit on the GPU costs the launch that finds it out. ``measured_rate``: the time is from the rate that
+    earlier runs reached here, and not from the architecture.
     """
 
     call_s: float
     fixed_s: float
     launch_s: float
     memory_bytes: int
+    weights_bytes: int = 0
     fits: bool
+    measured_rate: bool = False
 
 
 def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
@@ -51,39 +66,62 @@ def estimate(planned: PlannedExperiment, machine: Machine) -> CostEstimate:
     config = find_pipeline(experiment, cache_folder())
     facts = load_facts(config, cache_folder())
     on_cpu = machine.kind == "cpu"
-    memory_bytes = (
-        facts.weights_bytes(experiment.precision)
-        + _activation_bytes(experiment, config)
-        + (_START_BYTES if on_cpu else 0)
-    )
+    weights_bytes = facts.weights_bytes(experiment.precision)
+    memory_bytes = weights_bytes + _activation_bytes(experiment, config) + (_START_BYTES if on_cpu else 0)
     # On the host it decides whether an experiment is tried at all.
     fits = on_cpu or machine.memory_total_bytes is None or memory_bytes <= machine.memory_total_bytes
     call_s = _estimate_call_s(experiment, config, facts, machine)
     untimed, timed = _count_calls(experiment, planned.protocol, call_s) if fits else (_CALLS_WITHOUT_MEMORY, 0)
+    drawn = experiment.weights == "synthetic" and weights_bytes > weights_limit_bytes()
     fixed_s = (
         _START_S[machine.kind]
         + (0.0 if is_forked(planned) else ROUND_START_S)
-        + facts.parameter_count * _LOAD_S_PER_PARAMETER
+        + facts.parameter_count * (_DRAW_S_PER_PARAMETER if drawn else _LOAD_S_PER_PARAMETER)
         + untimed * call_s
     )
     return CostEstimate(
-        call_s=call_s, fixed_s=fixed_s, launch_s=fixed_s + timed * call_s, memory_bytes=memory_bytes, fits=fits
+        call_s=call_s,
+        fixed_s=fixed_s,
+        launch_s=fixed_s + timed * call_s,
+        memory_bytes=memory_bytes,
+        weights_bytes=weights_bytes,
+        fits=fits,
+        measured_rate=measured_flop_per_s(machine, experiment) is not None,
     )
 
 
 def _activation_bytes(experiment: Experiment, config: PipelineConfig) -> int:
-    pixels = experiment.batch * experiment.height * experiment.width
-    widest = max(config.decoder["block_out_channels"][:2])
-    values = pixels * _ACTIVATION_VALUES_PER_PIXEL * widest // _WIDEST_CHANNELS
-    return int(values * BYTES_PER_VALUE[experiment.precision])
+    """Return what a call holds at its peak beyond the weights: in the decoder, or in a denoiser call."""
+    return max(_decoder_bytes(experiment, config), _denoiser_bytes(experiment, config))
+
+
+def _decoder_bytes(experiment: Experiment, config: PipelineConfig) -> int:
+    upcast = experiment.precision == "fp16" and FAMILIES[config.class_name].upcasts_decoder
+    pixels = experiment.height * experiment.width
+    if experiment.vae_tiling:
+        pixels = min(pixels, int(config.decoder.get("sample_size", 32)) ** 2)
+    images = 1 if experiment.vae_slicing else experiment.batch
+    values = images * pixels * max(config.decoder["block_out_channels"][:2]) * _DECODER_VALUES_PER_CHANNEL
+    return int(values * BYTES_PER_VALUE["fp32" if upcast else experiment.precision])
+
+
+def _denoiser_bytes(experiment: Experiment, config: PipelineConfig) -> int:
+    blocks, tokens = attending_blocks(config), config.latent_tokens(experiment.height, experiment.width)
+    is_unet = config.denoiser_name == "unet"
+    channels = config.denoiser["block_out_channels"][0] if is_unet else blocks[0].heads * blocks[0].head_channels
+    scores = max(block.heads * (tokens // 4**block.halvings) ** 2 for block in blocks)
+    kept = _SCORES_KEPT * _SCORES_SHARE.get(experiment.attention, 0.0)
+    samples = experiment.batch * config.guided_batch(experiment.guidance_scale)
+    # Autocast computes norms and softmax in fp32.
+    size = BYTES_PER_VALUE[experiment.precision if experiment.autocast == "off" else "fp32"]
+    return int(samples * (tokens * channels * _DENOISER_VALUES_PER_CHANNEL + scores * kept) * size)
 
 
 def _estimate_call_s(experiment: Experiment, config: PipelineConfig, facts: PipelineFacts, machine: Machine) -> float:
     """Return about how long (s) a call takes: its FLOPs, or the launching of its kernels where that takes longer."""
     calls = count_denoiser_calls(experiment)
-    tokens = config.latent_tokens(experiment.height, experiment.width)
-    flop = experiment.batch * facts.flop_per_image(config, tokens, calls, experiment.guidance_scale)
-    flop_s = flop / flop_per_s(machine, experiment)
+    flop = experiment.batch * facts.flop_per_image(config, experiment, calls)
+    flop_s = flop / flop_per_s(machine, experiment, is_unet=config.denoiser_name == "unet")
     if machine.kind == "cpu":
         return flop_s + _CALL_OVERHEAD_S * (calls + 2)
     return max(flop_s, HOST_S_PER_DENOISER_CALL * calls) + _CALL_OVERHEAD_S

@@ -1,6 +1,7 @@
 """What the planner knows of the device that experiments will run on, and how fast that is."""
 
 import os
+from collections.abc import Mapping
 
 from sdbench.probes.cgroup import count_usable_cpus
 from sdbench.probes.devices import Device
@@ -34,6 +35,9 @@ _UNFUSED_RATIO = 0.45
 _UNFUSED = ("eager", "sliced", "sdpa-math")
 # fp32 with TF32 for matrix products, on the tensor cores; A100: 156 against 19.5 TFLOP/s, of which a part is attained.
 _TF32_RATIO = 1.5
+# Transformers are matrix products for the most part: FLUX.1 [dev] at 1024x1024 in bf16, 28 steps in 24.94 s on an L20
+# (xlite-dev/flux-faster, README), is 1.7 times the rate of the UNet at that card's multiprocessors and clock.
+_TRANSFORMER_RATIO = 1.7
 # What the host needs to launch the 1,500 kernels of a UNet call of SD v1, whatever the GPU: 25 to 33 ms (31 calls a
 # second on an A100, fal-ai/stable-diffusion-benchmarks; 40 on an RTX 4090, the diffusers page above).
 HOST_S_PER_DENOISER_CALL = 0.028
@@ -43,7 +47,8 @@ class Machine(Model):
     """A device as the planner sees it; what could not be read is None.
 
     ``cpu_count`` is what this process can keep busy, ``present_cpu_count`` what it may run on: a CPU limit throttles
-    more threads than it has time for, and they are warned of.
+    more threads than it has time for, and they are warned of. ``rates_flop_per_s`` are what earlier runs reached here,
+    by ``rate_key``.
     """
 
     kind: DeviceKind
@@ -53,9 +58,10 @@ class Machine(Model):
     compute_capability: Capability | None
     multiprocessor_count: int | None
     clock_max_sm_mhz: int | None
+    rates_flop_per_s: dict[str, float]
 
 
-def describe_machine(device: Device) -> Machine:
+def describe_machine(device: Device, rates_flop_per_s: Mapping[str, float] | None = None) -> Machine:
     """Return what the planner needs of a device, and of the CPUs of this process."""
     capability = value_or(device.compute_capability, None)
     return Machine(
@@ -66,6 +72,7 @@ def describe_machine(device: Device) -> Machine:
         compute_capability=None if capability is None else parse_capability(capability),
         multiprocessor_count=value_or(device.multiprocessor_count, None),
         clock_max_sm_mhz=value_or(device.clock_max_sm_mhz, None),
+        rates_flop_per_s=dict(rates_flop_per_s or {}),
     )
 
 
@@ -75,14 +82,31 @@ def parse_capability(text: str) -> Capability:
     return int(major), int(minor or 0)
 
 
-def flop_per_s(machine: Machine, experiment: Experiment) -> float:
+def flop_per_s(machine: Machine, experiment: Experiment, *, is_unet: bool) -> float:
     """Return about how many FLOP a second a large batch of an experiment gets from the device."""
+    if (measured := measured_flop_per_s(machine, experiment)) is not None:
+        return measured
     if machine.kind == "cpu":
         return _CPU_FLOP_PER_S_PER_CORE * (experiment.threads or machine.cpu_count)
     half, single = _gpu_flop_per_s(machine)
     if computes_in(experiment) == "fp32":
         return single * (_TF32_RATIO if experiment.tf32 is True else 1.0)
-    return half * (_UNFUSED_RATIO if experiment.attention in _UNFUSED else 1.0)
+    return half * (1.0 if is_unet else _TRANSFORMER_RATIO) * _unfused_ratio(experiment)
+
+
+def measured_flop_per_s(machine: Machine, experiment: Experiment) -> float | None:
+    """Return how many FLOP a second earlier runs got from the device in the experiment's precision, if any did."""
+    rate = machine.rates_flop_per_s.get(rate_key(experiment, experiment.threads or machine.cpu_count))
+    return None if rate is None else rate * (_unfused_ratio(experiment) if machine.kind == "cuda" else 1.0)
+
+
+def rate_key(experiment: Experiment, threads: int) -> str:
+    """Return what the rate of a device depends on most; threads decide nothing on a GPU, and are those of the host."""
+    return f"{computes_in(experiment)}{' TF32' if experiment.tf32 is True else ''}, {threads} threads"
+
+
+def _unfused_ratio(experiment: Experiment) -> float:
+    return _UNFUSED_RATIO if computes_in(experiment) != "fp32" and experiment.attention in _UNFUSED else 1.0
 
 
 def computes_in(experiment: Experiment) -> str:

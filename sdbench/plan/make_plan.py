@@ -7,11 +7,13 @@ from sdbench.plan.estimate import CostEstimate, estimate
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.machine import describe_machine
 from sdbench.plan.manifest_file import LoadedManifest, load_manifest
+from sdbench.plan.rates import read_rates
 from sdbench.plan.shipped import find_manifest
 from sdbench.plan.skips import reason_to_skip
 from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.outcome import Skipped
 from sdbench.schema.record import PlannedExperiment, Request
+from sdbench.store.cache_folder import cache_folder
 
 # The device of a request for each GPU of the host, one after the other.
 ALL_DEVICES = "cuda:all"
@@ -93,12 +95,12 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     # These need no GPU, in whatever state it is.
     without_gpu = all(item.experiment.device == "cpu" or item.experiment.backend == "virtual" for item in planned)
     device = choose_device("cpu" if without_gpu and request.device == "auto" else request.device)
-    machine = describe_machine(device)
+    machine = describe_machine(device, read_rates(device.name, cache_folder()))
     estimates = {item.experiment_id: estimate(item, machine) for item in planned}
     skipped = {}
     for item in planned:
-        needed_bytes = estimates[item.experiment_id].memory_bytes
-        skip = reason_to_skip(item.experiment, machine, needed_bytes)
+        cost = estimates[item.experiment_id]
+        skip = reason_to_skip(item.experiment, machine, cost.memory_bytes, cost.weights_bytes)
         if skip is not None:
             skipped[item.experiment_id] = skip
     return Plan(

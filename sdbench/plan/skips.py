@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from sdbench.models.pipeline_folders import find_pipeline
+from sdbench.plan.families import attending_blocks
 from sdbench.plan.machine import Capability, Machine, computes_in
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Skipped
-from sdbench.schema.pipeline import PipelineConfig
 from sdbench.store.cache_folder import cache_folder
 from sdbench.units import format_bytes
 
@@ -34,19 +34,24 @@ _MODULES_OF: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def reason_to_skip(experiment: Experiment, machine: Machine, needed_bytes: int) -> Skipped | None:
-    """Return why this machine cannot run an experiment, with a hint, or None."""
+def reason_to_skip(
+    experiment: Experiment, machine: Machine, needed_bytes: int, weights_bytes: int = 0
+) -> Skipped | None:
+    """Return why this machine cannot run an experiment, with a hint, or None.
+
+    ``needed_bytes`` is a rough estimate, ``weights_bytes`` a part of it that is certain.
+    """
     problems = (
-        *_find_problems(experiment, machine, needed_bytes),
+        *_find_problems(experiment, machine),
+        *_find_memory_problems(machine, needed_bytes, weights_bytes),
         *_find_gpu_problems(experiment, machine.compute_capability),
         *_find_missing_packages(experiment),
     )
     return next((Skipped(reason=reason, hint=hint) for reason, hint in problems), None)
 
 
-def _find_problems(experiment: Experiment, machine: Machine, needed_bytes: int) -> Iterator[Problem]:
+def _find_problems(experiment: Experiment, machine: Machine) -> Iterator[Problem]:
     attention, device, cpu_count = experiment.attention, machine.kind, machine.present_cpu_count
-    total_bytes = machine.memory_total_bytes
     if experiment.device not in ("any", device):
         reason = f"the experiment is for {experiment.device}, but this run is on {device}"
         yield reason, f"run again with --device {experiment.device}"
@@ -57,10 +62,18 @@ def _find_problems(experiment: Experiment, machine: Machine, needed_bytes: int) 
     if experiment.threads is not None and experiment.threads > cpu_count:
         reason = f"{experiment.threads} threads requested, but this process may use {cpu_count} CPUs"
         yield reason, f"set threads to at most {cpu_count}, or widen the CPU affinity"
+
+
+def _find_memory_problems(machine: Machine, needed_bytes: int, weights_bytes: int) -> Iterator[Problem]:
+    if (total_bytes := machine.memory_total_bytes) is None:
+        return
+    memory = f"this {'machine' if machine.kind == 'cpu' else 'GPU'} has {format_bytes(total_bytes)}"
+    if weights_bytes > total_bytes:
+        reason = f"the weights alone take {format_bytes(weights_bytes)}, {memory}"
+        yield reason, "use a smaller precision or pipeline, cut its depth with config, or use more memory"
     # On a GPU running out is a result; on the host it can take the machine down, so the estimate decides.
-    if device == "cpu" and total_bytes is not None and needed_bytes > SKIP_RATIO * total_bytes:
-        needed, total = format_bytes(needed_bytes), format_bytes(total_bytes)
-        reason = f"needs about {needed} of host memory, this machine has {total}"
+    if machine.kind == "cpu" and needed_bytes > SKIP_RATIO * total_bytes:
+        reason = f"needs about {format_bytes(needed_bytes)} of host memory, {memory}"
         yield reason, "use a smaller batch or image, or a machine with more memory"
 
 
@@ -78,31 +91,14 @@ def _find_gpu_problems(experiment: Experiment, capability: Capability | None) ->
         yield f"attention: {attention} computes in half precision only", "set precision: fp16, or choose sdpa-efficient"
     if attention in _HALF_ONLY and capability < _AMPERE:
         yield f"attention: {attention} needs compute capability 8.0, {card}", "choose sdpa-efficient"
-    dims = _attention_head_dims(find_pipeline(experiment, cache_folder()))
+    dims = [block.head_channels for block in attending_blocks(find_pipeline(experiment, cache_folder()))]
     largest = _CUDNN_HEAD_DIM_MAX.get(capability, _CUDNN_HEAD_DIM_ELSEWHERE)
     if attention == "sdpa-cudnn" and max(dims) > largest:
-        reason = f"attention: sdpa-cudnn takes heads of at most {largest} channels here, and this one has {max(dims)}"
-        yield f"{reason}; {card}", "choose sdpa-flash"
+        reason = f"attention: sdpa-cudnn takes heads of at most {largest} channels here"
+        yield f"{reason}, and this denoiser has some of {max(dims)}; {card}", "choose sdpa-flash"
     if attention in _ALIGNED and computes != "fp32" and any(dim % _ALIGNED_DIM for dim in dims):
         reason = f"attention: {attention} takes heads of a multiple of {_ALIGNED_DIM} channels in half precision"
         yield f"{reason}, and this denoiser has some of {min(dims)}", "choose sdpa-flash, or another pipeline"
-
-
-def _attention_head_dims(config: PipelineConfig) -> frozenset[int]:
-    """Return the channels of a head in each block of a denoiser that attends; a UNet's config counts heads."""
-    denoiser = config.denoiser
-    if config.denoiser_name != "unet":
-        heads = denoiser.get("num_attention_heads") or denoiser["n_heads"]
-        return frozenset({denoiser.get("attention_head_dim") or denoiser["dim"] // heads})
-    blocks = tuple(zip(denoiser["block_out_channels"], denoiser["down_block_types"], strict=True))
-    counts = denoiser["attention_head_dim"]
-    counts = (counts,) * len(blocks) if isinstance(counts, int) else counts
-    attending = [
-        channels // count
-        for (channels, kind), count in zip(blocks, counts, strict=True)
-        if kind.startswith("CrossAttn")
-    ]
-    return frozenset((*attending, blocks[-1][0] // counts[-1]))
 
 
 def _find_missing_packages(experiment: Experiment) -> Iterator[Problem]:

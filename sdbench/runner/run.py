@@ -9,6 +9,7 @@ from pathlib import Path
 from sdbench.errors import EnvironmentLost
 from sdbench.plan.budget import total_s
 from sdbench.plan.make_plan import Plan
+from sdbench.plan.rates import keep_rates
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import open_run_folder
 from sdbench.runner.interrupts import interrupts_held
@@ -20,6 +21,7 @@ from sdbench.runner.state import Ended, RunState, restore_state
 from sdbench.runner.template import Launcher
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.record import DeviceGroup
+from sdbench.store.cache_folder import cache_folder
 from sdbench.store.lock import hold_device
 from sdbench.store.run import Run
 
@@ -103,6 +105,8 @@ def measure(
             lost = problem
         with interrupts_held():
             runs = [Run(state.folder.path, seal(state, ended)) for state in states]
+        for run in runs:
+            keep_rates(run.record, device.name, cache_folder())
         if lost is not None:
             raise lost
         return runs

@@ -22,7 +22,7 @@ PAIRS = 12
 WARMUP_PAIRS = 1
 CONFIDENCE = 0.95
 OPTIONS = [f"--set={name}" for name in ("precision=fp32", "steps=10", "protocol.calls_min=12", "protocol.calls_max=12")]
-OPTIONS += ["--set=protocol.launches_min=1", "--set=protocol.launches_max=1"]
+OPTIONS += ["--only=smoke", "--set=protocol.launches_min=1", "--set=protocol.launches_max=1"]
 
 
 def wall_s(command: list[str]) -> float:

@@ -34,6 +34,8 @@ def measure_supervisor() -> list[Bar]:
             "sdbench",
             "run",
             "manifests/smoke.yaml",
+            "--only",
+            "smoke",
             "--device",
             "cpu",
             "--out",

@@ -1,7 +1,12 @@
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdbench.errors import EnvironmentProblem, UserError
+from sdbench.models.facts import load_facts
+from sdbench.models.pipeline_folders import load_shipped, override
 from sdbench.plan.estimate import ROUND_START_S, estimate
 from sdbench.plan.machine import Machine
 from sdbench.plan.skips import reason_to_skip
@@ -23,6 +28,7 @@ def machine(kind: DeviceKind, cpu_count: int = 4) -> Machine:
         compute_capability=None,
         multiprocessor_count=None,
         clock_max_sm_mhz=None,
+        rates_flop_per_s={},
     )
 
 
@@ -59,6 +65,28 @@ def test_more_work_is_estimated_to_take_longer(less: dict[str, Any], more: dict[
 def test_more_threads_are_estimated_to_be_faster_on_the_cpu() -> None:
     assert estimate(planned(), machine("cpu", 8)).call_s < estimate(planned(), machine("cpu", 2)).call_s
     assert estimate(planned(threads=2), machine("cpu", 8)).call_s == estimate(planned(), machine("cpu", 2)).call_s
+
+
+LARGE = {"pipeline": "sdxl", "precision": "bf16", "scheduler": "euler", "height": 2048, "width": 2048, "batch": 4}
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"vae_slicing": True}, {}),
+        # The decoder of SDXL cuts tiles of 1024.
+        ({"vae_tiling": True}, {}),
+        ({"precision": "bf16"}, {"precision": "fp16"}),
+        ({"vae_slicing": True}, {"vae_slicing": True, "batch": 8}),
+        ({}, {"attention": "sliced"}),
+        ({"attention": "sliced"}, {"attention": "eager"}),
+        ({"attention": "eager", "guidance_scale": 1.0}, {"attention": "eager"}),
+    ],
+    ids=str,
+)
+def test_option_changes_the_memory_beyond_the_weights(less: dict[str, Any], more: dict[str, Any]) -> None:
+    small, large = (estimate(planned(**LARGE | options), machine("cuda")) for options in (less, more))
+    assert small.memory_bytes - small.weights_bytes < large.memory_bytes - large.weights_bytes
 
 
 def test_half_precision_is_estimated_to_take_about_half_the_memory() -> None:
@@ -151,9 +179,19 @@ def test_option_whose_package_is_not_installed_is_skipped(
     assert reason_to_skip(experiment, machine("cuda"), GIB) is None
 
 
+@pytest.mark.parametrize(("device", "has"), [("cpu", "this machine has 8.00 GiB"), ("cuda", "this GPU has 8.00 GiB")])
+def test_weights_that_do_not_fit_are_not_loaded(device: DeviceKind, has: str) -> None:
+    experiment = Experiment(pipeline="tiny-sd")
+    skipped = reason_to_skip(experiment, machine(device), 10 * GIB, weights_bytes=9 * GIB)
+    assert skipped is not None
+    assert skipped.reason == f"the weights alone take 9.00 GiB, {has}"
+    assert "cut its depth with config" in skipped.hint
+    assert reason_to_skip(experiment, machine(device), 10 * GIB, weights_bytes=8 * GIB) is None
+
+
 def test_unknown_memory_is_no_reason_to_skip() -> None:
     unread = machine("cpu").model_copy(update={"memory_total_bytes": None})
-    assert reason_to_skip(Experiment(pipeline="tiny-sd"), unread, 900 * GIB) is None
+    assert reason_to_skip(Experiment(pipeline="tiny-sd"), unread, 900 * GIB, 900 * GIB) is None
 
 
 def test_study_of_precision_costs_the_reference_and_every_length() -> None:
@@ -182,3 +220,21 @@ def test_time_of_warm_up_and_of_sustained_load_is_in_every_launch() -> None:
     loaded = estimate(planned(PROTOCOL.model_copy(update={"sustained_s": load_s})), machine("cpu", 8))
     assert warm.launch_s - usual.launch_s == pytest.approx(warm_s - PROTOCOL.warmup_calls * usual.call_s)
     assert loaded.launch_s - usual.launch_s == pytest.approx(load_s + PROTOCOL.calls_min * usual.call_s)
+
+
+@pytest.mark.parametrize(
+    ("last_line", "error", "message"),
+    [
+        ("ModuleNotFoundError: No module named 'torch'", EnvironmentProblem, "install torch and diffusers"),
+        ("sdbench.errors.UserError: the class has no key 'x'", UserError, "mine: the class has no key 'x'"),
+        ("RuntimeError: shapes differ", UserError, r"make no network that runs \(RuntimeError: shapes differ\)"),
+    ],
+)
+def test_pipeline_that_cannot_be_counted_is_refused_by_cause(
+    last_line: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import sys; sys.exit({last_line!r})"
+    monkeypatch.setattr("sdbench.models.facts.COMMAND", (sys.executable, "-c", code))
+    config = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1}).model_copy(update={"name": "mine"})
+    with pytest.raises(error, match=message):
+        load_facts(config, tmp_path)

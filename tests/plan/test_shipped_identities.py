@@ -28,7 +28,7 @@ def identify_as_before(experiment: Experiment) -> str:
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_shipped_experiments_keep_their_identities_but_for_the_renamed_option(name: str) -> None:
-    planned = plan(load_manifest(MANIFESTS / name))
+    planned = [item for item in plan(load_manifest(MANIFESTS / name)) if item.experiment.pipeline in NAMES_BEFORE]
     labels = [item.label.replace(item.experiment.pipeline, NAMES_BEFORE[item.experiment.pipeline]) for item in planned]
     before = [identify_as_before(item.experiment) for item in planned]
     assert dict(zip(labels, before, strict=True)) == GOLDEN[name]
