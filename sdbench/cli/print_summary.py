@@ -8,8 +8,11 @@ from sdbench.compare.quality import timed_calls_s
 from sdbench.compare.references import Reference, StudyAnswer, main_answer, references_for
 from sdbench.compare.resolution import describe_resolution
 from sdbench.report.answers import IMAGE
+from sdbench.report.format import list_some
 from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.naming import shorten_device
+from sdbench.report.questions import demand_of
+from sdbench.report.sections.unmeasured import OUT_OF_MEMORY_HINT
 from sdbench.runner.outcome import describe_end
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.metrics import (
@@ -20,7 +23,7 @@ from sdbench.schema.metrics import (
     result_memory,
     result_sustained_ratio,
 )
-from sdbench.schema.outcome import Succeeded, find_precision_result, find_search
+from sdbench.schema.outcome import AnyOutcome, Succeeded, find_precision_result, find_search
 from sdbench.schema.record import Record, Result
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, Estimate, estimate_latency
 from sdbench.units import format_bytes, format_duration, round_significant
@@ -66,7 +69,7 @@ def _headline(record: Record, references: Sequence[Reference]) -> str:
     if answer is None:
         if not timed:
             return f"{record.manifest.title} on {machine}: nothing was timed"
-        first = timed[0]
+        first = max(timed, key=lambda item: (demand_of(item.planned.experiment, item.outcome), -_batch(item)))
         duration = format_duration(_estimate(first).value)
         return f"{first.planned.label}: {duration} a call on {machine}"
     about = f"about {format_duration(answer.estimate.value)} (projected)" if answer.is_projected else ""
@@ -109,6 +112,10 @@ def _describe_references(references: Sequence[Reference]) -> str:
 
 def _timed(record: Record) -> list[Result]:
     return [result for result in record.results if timed_calls_s(result.outcome)]
+
+
+def _batch(result: Result) -> int:
+    return batch_of(result.planned, result.outcome)
 
 
 def _estimate(result: Result) -> Estimate:
@@ -198,14 +205,28 @@ def _other_ends(record: Record) -> Iterator[tuple[str, str]]:
         if not isinstance(outcome, Succeeded):
             is_elsewhere = result.planned.experiment.device not in ("any", record.device.partition(":")[0])
             style = "red" if outcome.kind != "skipped" else "dim" if is_elsewhere else "yellow"
-            end = describe_end(outcome), style
+            end = f"{describe_end(outcome)}{_hint(outcome)}", style
         elif timed_calls_s(outcome):
             continue
         else:
             end = describe_comparison(outcome), ""
         labels.setdefault(end, []).append(result.planned.label)
     for (text, style), names in labels.items():
-        yield f"{names[0] if len(names) == 1 else f'{len(names)} experiments'}: {text}", style
+        yield f"{_name_several(names)}: {text}", style
+
+
+def _hint(outcome: AnyOutcome) -> str:
+    """What to do, where the end itself does not say it."""
+    hints = {"skipped": getattr(outcome, "hint", ""), "out_of_memory": OUT_OF_MEMORY_HINT}
+    return f"; {hints[outcome.kind]}" if outcome.kind in hints else ""
+
+
+def _name_several(labels: Sequence[str]) -> str:
+    """Name experiments by what distinguishes them, as far as that is short."""
+    if len(labels) == 1:
+        return labels[0]
+    shared, own = split_labels(labels)
+    return f"{len(labels)} experiments" + (f", {shared} ({list_some(list(own.values()))})" if shared else "")
 
 
 def _trust_lines(causes: Sequence[Cause] | None) -> Iterator[tuple[str, str]]:

@@ -64,7 +64,7 @@ def _read_record(record: Record, machine: str, page: str) -> Iterator[Fastest]:
 
 def _work_of(result: Result) -> Work:
     experiment = result.planned.experiment
-    return Work(clean(experiment.pipeline), experiment.width, experiment.height, experiment.steps)
+    return Work(clean(experiment.pipeline_title), experiment.width, experiment.height, experiment.steps)
 
 
 def _batch_of(result: Result) -> int:

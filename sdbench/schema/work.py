@@ -17,3 +17,8 @@ class Work(Compact):
     flop_per_image: dict[str, Count] = Field(
         description="FLOP of one image by network, of all its calls: an addition and a multiplication are two."
     )
+
+    @property
+    def flop(self) -> int:
+        """The FLOP of one image in all networks; 0 where they were not counted."""
+        return sum(self.flop_per_image.values())

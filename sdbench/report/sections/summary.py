@@ -1,5 +1,6 @@
 """The first screen: one sentence, the charts of it, the answers in a few words, and the warnings by cause."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from sdbench.compare.causes import Cause, find_causes
@@ -21,10 +22,12 @@ from sdbench.report.series import Measured, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import STUDY_STEPS
 from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
-from sdbench.units import format_bytes, round_significant
+from sdbench.schema.outcome import Skipped
+from sdbench.units import format_bytes, format_count, round_significant
 
 TITLE = "In short"
 _SEAL_DIGITS = 12
+_STORIES = 3
 # On a CPU there is nothing to check.
 _GPU_ONLY = "foreign GPU processes"
 _LINK_TEXTS = {
@@ -42,7 +45,13 @@ def build(source: Source) -> Section:
     """Return the sentence, the charts, the answers and the warnings."""
     headline = make_headline(source)
     causes = find_causes([machine.record for machine in source.machines])
-    cards = (*_machine_cards(source), _trust_card(source, causes), *_resolution_cards(source), _repeat_card(source))
+    cards = (
+        *_machine_cards(source),
+        *_missing_cards(source),
+        _trust_card(source, causes),
+        *_resolution_cards(source),
+        _repeat_card(source),
+    )
     return SummarySection(
         headline=headline.text,
         tone=headline.tone,
@@ -89,6 +98,25 @@ def _machine_cards(source: Source) -> Iterator[Card]:
         answer = answer if several else size
         lines.append(f"memory: {memory.source_title}" if answer == size else f"{size} ({memory.source_title})")
     yield _card(question, answer, lines, "results")
+
+
+def _missing_cards(source: Source) -> Iterator[Card]:
+    """What a single run did not measure, each reason once; what is for another device is not missed."""
+    kind = source.machines[0].record.device.partition(":")[0]
+    own = [point for point in source.points if point.experiment.device in ("any", kind)]
+    stories = [
+        f"{point.status}: {point.outcome.reason}; {point.outcome.hint}"
+        if isinstance(point.outcome, Skipped)
+        else point.status
+        for point in own
+        if point.status not in ("ok", "compared", "reference")
+    ]
+    if source.several or not stories or source.machines[0].record.origin == "imported":
+        return
+    lines = [f"{count} {story}" for story, count in Counter(stories).most_common(_STORIES)]
+    yield _card(
+        "What is missing?", f"{len(stories)} of {format_count(len(own), 'experiment')}", lines, "unmeasured", "warn"
+    )
 
 
 def _fastest(group: list[Measured]) -> Measured:
