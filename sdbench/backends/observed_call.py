@@ -8,8 +8,9 @@ from typing import Any, Self
 from sdbench.backends.base import Clock
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import DENOISER_BATCH_CHECK, Check
+from sdbench.schema.outcome import Check
 from sdbench.schema.pipeline import PipelineConfig
+from sdbench.schema.work import DENOISER_BATCH_CHECK
 
 # A mark is a clock reading (s) on the CPU, or a recorded CUDA event.
 Mark = Any

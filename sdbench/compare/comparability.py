@@ -7,8 +7,9 @@ from sdbench.compare.quality import quality_checks_of
 from sdbench.plan.estimate import count_denoiser_calls
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.metrics import launches_that_count
-from sdbench.schema.outcome import DENOISER_BATCH_CHECK, AnyOutcome, Launch
+from sdbench.schema.outcome import AnyOutcome, Launch
 from sdbench.schema.record import Record, Result
+from sdbench.schema.work import DENOISER_BATCH_CHECK
 
 Measured = tuple[Record, Result]
 # A result with one of these warnings is not compared; other warnings are shown with the verdict.

@@ -19,7 +19,7 @@ _BARS = 20
 _NO_LEGEND = ""
 
 
-class Work(NamedTuple):
+class ImageKind(NamedTuple):
     """What makes images comparable: they cost the same work on every machine."""
 
     pipeline: str
@@ -35,7 +35,7 @@ class Work(NamedTuple):
 class Fastest(NamedTuple):
     """A machine's fastest result for one kind of image."""
 
-    work: Work
+    work: ImageKind
     machine: str
     page: str
     label: str
@@ -45,7 +45,7 @@ class Fastest(NamedTuple):
 def find_fastest(machines: Mapping[str, Sequence[Record]]) -> list[Fastest]:
     """Return, per kind of image and machine, the fastest result of its latest run that has any: large images first."""
     names = dict(zip(machines, name_machines([records[-1] for records in machines.values()]), strict=True))
-    fastest: dict[tuple[Work, str], Fastest] = {}
+    fastest: dict[tuple[ImageKind, str], Fastest] = {}
     for page, records in machines.items():
         for record in records:  # a later run replaces an earlier one
             fastest |= {(item.work, page): item for item in _read_record(record, names[page], page)}
@@ -62,9 +62,9 @@ def _read_record(record: Record, machine: str, page: str) -> Iterator[Fastest]:
     yield from sorted(items, key=lambda item: -item.image_s)
 
 
-def _work_of(result: Result) -> Work:
+def _work_of(result: Result) -> ImageKind:
     experiment = result.planned.experiment
-    return Work(clean(experiment.pipeline_title), experiment.width, experiment.height, experiment.steps)
+    return ImageKind(clean(experiment.pipeline_title), experiment.width, experiment.height, experiment.steps)
 
 
 def _batch_of(result: Result) -> int:

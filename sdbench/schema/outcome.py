@@ -58,10 +58,6 @@ class Energy(Compact):
     counter_step_s: Reading[float] = Field(description="Seconds between two steps of the counter, where it was seen.")
 
 
-# Twice the batch of the call where guidance takes a second half.
-DENOISER_BATCH_CHECK = "denoiser batch with guidance"
-
-
 class Check(Compact):
     """One thing that was requested, and verified while it ran."""
 

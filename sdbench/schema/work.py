@@ -4,6 +4,9 @@ from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, PositiveInt
 
+# The check of how many samples the denoiser gets in a call: twice the batch where guidance takes a second half.
+DENOISER_BATCH_CHECK = "denoiser batch with guidance"
+
 
 class Work(Compact):
     """The work of one pipeline call, counted and not measured."""

@@ -10,8 +10,9 @@ from sdbench.compare.comparability import find_other_work
 from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import decide, p_changed, runs_missing, worst
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import DENOISER_BATCH_CHECK, Check, Launch, ReferenceResult, Succeeded
+from sdbench.schema.outcome import Check, Launch, ReferenceResult, Succeeded
 from sdbench.schema.record import Record, Result, Session
+from sdbench.schema.work import DENOISER_BATCH_CHECK
 from sdbench.stats.ratios import LogRatio
 from tests.fingerprints import make_fingerprint
 from tests.records import (
