@@ -98,7 +98,8 @@ def test_experiments_without_a_result_are_a_line_each_and_few(capsys: pytest.Cap
 def test_experiments_with_one_reason_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     skipped = Skipped(reason="the budget is used up", hint="raise it")
     results = tuple(make_result(skipped, batch=batch) for batch in range(1, 9))
-    assert "8 experiments: skipped: the budget is used up" in printed(make_record(results=results), capsys)
+    named = "8 experiments, tiny-sd fp32 64x64 4 steps (batch 1, batch 2, batch 3 and 5 more)"
+    assert f"{named}: skipped: the budget is used up; raise it" in printed(make_record(results=results), capsys)
 
 
 def test_long_line_wraps_at_spaces_with_an_indent_on_a_terminal(

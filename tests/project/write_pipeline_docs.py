@@ -16,6 +16,7 @@ _TITLES = (
     *("pipeline", "class", "text encoders", "denoiser", "decoder", "parameters in all"),
     *("size", "steps", "guidance", "tokens", "TFLOP an image"),
 )
+_TERA = 1e12
 _ROLE = {"unet": "UNet", "transformer": "transformer"}
 
 
@@ -45,7 +46,7 @@ def _row(name: str, line: Shipped) -> tuple[str, ...]:
         f"{line.steps}",
         f"{line.guidance:g}",
         "77" if line.max_sequence_length is None else f"{line.max_sequence_length}",
-        f"{flop / 1e12:.3g}",
+        f"{float(f'{flop / _TERA:.3g}'):,g}",
     )
 
 
