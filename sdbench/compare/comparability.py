@@ -4,16 +4,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
 from sdbench.compare.quality import quality_checks_of
+from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.plan.estimate import count_denoiser_calls
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.metrics import launches_that_count
 from sdbench.schema.outcome import AnyOutcome, Launch
 from sdbench.schema.record import Record, Result
 from sdbench.schema.work import DENOISER_BATCH_CHECK
+from sdbench.store.cache_folder import cache_folder
 
 Measured = tuple[Record, Result]
 # A result with one of these warnings is not compared; other warnings are shown with the verdict.
 _DISQUALIFYING = ("finite", "foreign GPU processes")
+
+
+def _guided_batch(experiment: Experiment) -> int:
+    return find_pipeline(experiment, cache_folder()).guided_batch(experiment.guidance_scale)
+
+
 # The options that decide about the work of a call: what is incomparable if they differ, in words.
 _WORK: tuple[tuple[tuple[str, ...], str, Callable[[Experiment], object]], ...] = (
     (("workload",), "workloads {} and {}", lambda experiment: experiment.workload),
@@ -22,6 +30,8 @@ _WORK: tuple[tuple[tuple[str, ...], str, Callable[[Experiment], object]], ...] =
     (("steps", "scheduler"), "{} and {} denoiser calls", count_denoiser_calls),
     (("batch",), "batches of {} and {}", lambda experiment: experiment.batch),
     (("width", "height"), "images of {} and {}", lambda experiment: f"{experiment.width}x{experiment.height}"),
+    (("max_sequence_length",), "prompts of {} and {} tokens", lambda experiment: experiment.max_sequence_length),
+    (("guidance_scale",), "{} and {} samples of an image in a denoiser call", _guided_batch),
 )
 
 

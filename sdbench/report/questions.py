@@ -13,6 +13,8 @@ from sdbench.schema.metrics import result_work
 from sdbench.schema.outcome import AnyOutcome
 
 SEVERAL = "several pipelines"
+# Whether it is a whole pipeline, then FLOP, pixels and steps of an image.
+Demand = tuple[bool, int, int, int]
 P = TypeVar("P", bound=Point)
 
 # Small enough for a test on any machine: what it takes says nothing about making images.
@@ -27,7 +29,7 @@ def is_for_buyers(point: Point) -> bool:
     return _is_whole(point.experiment)
 
 
-def demand_of(experiment: Experiment, outcome: AnyOutcome) -> tuple[bool, int, int, int]:
+def demand_of(experiment: Experiment, outcome: AnyOutcome) -> Demand:
     """Return how much one image takes, to be ordered by: its FLOP where a launch counted them, its pixels and steps."""
     work = result_work(outcome)
     flop = 0 if work is None else work.flop
@@ -68,5 +70,5 @@ def main_experiments(measured: Iterable[Measured]) -> list[list[Measured]]:
     return sorted(groups.values(), key=_demand, reverse=True)
 
 
-def _demand(members: Sequence[Point]) -> tuple[bool, int, int, int]:
+def _demand(members: Sequence[Point]) -> Demand:
     return max(demand_of(point.experiment, point.outcome) for point in members)

@@ -18,6 +18,7 @@ from tests.fingerprints import make_fingerprint
 from tests.records import (
     make_conditions,
     make_environment,
+    make_experiment,
     make_failed,
     make_launch,
     make_library,
@@ -320,6 +321,21 @@ def test_arms_of_two_pipelines_are_incomparable(options: dict[str, Any], title: 
     assert latency_of(comparison).reasons == (f"pipelines tiny-sd and {title}",)
     work = find_other_work(*(result.planned.experiment for result in results))
     assert work == (tuple(options), f"pipelines tiny-sd and {title}")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "option", "values", "why"),
+    [
+        ("tiny-flux", "max_sequence_length", (32, 64), "prompts of 32 and 64 tokens"),
+        ("tiny-sd3", "guidance_scale", (1.0, 3.0), "1 and 2 samples of an image in a denoiser call"),
+        ("tiny-flux", "guidance_scale", (1.0, 3.0), None),
+    ],
+)
+def test_option_that_changes_the_work_of_some_pipelines_is_other_work_there(
+    pipeline: str, option: str, values: tuple[Any, Any], why: str | None
+) -> None:
+    arms = [make_experiment(pipeline=pipeline, **{option: value}) for value in values]
+    assert find_other_work(*arms) == (None if why is None else ((option,), why))
 
 
 def test_another_count_of_flop_is_no_reason_against_a_comparison() -> None:

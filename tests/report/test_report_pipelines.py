@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from sdbench.compare.projection import ENCODERS, phases_of_launch
+from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.model import SummarySection
 from sdbench.report.questions import by_image, main_experiments, name_image
+from sdbench.report.site_numbers import find_fastest
 from sdbench.schema.outcome import Series, Skipped, Succeeded
 from sdbench.schema.record import Record, Result
 from tests.records import make_environment, make_launch, make_record, make_result, make_series, make_skipped, make_work
@@ -71,6 +73,22 @@ def test_groups_are_in_the_order_of_their_work_and_not_of_their_names() -> None:
     ]
     groups = by_image(make_source((record_of(*results),), None, None).measured)
     assert [name.partition(",")[0] for name in groups] == ["b-large", "c-middle", "a-small"]
+
+
+def test_index_of_a_site_has_the_most_work_first_and_whole_pipelines_before_cut_ones() -> None:
+    results = [
+        measured(9 * TFLOP, config=CUT, **FLUX),
+        measured(1 * TFLOP, pipeline="a-small", height=512, width=512),
+        measured(3 * TFLOP, pipeline="b-large", height=512, width=512),
+    ]
+    kinds = [item.kind.pipeline for item in find_fastest({"page": [record_of(*results)]})]
+    assert kinds == ["b-large", "a-small", "flux.1-schnell num_layers=2"]
+
+
+def test_numbers_of_tokens_are_named_where_a_run_varies_them() -> None:
+    results = [measured(TFLOP, max_sequence_length=count, **FLUX) for count in (128, 256)]
+    labels = list(name_experiments([record_of(*results)]).values())
+    assert split_labels(labels)[1] == {labels[0]: "128 tokens", labels[1]: "256 tokens"}
 
 
 def test_pipelines_of_one_experiment_each_share_a_chart() -> None:

@@ -1,6 +1,5 @@
 """The first screen: one sentence, the charts of it, the answers in a few words, and the warnings by cause."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 from sdbench.compare.causes import Cause, find_causes
@@ -9,6 +8,7 @@ from sdbench.compare.resolution import describe_resolution, describe_smallest_ch
 from sdbench.report.answers import answer_chart
 from sdbench.report.chart_model import Chart
 from sdbench.report.format import format_estimate, format_number, list_some
+from sdbench.report.grouping import group_by
 from sdbench.report.headline import make_headline
 from sdbench.report.labels import split_labels
 from sdbench.report.model import Card, Section, SummarySection, Tone, WarningLine
@@ -18,7 +18,7 @@ from sdbench.report.sections.compare import first_pair_chart
 from sdbench.report.sections.energy import IMAGE_COUNT, cost_of_images, format_cost
 from sdbench.report.sections.latency import first_screen_charts
 from sdbench.report.sections.reproduce import repeat_commands
-from sdbench.report.series import Measured, Source
+from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import STUDY_STEPS
 from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
@@ -27,7 +27,8 @@ from sdbench.units import format_bytes, format_count, round_significant
 
 TITLE = "In short"
 _SEAL_DIGITS = 12
-_STORIES = 3
+_REASONS = 3
+_NOT_MISSING = ("ok", "compared", "reference")
 # On a CPU there is nothing to check.
 _GPU_ONLY = "foreign GPU processes"
 _LINK_TEXTS = {
@@ -104,19 +105,18 @@ def _missing_cards(source: Source) -> Iterator[Card]:
     """What a single run did not measure, each reason once; what is for another device is not missed."""
     kind = source.machines[0].record.device.partition(":")[0]
     own = [point for point in source.points if point.experiment.device in ("any", kind)]
-    stories = [
-        f"{point.status}: {point.outcome.reason}; {point.outcome.hint}"
-        if isinstance(point.outcome, Skipped)
-        else point.status
-        for point in own
-        if point.status not in ("ok", "compared", "reference")
-    ]
-    if source.several or not stories or source.machines[0].record.origin == "imported":
+    missing = group_by((point for point in own if point.status not in _NOT_MISSING), _describe_missing)
+    if source.several or not missing or source.machines[0].record.origin == "imported":
         return
-    lines = [f"{count} {story}" for story, count in Counter(stories).most_common(_STORIES)]
-    yield _card(
-        "What is missing?", f"{len(stories)} of {format_count(len(own), 'experiment')}", lines, "unmeasured", "warn"
-    )
+    most = sorted(missing.items(), key=lambda item: -len(item[1]))[:_REASONS]
+    lines = [f"{members[0].label if len(members) == 1 else len(members)} {words}" for words, members in most]
+    answer = f"{sum(map(len, missing.values()))} of {format_count(len(own), 'experiment')}"
+    yield _card("What is missing?", answer, lines, "unmeasured", "warn")
+
+
+def _describe_missing(point: Point) -> str:
+    outcome = point.outcome
+    return f"{point.status}: {outcome.reason}; {outcome.hint}" if isinstance(outcome, Skipped) else point.status
 
 
 def _fastest(group: list[Measured]) -> Measured:
