@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sdbench.cli.output import make_table, open_console, print_wrapped, style_of_half_width
 from sdbench.compare.causes import Cause, find_causes
+from sdbench.compare.projection import describe_projection
 from sdbench.compare.quality import timed_calls_s
 from sdbench.compare.references import Reference, StudyAnswer, main_answer, references_for
 from sdbench.compare.resolution import describe_resolution
@@ -11,7 +12,7 @@ from sdbench.report.answers import IMAGE
 from sdbench.report.format import list_some
 from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.naming import shorten_device
-from sdbench.report.questions import demand_of
+from sdbench.report.questions import demand_of, is_whole
 from sdbench.report.sections.unmeasured import OUT_OF_MEMORY_HINT
 from sdbench.runner.outcome import describe_end
 from sdbench.schema.base import Known, Unknown
@@ -20,6 +21,7 @@ from sdbench.schema.metrics import (
     MemoryRange,
     batch_of,
     images_per_min,
+    launches_that_count,
     result_memory,
     result_sustained_ratio,
 )
@@ -41,8 +43,8 @@ def print_summary(record: Record, *, with_references: bool = True) -> None:
     print_wrapped("")
     references = references_for(record) if with_references else ()
     print_wrapped(_headline(record, references), "bold")
-    if (answer := main_answer(record)) and answer.caveat:
-        print_wrapped(answer.caveat, "dim")
+    if caveat := _caveat(record):
+        print_wrapped(caveat, "dim")
     if references:
         print_wrapped(_describe_references(references), "dim")
     print_wrapped("")
@@ -62,6 +64,21 @@ def print_summary(record: Record, *, with_references: bool = True) -> None:
     print_wrapped("")
 
 
+def _caveat(record: Record) -> str:
+    """What the headline leaves out: how rough a projection is, or what the native steps would take."""
+    if answer := main_answer(record):
+        return answer.caveat or ""
+    timed = _timed(record)
+    if not timed or not is_whole((first := _first(timed)).planned.experiment):
+        return ""
+    return describe_projection(first.planned, launches_that_count(first.outcome))
+
+
+def _first(timed: Sequence[Result]) -> Result:
+    """The experiment of the most work per image, at its smallest batch."""
+    return max(timed, key=lambda item: (demand_of(item.planned.experiment, item.outcome), -_batch(item)))
+
+
 def _headline(record: Record, references: Sequence[Reference]) -> str:
     """One image of the 2022 study where that was measured, else the first experiment; and a machine to compare with."""
     machine, timed = _name_machine(record), _timed(record)
@@ -69,7 +86,7 @@ def _headline(record: Record, references: Sequence[Reference]) -> str:
     if answer is None:
         if not timed:
             return f"{record.manifest.title} on {machine}: nothing was timed"
-        first = max(timed, key=lambda item: (demand_of(item.planned.experiment, item.outcome), -_batch(item)))
+        first = _first(timed)
         duration = format_duration(_estimate(first).value)
         return f"{first.planned.label}: {duration} a call on {machine}"
     about = f"about {format_duration(answer.estimate.value)} (projected)" if answer.is_projected else ""

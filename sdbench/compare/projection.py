@@ -9,6 +9,7 @@ from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, latency_s
 from sdbench.schema.outcome import Launch
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.intervals import Estimate, estimate_latency
+from sdbench.units import format_count, format_duration
 
 # Each text encoder of a pipeline by its name, as far as it has them.
 ENCODERS = {"text_encoder": "text encoder", "text_encoder_2": "text encoder 2", "text_encoder_3": "text encoder 3"}
@@ -109,6 +110,17 @@ def project(planned: PlannedExperiment, counted: Sequence[Launch]) -> Projection
         observed_ratio=median(times.total_s / timed_s for _, times, timed_s in phased),
         of_first_call=any(_is_of_first_call(launch) for launch, _, _ in phased),
     )
+
+
+def describe_projection(planned: PlannedExperiment, counted: Sequence[Launch]) -> str:
+    """Return in a sentence what a call of the native steps would take; empty where nothing is projected."""
+    projection = project(planned, counted)
+    if projection is None:
+        return ""
+    caveat = f"; {projection.caveat}" if projection.caveat else ""
+    own, measured = (format_count(count, "step") for count in (projection.steps, planned.experiment.steps))
+    duration = format_duration(projection.estimate.value)
+    return f"At the pipeline's own {own} about {duration} a call: projected from {measured}, not measured{caveat}."
 
 
 def _is_of_first_call(launch: Launch) -> bool:

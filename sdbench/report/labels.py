@@ -32,8 +32,8 @@ _NEVER_NAMED = ("guidance_scale", "max_sequence_length", "seed")
 # What belongs together in a label.
 _PHRASE = re.compile(
     r"batch \d+|largest batch(?:: \d+)?|\d+ (?:steps?|threads?|tokens|inter-op threads)|autocast \w+|no \w+"
-    r"|TF32 convolutions|\S+ attention|graph optimization \w+|VAE (?:not )?\w+|channels \w+|(?:all|default inter-op) threads"
-    r"|native spacing|guidance \S+|seed \d+|against fp32|\S+"
+    r"|TF32 convolutions|\S+ attention|graph optimization \w+|VAE (?:not )?\w+|channels \w+"
+    r"|(?:all|default inter-op) threads|native spacing|guidance \S+|seed \d+|against fp32|\S+"
 )
 _FIELDS = tuple(Experiment.model_fields)
 

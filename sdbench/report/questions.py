@@ -26,17 +26,18 @@ TRY_OUT = (
 
 def is_for_buyers(point: Point) -> bool:
     """Return whether a result says what it takes to make images; one of a tiny or changed pipeline does not."""
-    return _is_whole(point.experiment)
+    return is_whole(point.experiment)
 
 
 def demand_of(experiment: Experiment, outcome: AnyOutcome) -> Demand:
     """Return how much one image takes, to be ordered by: its FLOP where a launch counted them, its pixels and steps."""
     work = result_work(outcome)
     flop = 0 if work is None else work.flop
-    return _is_whole(experiment), flop, experiment.width * experiment.height, experiment.steps
+    return is_whole(experiment), flop, experiment.width * experiment.height, experiment.steps
 
 
-def _is_whole(experiment: Experiment) -> bool:
+def is_whole(experiment: Experiment) -> bool:
+    """Return whether an experiment is of a pipeline that people make images with, unchanged."""
     return not experiment.pipeline.startswith(_FOR_TESTS) and not experiment.config
 
 

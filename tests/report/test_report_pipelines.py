@@ -112,6 +112,14 @@ def test_work_of_an_image_is_counted_and_its_rate_is_of_the_whole_call() -> None
     assert float(column(table, "TFLOP/s of the call")[0]) == pytest.approx(2.5, rel=0.01)
 
 
+def test_few_steps_of_a_whole_pipeline_are_projected_to_its_own_in_the_lead() -> None:
+    for options, is_projected in ((FLUX, True), (FLUX | {"config": CUT}, False)):
+        summary = find_section(build_view((record_of(measured(TFLOP, **options)),)), "summary")
+        assert isinstance(summary, SummarySection)
+        # 4 steps of 50: the denoiser's share grows from 72 % of 2 s.
+        assert (summary.lead[0].startswith("At the pipeline's own 50 steps about 15.3 s a call")) is is_projected
+
+
 def test_text_encoders_have_phases_of_their_own() -> None:
     second = Series(name="phase.text_encoder_2", unit="s", samples=(0.5,))
     series = (*make_series(0, 2.0), second)

@@ -21,7 +21,7 @@ from sdbench.report.sections.reproduce import repeat_commands
 from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import STUDY_STEPS
-from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
+from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory, result_work
 from sdbench.schema.outcome import Skipped
 from sdbench.units import format_bytes, format_count, round_significant
 
@@ -84,7 +84,8 @@ def _machine_cards(source: Source) -> Iterator[Card]:
     group = mains[0]
     first = _fastest(group)
     lines = [] if source.compared else [f"{first.label}: {format_estimate(first.estimate)} a call"]
-    if is_for_buyers(first) and first.experiment.steps >= STUDY_STEPS:
+    work = result_work(first.outcome)
+    if is_for_buyers(first) and first.experiment.steps >= (STUDY_STEPS if work is None else work.native_steps):
         best = max(group, key=lambda point: point.images_per_min.value)
         _, own = split_labels([first.label, best.label])
         where = f" on {best.machine.name}" if best.machine is not first.machine else ""
