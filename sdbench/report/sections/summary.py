@@ -89,7 +89,8 @@ def _machine_cards(source: Source) -> Iterator[Card]:
         best = max(group, key=lambda point: point.images_per_min.value)
         _, own = split_labels([first.label, best.label])
         where = f" on {best.machine.name}" if best.machine is not first.machine else ""
-        lines.append(f"most images: {format_number(best.images_per_min.value)} a minute, {own[best.label]}{where}")
+        which = "" if best is first else f", {own[best.label]}{where}"
+        lines.append(f"most images: {format_number(best.images_per_min.value)} a minute{which}")
     lines += [*_next_machine(group, first), *_cost_lines(source, group, first)]
     if isinstance(energy := result_energy_j(first.outcome), Known):
         lines.append(f"energy: {round_significant(energy.value, 3)} J per image")
