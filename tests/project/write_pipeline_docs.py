@@ -1,6 +1,7 @@
 """Writes the table of docs/reference/pipelines.md: python -m tests.project.write_pipeline_docs."""
 
 import re
+from math import fsum
 from pathlib import Path
 
 from sdbench.models.facts import load_facts
@@ -32,7 +33,10 @@ def _row(name: str, line: Shipped) -> tuple[str, ...]:
     facts = load_facts(config, Path("unused"))
     experiment = Experiment(pipeline=name, **native_options(config))
     tokens = config.latent_tokens(experiment.height, experiment.width)
-    flop = facts.flop_per_image(config, tokens, count_denoiser_calls(experiment), experiment.guidance_scale)
+    samples, texts = config.guided_batch(line.guidance), config.prompts_encoded(line.guidance, "")
+    runs = dict.fromkeys(config.text_encoders, texts)
+    runs |= {config.denoiser_name: count_denoiser_calls(experiment) * samples, DECODER: 1}
+    flop = fsum(count * facts.flop_of(part, tokens) for part, count in runs.items())
     counts = {part: f"{facts.parameters[part]:,}" for part in config.networks}
     encoders = "<br>".join(counts[part] for part in config.text_encoders)
     return (
