@@ -10,6 +10,7 @@ from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check
 from sdbench.schema.pipeline import PipelineConfig
+from sdbench.schema.work import DENOISER_BATCH_CHECK
 
 # A mark is a clock reading (s) on the CPU, or a recorded CUDA event.
 Mark = Any
@@ -93,7 +94,7 @@ class ObservedCall:
         sizes = sorted({f"{image.width}x{image.height}" for image in images})
         return (
             check("denoiser calls", denoiser_calls, [len(self.denoiser_batch_sizes)]),
-            check("denoiser batch with guidance", guided_batch, self.denoiser_batch_sizes),
+            check(DENOISER_BATCH_CHECK, guided_batch, self.denoiser_batch_sizes),
             check("images", expected, [f"{len(images)} of {' and '.join(sizes)}"]),
         )
 

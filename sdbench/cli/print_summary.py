@@ -4,12 +4,16 @@ from collections.abc import Iterator, Sequence
 
 from sdbench.cli.output import make_table, open_console, print_wrapped, style_of_half_width
 from sdbench.compare.causes import Cause, find_causes
+from sdbench.compare.projection import describe_projection
 from sdbench.compare.quality import timed_calls_s
 from sdbench.compare.references import Reference, StudyAnswer, main_answer, references_for
 from sdbench.compare.resolution import describe_resolution
 from sdbench.report.answers import IMAGE
+from sdbench.report.format import list_some
 from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.naming import shorten_device
+from sdbench.report.questions import demand_of, is_whole
+from sdbench.report.sections.unmeasured import OUT_OF_MEMORY_HINT
 from sdbench.runner.outcome import describe_end
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.metrics import (
@@ -17,10 +21,11 @@ from sdbench.schema.metrics import (
     MemoryRange,
     batch_of,
     images_per_min,
+    launches_that_count,
     result_memory,
     result_sustained_ratio,
 )
-from sdbench.schema.outcome import Succeeded, find_precision_result, find_search
+from sdbench.schema.outcome import AnyOutcome, Succeeded, find_precision_result, find_search
 from sdbench.schema.record import Record, Result
 from sdbench.stats.intervals import LAUNCHES_FOR_INTERVAL, Estimate, estimate_latency
 from sdbench.units import format_bytes, format_duration, round_significant
@@ -38,8 +43,8 @@ def print_summary(record: Record, *, with_references: bool = True) -> None:
     print_wrapped("")
     references = references_for(record) if with_references else ()
     print_wrapped(_headline(record, references), "bold")
-    if (answer := main_answer(record)) and answer.caveat:
-        print_wrapped(answer.caveat, "dim")
+    if caveat := _caveat(record):
+        print_wrapped(caveat, "dim")
     if references:
         print_wrapped(_describe_references(references), "dim")
     print_wrapped("")
@@ -59,6 +64,21 @@ def print_summary(record: Record, *, with_references: bool = True) -> None:
     print_wrapped("")
 
 
+def _caveat(record: Record) -> str:
+    """What the headline leaves out: how rough a projection is, or what the native steps would take."""
+    if answer := main_answer(record):
+        return answer.caveat or ""
+    timed = _timed(record)
+    if not timed or not is_whole((first := _first(timed)).planned.experiment):
+        return ""
+    return describe_projection(first.planned, launches_that_count(first.outcome))
+
+
+def _first(timed: Sequence[Result]) -> Result:
+    """The experiment of the most work per image, at its smallest batch."""
+    return max(timed, key=lambda item: (demand_of(item.planned.experiment, item.outcome), -_batch(item)))
+
+
 def _headline(record: Record, references: Sequence[Reference]) -> str:
     """One image of the 2022 study where that was measured, else the first experiment; and a machine to compare with."""
     machine, timed = _name_machine(record), _timed(record)
@@ -66,7 +86,7 @@ def _headline(record: Record, references: Sequence[Reference]) -> str:
     if answer is None:
         if not timed:
             return f"{record.manifest.title} on {machine}: nothing was timed"
-        first = timed[0]
+        first = _first(timed)
         duration = format_duration(_estimate(first).value)
         return f"{first.planned.label}: {duration} a call on {machine}"
     about = f"about {format_duration(answer.estimate.value)} (projected)" if answer.is_projected else ""
@@ -109,6 +129,10 @@ def _describe_references(references: Sequence[Reference]) -> str:
 
 def _timed(record: Record) -> list[Result]:
     return [result for result in record.results if timed_calls_s(result.outcome)]
+
+
+def _batch(result: Result) -> int:
+    return batch_of(result.planned, result.outcome)
 
 
 def _estimate(result: Result) -> Estimate:
@@ -198,14 +222,28 @@ def _other_ends(record: Record) -> Iterator[tuple[str, str]]:
         if not isinstance(outcome, Succeeded):
             is_elsewhere = result.planned.experiment.device not in ("any", record.device.partition(":")[0])
             style = "red" if outcome.kind != "skipped" else "dim" if is_elsewhere else "yellow"
-            end = describe_end(outcome), style
+            end = f"{describe_end(outcome)}{_hint(outcome)}", style
         elif timed_calls_s(outcome):
             continue
         else:
             end = describe_comparison(outcome), ""
         labels.setdefault(end, []).append(result.planned.label)
     for (text, style), names in labels.items():
-        yield f"{names[0] if len(names) == 1 else f'{len(names)} experiments'}: {text}", style
+        yield f"{_name_several(names)}: {text}", style
+
+
+def _hint(outcome: AnyOutcome) -> str:
+    """What to do, where the end itself does not say it."""
+    hints = {"skipped": getattr(outcome, "hint", ""), "out_of_memory": OUT_OF_MEMORY_HINT}
+    return f"; {hints[outcome.kind]}" if outcome.kind in hints else ""
+
+
+def _name_several(labels: Sequence[str]) -> str:
+    """Name experiments by what distinguishes them, as far as that is short."""
+    if len(labels) == 1:
+        return labels[0]
+    shared, own = split_labels(labels)
+    return f"{len(labels)} experiments" + (f", {shared} ({list_some(list(own.values()))})" if shared else "")
 
 
 def _trust_lines(causes: Sequence[Cause] | None) -> Iterator[tuple[str, str]]:

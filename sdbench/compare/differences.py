@@ -1,7 +1,7 @@
 """What differs between two fingerprints, field by field, the likeliest reason for a change first."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sdbench.probes.readings import value_or
 from sdbench.schema.base import Model, Unknown
 from sdbench.schema.fingerprint import Fingerprint
-from sdbench.schema.outcome import launches_of
+from sdbench.schema.outcome import Launch, launches_of
 from sdbench.schema.record import Record
 
 Part = Literal["hardware", "configuration", "software", "state", "protocol"]
@@ -115,11 +115,14 @@ def compare_fingerprints(baseline: Fingerprint, candidate: Fingerprint) -> Finge
 
 
 def compare_protocols(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[Difference, ...]:
-    """Return what differs in how two sets of records were measured: whether their launches were forked or spawned."""
-    first, second = (" and ".join(sorted(_isolations(records))) for records in (baseline, candidate))
-    if first == second or not first or not second:
-        return ()
-    return (Difference(field="protocol.isolation", part="protocol", baseline=first, candidate=second, why=""),)
+    """Return what differs in how two sets of records were measured: the isolation of launches, and the token ids."""
+    read = {"isolation": lambda launch: launch.isolation, "token_ids": _describe_tokens}
+    return tuple(
+        Difference(field=f"protocol.{name}", part="protocol", baseline=first, candidate=second, why="")
+        for name, words in read.items()
+        for first, second in [[_join_words(records, words) for records in (baseline, candidate)]]
+        if first != second and first and second
+    )
 
 
 def compare_libraries(baseline: Sequence[Record], candidate: Sequence[Record]) -> tuple[Difference, ...]:
@@ -143,9 +146,15 @@ def _libraries(records: Sequence[Record]) -> dict[str, str]:
     return {name: ", ".join(sorted(texts)) for name, texts in files.items()}
 
 
-def _isolations(records: Sequence[Record]) -> set[str]:
+def _join_words(records: Sequence[Record], words: Callable[[Launch], str]) -> str:
     results = (result for record in records for result in record.results)
-    return {launch.isolation for result in results for launch in launches_of(result.outcome)}
+    return " and ".join(sorted({words(launch) for result in results for launch in launches_of(result.outcome)}))
+
+
+def _describe_tokens(launch: Launch) -> str:
+    """Whether a prompt's ids were drawn; a text encoder that pads takes as long for any."""
+    drawn = launch.environment.drawn_tokens
+    return f"drawn for {', '.join(sorted(drawn))}" if drawn else "of the prompt"
 
 
 def flatten(fingerprint: Fingerprint) -> dict[str, Any]:

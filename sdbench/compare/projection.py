@@ -9,29 +9,35 @@ from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, latency_s
 from sdbench.schema.outcome import Launch
 from sdbench.schema.record import PlannedExperiment
 from sdbench.stats.intervals import Estimate, estimate_latency
+from sdbench.units import format_count, format_duration
 
-PHASE_TITLES = ("text encoders", "denoising steps", "VAE decode", "rest")
-_ENCODER_PREFIX = "phase.text_encoder"
+# Each text encoder of a pipeline by its name, as far as it has them.
+ENCODERS = {"text_encoder": "text encoder", "text_encoder_2": "text encoder 2", "text_encoder_3": "text encoder 3"}
 _SERIES = ("denoise_step", "vae_decode", "rest", "total")
 
 
 class PhaseTimes(NamedTuple):
-    """The seconds of one call by phase, of one denoising step (median), and of each text encoder in its order."""
+    """The seconds of one call by phase, each text encoder by its title, and of one denoising step (median)."""
 
-    text_encode_s: float
+    encoders_s: dict[str, float]
     denoise_s: float
     step_s: float
     vae_decode_s: float
     rest_s: float
     total_s: float
-    encoders_s: tuple[float, ...]
+
+    @property
+    def text_encode_s(self) -> float:
+        """The seconds of all text encoders."""
+        return fsum(self.encoders_s.values())
 
     @property
     def shares(self) -> dict[str, float]:
         """The title and share (ratio) of each phase, in the order in which they run."""
-        durations_s = (self.text_encode_s, self.denoise_s, self.vae_decode_s, self.rest_s)
-        whole_s = fsum(durations_s) or 1.0
-        return {title: part_s / whole_s for title, part_s in zip(PHASE_TITLES, durations_s, strict=True)}
+        own_s = {"denoising steps": self.denoise_s, "VAE decode": self.vae_decode_s, "rest": self.rest_s}
+        durations_s = self.encoders_s | own_s
+        whole_s = fsum(durations_s.values()) or 1.0
+        return {title: part_s / whole_s for title, part_s in durations_s.items()}
 
 
 def phases_of_launch(launch: Launch) -> PhaseTimes | None:
@@ -41,16 +47,18 @@ def phases_of_launch(launch: Launch) -> PhaseTimes | None:
     if len(samples_s) < len(_SERIES):
         return None
     steps_s, decode_s, rest_s, total_s = samples_s
-    encoders_s = tuple(one.steady[0] for one in launch.series if one.name.startswith(_ENCODER_PREFIX))
-    text_s = fsum(encoders_s)
-    return PhaseTimes(text_s, fsum(steps_s), median(steps_s), decode_s[0], rest_s[0], total_s[0], encoders_s)
+    encoders = {title: launch.find_series(f"phase.{name}") for name, title in ENCODERS.items()}
+    encoders_s = {title: one.steady[0] for title, one in encoders.items() if one is not None and one.steady}
+    return PhaseTimes(encoders_s, fsum(steps_s), median(steps_s), decode_s[0], rest_s[0], total_s[0])
 
 
 def median_phases(launches: Sequence[PhaseTimes]) -> PhaseTimes:
     """Return of each phase the median (s) over launches of one experiment."""
-    encoders = zip(*(times.encoders_s for times in launches), strict=True)
-    whole = {name: median(getattr(times, name) for times in launches) for name in PhaseTimes._fields[:-1]}
-    return PhaseTimes(**whole, encoders_s=tuple(map(median, encoders)))
+    encoders_s = {
+        title: median(times.encoders_s.get(title, 0.0) for times in launches) for title in launches[0].encoders_s
+    }
+    whole = {name: median(getattr(times, name) for times in launches) for name in PhaseTimes._fields[1:]}
+    return PhaseTimes(encoders_s, **whole)
 
 
 class Projection(NamedTuple):
@@ -102,6 +110,17 @@ def project(planned: PlannedExperiment, counted: Sequence[Launch]) -> Projection
         observed_ratio=median(times.total_s / timed_s for _, times, timed_s in phased),
         of_first_call=any(_is_of_first_call(launch) for launch, _, _ in phased),
     )
+
+
+def describe_projection(planned: PlannedExperiment, counted: Sequence[Launch]) -> str:
+    """Return in a sentence what a call of the native steps would take; empty where nothing is projected."""
+    projection = project(planned, counted)
+    if projection is None:
+        return ""
+    caveat = f"; {projection.caveat}" if projection.caveat else ""
+    own, measured = (format_count(count, "step") for count in (projection.steps, planned.experiment.steps))
+    duration = format_duration(projection.estimate.value)
+    return f"At the pipeline's own {own} about {duration} a call: projected from {measured}, not measured{caveat}."
 
 
 def _is_of_first_call(launch: Launch) -> bool:

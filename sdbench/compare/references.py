@@ -16,7 +16,7 @@ from sdbench.stats.intervals import Estimate, estimate_latency
 from sdbench.store.bundle import load_record
 
 # What every result of the study is, and what an own result must be to stand next to them.
-_QUESTION = {"pipeline": "sd-1.4", "workload": "latency", "width": 512, "height": 512}
+QUESTION = {"pipeline": "sd-1.4", "config": {}, "workload": "latency", "width": 512, "height": 512}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def main_answer(record: Record) -> StudyAnswer | None:
 def answer_of(result: Result) -> StudyAnswer | None:
     """Return what a result says of SD v1.4 at 512x512 and 50 steps, projected from fewer; None if nothing."""
     experiment, calls_s = result.planned.experiment, timed_calls_s(result.outcome)
-    if not calls_s or not experiment.has(_QUESTION) or experiment.guidance_scale <= 1:
+    if not calls_s or not experiment.has(QUESTION) or experiment.guidance_scale <= 1:
         return None
     if experiment.steps == STUDY_STEPS:
         return StudyAnswer(

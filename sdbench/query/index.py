@@ -27,7 +27,7 @@ INDEX_FOLDER = ".sdbench-index"
 INDEX_NAME = "index.duckdb"
 _LOCK_NAME = "lock"
 # Changes with the tables: an index of another version is built from scratch.
-_VERSION = "3"
+_VERSION = "4"
 # So many records are held in memory at once.
 _BATCH = 1_000
 _PROBLEM_CHARACTERS = 300

@@ -25,6 +25,8 @@ _TYPES = {"int": _WHOLE, "float": _REAL, "bool": _SWITCH}
 
 def _column_type(info: FieldInfo) -> str:
     text = str(info.annotation)
+    if "dict" in text:
+        return _TEXT  # as JSON
     return next((_TYPES[kind] for kind in ("bool", "int", "float") if kind in text), _TEXT)
 
 
@@ -40,6 +42,8 @@ COLUMNS = {
         "images_per_min": _REAL,
         "memory_bytes": _REAL,
         "energy_per_image_j": _REAL,
+        "denoiser_calls": _WHOLE,
+        "flop_per_image": _REAL,
         "launch_count": _WHOLE,
         "warned_check_count": _WHOLE,
     }

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sdbench.compare.references import StudyAnswer, answer_of, references_like
+from sdbench.compare.references import QUESTION, StudyAnswer, answer_of, references_like
 from sdbench.report.chart_model import AnswerChart, AnswerMark, AnswerRole
 from sdbench.report.format import describe_useless_interval
 from sdbench.report.naming import shorten_device
@@ -13,7 +13,6 @@ from sdbench.schema.experiment import STUDY_STEPS, Experiment
 from sdbench.units import format_duration, round_significant
 
 IMAGE = f"512x512 image, {STUDY_STEPS} steps of SD v1.4"
-_QUESTION = {"pipeline": "sd-1.4", "width": 512, "height": 512, "steps": STUDY_STEPS, "batch": 1}
 _ROWS = 12
 _DIGITS = 3
 _ABOUT_SAME = 1.005
@@ -128,7 +127,7 @@ def _named_rows(measured: Sequence[Measured]) -> list[Row]:
     """The fastest result of one image of each reference machine that is on the page."""
     best: dict[str, Measured] = {}
     for point in sorted(measured, key=lambda point: point.estimate.value):
-        if point.is_reference and point.experiment.has(_QUESTION):
+        if point.is_reference and point.experiment.has(QUESTION | {"steps": STUDY_STEPS, "batch": 1}):
             best.setdefault(point.machine.name, point)
     return [
         Row(shorten_device(name), point.experiment, Interval(point.estimate.value), "reference")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sdbench.compare.projection import describe_projection
 from sdbench.compare.references import is_half
 from sdbench.compare.wording import count_states, format_change, format_interval, headline
 from sdbench.report.answers import AS_FAST, IMAGE, Row, compare_times, own_rows, reference_rows
@@ -88,8 +89,10 @@ def _measured(source: Source) -> Headline:
         return Headline("Nothing was measured", "bad", (reason,))
     first = min(groups[0], key=lambda point: point.experiment.batch)  # as in the terminal's summary
     where = f" on {first.machine.name}"
-    lead = () if is_for_buyers(first) else (f"{TRY_OUT} {_why_no_image(source)}",)
-    return Headline(f"{first.label}: {format_duration(first.estimate.value)} a call{where}", "plain", lead)
+    whole = is_for_buyers(first)
+    lead = describe_projection(first.planned, first.counted) if whole else f"{TRY_OUT} {_why_no_image(source)}"
+    text = f"{first.label}: {format_duration(first.estimate.value)} a call{where}"
+    return Headline(text, "plain", tuple(filter(None, (lead,))))
 
 
 def _why_no_image(source: Source) -> str:

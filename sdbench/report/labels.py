@@ -17,7 +17,7 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "autocast": lambda _: "no autocast",
     "tf32": lambda _: "no TF32",
     "max_sequence_length": lambda count: f"{count} tokens",
-    "timestep_spacing": lambda _: "the scheduler's own spacing",
+    "timestep_spacing": lambda _: "native spacing",
     "threads": lambda _: "all threads",
     "inter_op_threads": lambda _: "default inter-op threads",
     "graph_optimization": lambda value: f"graph optimization {value}",
@@ -28,12 +28,12 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "seed": lambda value: f"seed {value}",
 }
 # The label of an experiment never has these, whatever their value.
-_NEVER_NAMED = ("guidance_scale", "seed")
+_NEVER_NAMED = ("guidance_scale", "max_sequence_length", "seed")
 # What belongs together in a label.
 _PHRASE = re.compile(
-    r"batch \d+|largest batch(?:: \d+)?|\d+ (?:steps?|threads?|inter-op threads)|autocast \w+|no \w+|TF32 convolutions"
-    r"|\S+ attention|graph optimization \w+|VAE (?:not )?\w+|channels \w+|(?:all|default inter-op) threads"
-    r"|guidance \S+|seed \d+|against fp32|\S+"
+    r"batch \d+|largest batch(?:: \d+)?|\d+ (?:steps?|threads?|tokens|inter-op threads)|autocast \w+|no \w+"
+    r"|TF32 convolutions|\S+ attention|graph optimization \w+|VAE (?:not )?\w+|channels \w+"
+    r"|(?:all|default inter-op) threads|native spacing|guidance \S+|seed \d+|against fp32|\S+"
 )
 _FIELDS = tuple(Experiment.model_fields)
 

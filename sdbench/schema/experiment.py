@@ -1,5 +1,6 @@
 """An experiment: one fully specified thing to measure, and its identity."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -189,6 +190,15 @@ class Experiment(Model):
         return all(own == value and isinstance(own, bool) == isinstance(value, bool) for own, value in pairs)
 
     @property
+    def pipeline_title(self) -> str:
+        """The pipeline and what is changed in it: ``flux.1-schnell num_layers=2``, which is another pipeline."""
+        keys = {path: path.rpartition(".")[2] for path in sorted(self.config)}
+        # Two networks may have a key of one name.
+        names = {path: key if list(keys.values()).count(key) == 1 else path for path, key in keys.items()}
+        values = {path: value if isinstance(value, str) else json.dumps(value) for path, value in self.config.items()}
+        return " ".join((self.pipeline, *(f"{name}={values[path]}" for path, name in names.items())))
+
+    @property
     def label(self) -> str:
         """What people call the experiment: ``tiny-sd fp32 batch 1 64x64 4 steps``."""
         written = self.model_dump(exclude_defaults=True)
@@ -198,8 +208,7 @@ class Experiment(Model):
         steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
         # An option at its default is not named.
         words = (
-            self.pipeline,
-            *(f"{key.rpartition('.')[2]} {value}" for key, value in sorted(self.config.items())),
+            self.pipeline_title,
             self.precision,
             "autocast" in written and f"autocast {self.autocast}",
             self.tf32 and tf32,

@@ -24,6 +24,7 @@ from sdbench.schema.outcome import (
     was_throttled,
 )
 from sdbench.schema.record import PlannedExperiment
+from sdbench.schema.work import Work
 
 MetricName = Literal["latency_s", "throughput_images_per_min", "memory_bytes", "energy_j"]
 
@@ -195,6 +196,11 @@ def result_latency_s(outcome: AnyOutcome) -> float | None:
     if isinstance(outcome, ReferenceResult):
         return outcome.latency_s
     return _geometric_mean(values("latency_s", launches_that_count(outcome)))
+
+
+def result_work(outcome: AnyOutcome) -> Work | None:
+    """Return the work of one call of an outcome's launches; None without a launch."""
+    return next((launch.environment.work for launch in launches_of(outcome)), None)
 
 
 def result_memory(outcome: AnyOutcome) -> MemoryRange | Unknown:

@@ -66,7 +66,7 @@ class WarningCode(StrEnum):
     )
     HOST_BOUND = (
         "host-bound",
-        "the GPU waited for Python in more than half of the UNet calls",
+        "the GPU waited for Python in more than half of the denoiser calls",
         "the result is the CPU's as much as the GPU's: measure larger batches, or compare GPUs on one host only",
     )
     HOST_PAGING = (

@@ -4,6 +4,9 @@ from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, PositiveInt
 
+# The check of how many samples the denoiser gets in a call: twice the batch where guidance takes a second half.
+DENOISER_BATCH_CHECK = "denoiser batch with guidance"
+
 
 class Work(Compact):
     """The work of one pipeline call, counted and not measured."""
@@ -17,3 +20,8 @@ class Work(Compact):
     flop_per_image: dict[str, Count] = Field(
         description="FLOP of one image by network, of all its calls: an addition and a multiplication are two."
     )
+
+    @property
+    def flop(self) -> int:
+        """The FLOP of one image in all networks; 0 where they were not counted."""
+        return sum(self.flop_per_image.values())

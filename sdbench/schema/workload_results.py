@@ -54,13 +54,13 @@ class BatchSearch(Model):
 class Divergence(Model):
     """How far a candidate's image is from the reference's, both float RGB in 0 to 1.
 
-    ``steps`` are the requested ones, and ``call`` is the UNet call after which a trajectory was decoded, None for a
+    ``steps`` are the requested ones, and ``call`` is the denoiser call after which a trajectory was decoded, None for a
     finished image. SSIM, PSNR (dB) and NRMSE are scikit-image's; they are unknown where values are not finite, PSNR
     also where the images are identical. The pictures are WebP, the difference amplified by ``amplification``.
     """
 
     steps: PositiveInt = Field(description="Steps of the scheduler.")
-    call: PositiveInt | None = Field(description="UNet call that was decoded; null for a finished image.")
+    call: PositiveInt | None = Field(description="denoiser call that was decoded; null for a finished image.")
     ssim: Reading[float] = Field(description="Structural similarity.")
     psnr_db: Reading[float] = Field(description="Peak signal-to-noise ratio in dB.")
     nrmse: Reading[float] = Field(description="Normalized root-mean-square error.")
@@ -83,7 +83,7 @@ class PrecisionResult(Model):
     reference_id: str = Field(description="Identity of the reference experiment.")
     reference_label: str = Field(description="The reference in words.")
     amplification: PositiveInt = Field(description="Factor of the difference images.")
-    trajectory: tuple[Divergence, ...] = Field(description="One run, decoded after every UNet call.")
+    trajectory: tuple[Divergence, ...] = Field(description="One run, decoded after every denoiser call.")
     sweep: tuple[Divergence, ...] = Field(description="Separate runs of different lengths.")
     trajectory_animation_path: str | None = Field(description="Animation of the trajectory.")
     sweep_animation_path: str | None = Field(description="Animation of the sweep.")

@@ -18,7 +18,7 @@ from sdbench.workloads.base import Session, WorkloadOutput, events_since
 from sdbench.workloads.memory_warnings import find_memory_warnings, read_room
 from sdbench.workloads.pictures import encode_webp
 
-# Beyond half of the UNet calls, the median step is the host's.
+# Beyond half of the denoiser calls, the median step is the host's.
 _HOST_BOUND_MAX_RATIO = 0.5
 
 

@@ -149,9 +149,9 @@ def test_slider_shows_one_step_at_a_time(desk: BrowserContext, rich: Path) -> No
     page = watch(desk, rich).page
     steps = page.locator("[data-series] [data-step]:not([hidden])")
     assert steps.count() == 1
-    assert "UNet call 2" in (steps.text_content() or "")
+    assert "denoiser call 2" in (steps.text_content() or "")
     page.locator("[data-slider] input").fill("1")
-    assert "UNet call 1" in (steps.text_content() or "")
+    assert "denoiser call 1" in (steps.text_content() or "")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from sdbench.schema.outcome import Skipped, Succeeded
 from sdbench.schema.record import Record
 from tests.records import (
     make_conditions,
+    make_environment,
     make_failed,
     make_launch,
     make_record,
     make_result,
     make_succeeded,
+    make_work,
     sustain,
 )
 
@@ -52,6 +54,17 @@ def test_measured_fifty_steps_are_not_called_projected(capsys: pytest.CaptureFix
 def test_small_network_is_headed_by_its_own_latency(capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record(results=(make_result(make_succeeded(0.25, 6)),))
     assert printed(record, capsys)[1].startswith("tiny-sd fp32 batch 1 64x64 4 steps: 251 ms a call on ")
+
+
+def test_most_work_is_the_headline_with_what_its_own_steps_would_take(capsys: pytest.CaptureFixture[str]) -> None:
+    work = make_work(flop_per_image={"transformer": 10**12}, native_steps=28, denoiser_calls_at_native_steps=28)
+    launches = tuple(make_launch(index, 2.0, environment=make_environment(work=work)) for index in range(3))
+    large = make_result(Succeeded(launches=launches, stop_reason="converged"), pipeline="sdxl")
+    lines = printed(make_record(results=(make_result(), large)), capsys)
+    assert any(line.startswith("sdxl fp32 batch 1 64x64 4 steps: 2") for line in lines)
+    assert any(
+        line.startswith("At the pipeline's own 28 steps about") and "from 4 steps, not" in line for line in lines
+    )
 
 
 def test_interval_of_two_launches_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +111,8 @@ def test_experiments_without_a_result_are_a_line_each_and_few(capsys: pytest.Cap
 def test_experiments_with_one_reason_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     skipped = Skipped(reason="the budget is used up", hint="raise it")
     results = tuple(make_result(skipped, batch=batch) for batch in range(1, 9))
-    assert "8 experiments: skipped: the budget is used up" in printed(make_record(results=results), capsys)
+    named = "8 experiments, tiny-sd fp32 64x64 4 steps (batch 1, batch 2, batch 3 and 5 more)"
+    assert f"{named}: skipped: the budget is used up; raise it" in printed(make_record(results=results), capsys)
 
 
 def test_long_line_wraps_at_spaces_with_an_indent_on_a_terminal(

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from sdbench.compare.comparability import find_other_work
 from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import decide, p_changed, runs_missing, worst
 from sdbench.schema.base import Known
-from sdbench.schema.outcome import Launch, ReferenceResult, Succeeded
+from sdbench.schema.outcome import Check, Launch, ReferenceResult, Succeeded
 from sdbench.schema.record import Record, Result, Session
+from sdbench.schema.work import DENOISER_BATCH_CHECK
 from sdbench.stats.ratios import LogRatio
 from tests.fingerprints import make_fingerprint
 from tests.records import (
     make_conditions,
     make_environment,
+    make_experiment,
     make_failed,
     make_launch,
     make_library,
@@ -269,7 +272,16 @@ def test_what_was_not_measured_is_incomparable(outcome: Any, reason: str) -> Non
     ("changes", "reason"),
     [
         ({"environment": {"weights_digest": "other"}}, "different weights"),
-        ({"environment": {"work": make_work(denoiser_calls=9)}}, "denoiser calls"),
+        ({"environment": {"work": make_work(denoiser_calls=9)}}, "5 and 9 denoiser calls"),
+        ({"environment": {"work": make_work(latent_tokens=16)}}, "64 and 16 latent tokens"),
+        (
+            {"environment": {"work": make_work(text_tokens={"text_encoder": 77, "text_encoder_2": 256})}},
+            "77 and 77 + 256 text tokens",
+        ),
+        (
+            {"checks": (Check(name=DENOISER_BATCH_CHECK, expected="1", observed="1", passed=True),)},
+            "2 and 1 samples in a denoiser call, because of guidance",
+        ),
         ({"batch": 2}, "batches of 1 and 2"),
         ({"images": "not finite"}, "candidate: finite: 0 of 8 images finite"),
         ({"foreign": 2}, "candidate: foreign GPU processes: at most 2 computed in a launch"),
@@ -285,9 +297,57 @@ def test_other_work_or_a_failed_gate_is_incomparable(changes: dict[str, Any], re
     if "foreign" in fields:
         count = Known(value=fields.pop("foreign"))
         fields["conditions"] = make_conditions("cuda:0", foreign_gpu_process_count=count)
-    comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, **fields)], 0.02)
+    guided = (Check(name=DENOISER_BATCH_CHECK, expected="2", observed="2", passed=True),)
+    baseline = run_of(1.0, checks=guided) if "checks" in fields else run_of(1.0)
+    comparison = compare_records([baseline], [run_of(1.0, day=2, **fields)], 0.02)
     assert comparison.verdict == "incomparable"
     assert any(reason in text for text in latency_of(comparison).reasons)
+
+
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"pipeline": "tiny-flux"}, "tiny-flux"),
+        ({"config": {"unet.layers_per_block": 1}}, "tiny-sd layers_per_block=1"),
+    ],
+)
+def test_arms_of_two_pipelines_are_incomparable(options: dict[str, Any], title: str) -> None:
+    results = [make_result(make_succeeded(1.0), **given) for given in ({}, options)]
+    records = [
+        make_record(run_id=f"run-{arm}", results=(result,), session=arm_of_session(arm))
+        for arm, result in zip("ab", results, strict=True)
+    ]
+    comparison = compare_records(records[:1], records[1:], 0.02)
+    assert latency_of(comparison).reasons == (f"pipelines tiny-sd and {title}",)
+    work = find_other_work(*(result.planned.experiment for result in results))
+    assert work == (tuple(options), f"pipelines tiny-sd and {title}")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "option", "values", "why"),
+    [
+        ("tiny-flux", "max_sequence_length", (32, 64), "prompts of 32 and 64 tokens"),
+        ("tiny-sd3", "guidance_scale", (1.0, 3.0), "1 and 2 samples of an image in a denoiser call"),
+        ("tiny-flux", "guidance_scale", (1.0, 3.0), None),
+    ],
+)
+def test_option_that_changes_the_work_of_some_pipelines_is_other_work_there(
+    pipeline: str, option: str, values: tuple[Any, Any], why: str | None
+) -> None:
+    arms = [make_experiment(pipeline=pipeline, **{option: value}) for value in values]
+    assert find_other_work(*arms) == (None if why is None else ((option,), why))
+
+
+def test_another_count_of_flop_is_no_reason_against_a_comparison() -> None:
+    counted = make_environment(work=make_work(flop_per_image={"unet": 1}))
+    assert latency_of(compare_records([run_of(1.0)], [run_of(1.0, day=2, environment=counted)], 0.02)).ratio
+
+
+def test_drawn_token_ids_against_real_ones_are_a_difference_of_the_protocol() -> None:
+    drawn = make_environment(drawn_tokens={"tokenizer_2": 256})
+    comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, environment=drawn)], 0.02)
+    (difference,) = (item for item in comparison.differences if item.field == "protocol.token_ids")
+    assert (difference.baseline, difference.candidate) == ("of the prompt", "drawn for tokenizer_2")
 
 
 def test_virtual_and_real_runs_never_mix() -> None:

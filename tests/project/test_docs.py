@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from sdbench.cli.main import HELP, build_parser
+from sdbench.models.networks import build_on_meta
+from sdbench.models.pipeline_folders import Shipped, read_folder
+from sdbench.schema.document import parse_yaml
 from sdbench.schema.warning_codes import WarningCode
 from tests.project.write_cli_docs import PATH, format_cli_docs
+from tests.project.write_pipeline_docs import PATH as PIPELINES_PAGE
+from tests.project.write_pipeline_docs import format_table
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -76,6 +81,24 @@ def test_example_of_the_api_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(compile(example, "api.md", "exec"), {})
     assert Path("report.html").is_file()
     assert len(list(Path("results").glob("*/record.json"))) == 2
+
+
+def test_folder_of_the_docs_is_a_pipeline(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "add-a-pipeline.md").read_text(encoding="utf-8")
+    files = re.findall(r"^`(small-flux/\S+)`\n\n```json\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    for path, content in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    config = read_folder(tmp_path / "small-flux", "small-flux")
+    assert (config.denoiser_name, config.packing, config.pixels_per_token) == ("transformer", 2, 16)
+    for name, component in config.networks.items():
+        assert sum(tensor.numel() for tensor in build_on_meta(component).parameters()) > 0, name
+    (line,) = re.findall(r"^ {4}(small-flux: \{.*\})$", text, re.MULTILINE)
+    assert Shipped.model_validate(parse_yaml(line, "the line").value["small-flux"]).size % config.pixels_per_token == 0
+
+
+def test_table_of_pipelines_is_that_of_the_configs() -> None:
+    assert format_table() in PIPELINES_PAGE.read_text(encoding="utf-8")
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

@@ -108,7 +108,8 @@ def test_run_of_the_tiny_network_says_what_it_does_not_say() -> None:
     assert screen.headline == "tiny-sd fp32 batch 1 64x64 4 steps: 251 ms a call on Example CPU 8480"
     assert screen.lead == (
         (
-            "The tiny network is for comparing settings and versions; its times say nothing about full-size images. "
+            "Tiny and changed pipelines are for comparing settings and versions; their times say nothing about whole "
+            "ones. "
             "To measure that: sdbench run quick."
         ),
     )

@@ -125,13 +125,13 @@ def test_pictures_stand_step_by_step_and_all_but_the_last_wait_behind_a_fold() -
     assert isinstance(section, PrecisionSection)
     (series,) = section.series
     assert [step.label for step in series.steps] == [
-        "UNet call 1: PSNR 41.5 dB, 1 - SSIM 0.02000",
-        "UNet call 2: PSNR 41.5 dB, 1 - SSIM 0.01000",
+        "denoiser call 1: PSNR 41.5 dB, 1 - SSIM 0.02000",
+        "denoiser call 2: PSNR 41.5 dB, 1 - SSIM 0.01000",
     ]
     assert [picture.caption for picture in series.steps[0].pictures] == ["tiny-sd bf16 batch 1 64x64 4 steps"]
     page = render_report(view)
     assert page.count("data:image/webp") == 2
-    assert page.index("UNet call 2") < page.index("<summary>Earlier steps (1)") < page.index("UNet call 1")
+    assert page.index("denoiser call 2") < page.index("<summary>Earlier steps (1)") < page.index("denoiser call 1")
 
 
 def test_capacity_shows_the_answer_with_its_throughput_and_every_probe() -> None:

@@ -100,6 +100,14 @@ def test_label_names_what_differs_from_the_plain_case() -> None:
     assert rich.label == "sd-1.4 fp16 autocast fp16 TF32 batch 2 512x512 50 steps ddim cuda 4 threads"
 
 
+def test_label_names_what_is_changed_in_the_pipeline() -> None:
+    changes = {"transformer.num_layers": 2, "text_encoder_2.num_layers": 1, "vae.force_upcast": False}
+    experiment = Experiment(pipeline="flux.1-schnell", config=changes)
+    title = "flux.1-schnell text_encoder_2.num_layers=1 transformer.num_layers=2 force_upcast=false"
+    assert experiment.pipeline_title == title
+    assert experiment.label.startswith(f"{title} fp32 batch 1")
+
+
 @pytest.mark.parametrize("options", [{"workload": "precision", "sweep_min": 2}, {"workload": "largest-batch"}], ids=str)
 def test_latency_experiment_at_a_batch_has_no_options_of_other_workloads(options: dict[str, Any]) -> None:
     experiment = Experiment.model_validate({"pipeline": "tiny-sd", **options})

@@ -19,7 +19,7 @@ def build(source: Source) -> Section | str:
     if best is None:
         return _ALONE
     experiment = best[0].experiment
-    what = f"{experiment.width}x{experiment.height}, {experiment.steps} steps, {experiment.pipeline}"
+    what = f"{experiment.width}x{experiment.height}, {experiment.steps} steps, {experiment.pipeline_title}"
     fastest_s = min(point.estimate.value for point in best)
     marks = [
         IntervalMark(

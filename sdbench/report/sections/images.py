@@ -12,6 +12,11 @@ _SYNTHETIC = (
     "and that its output is finite. Time and memory do not depend on the trained values."
 )
 
+_DRAWN_TOKENS = (
+    "Where the vocabulary of a text encoder is on the hub only, the ids of the prompt were drawn too. It pads every "
+    "prompt to one length, so its time does not depend on them."
+)
+
 
 def build(source: Source) -> Section:
     """Return the first image of each experiment, small."""
@@ -26,6 +31,8 @@ def build(source: Source) -> Section:
     paragraphs = []
     if pictures and any(point.experiment.weights == "synthetic" for point in source.points if point.launches):
         paragraphs.append(_SYNTHETIC)
+    if any(launch.environment.drawn_tokens for launch in source.launches):
+        paragraphs.append(_DRAWN_TOKENS)
     if left_out_count:
         images = format_count(left_out_count, "more image")
         reasons = f"missing, over {MAX_PICTURES}, not a picture, or different from the record's hash"

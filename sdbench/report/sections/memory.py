@@ -6,7 +6,7 @@ from sdbench.report.chart_model import IntervalChart
 from sdbench.report.format import fold_unknown, list_some, name_field, numbers, reading_cell
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Section
-from sdbench.report.questions import by_image, is_for_buyers, name_image
+from sdbench.report.questions import by_image, is_for_buyers
 from sdbench.report.series import Interval, Point, Source
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.metrics import MemoryRange, result_memory
@@ -27,9 +27,10 @@ def build(source: Source) -> Section:
     if not source.measured:
         return Section(paragraphs=("No experiment was measured, so there is no memory to show.", _STUDY))
     uses = [(point, use) for point in source.measured if isinstance(use := result_memory(point.outcome), MemoryRange)]
+    use_of = {id(point): use for point, use in uses}
     for_buyers = by_image(point for point, _ in uses if is_for_buyers(point))
     charts = tuple(
-        _chart(source, name, [pair for pair in uses if name_image(pair[0].experiment) == name]) for name in for_buyers
+        _chart(source, name, [(point, use_of[id(point)]) for point in members]) for name, members in for_buyers.items()
     )
     names = tuple(MemoryUse.model_fields)
     columns = numbers(*map(name_field, names))

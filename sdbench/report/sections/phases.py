@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from sdbench.compare.projection import PHASE_TITLES, PhaseTimes, median_phases, phases_of_launch
+from sdbench.compare.projection import ENCODERS, PhaseTimes, median_phases, phases_of_launch
 from sdbench.report.chart_model import Share, ShareChart
 from sdbench.report.format import Row, format_percent, numbers, texts
 from sdbench.report.model import Section, Table
@@ -18,9 +18,8 @@ _NOTE = (
     "Phases are measured in the last warm-up call of a launch, so they do not slow any reported latency. "
     "The last column of their table compares this call with a timed one: near 1, the phases stand for it."
 )
-_PHASE_COLUMNS = numbers(
-    "text encoders", "denoising steps", "one step, median", "VAE decode", "rest", "total", "total / timed"
-)
+_PHASE_TITLES = ("denoising steps", "VAE decode", "rest")
+_PHASE_COLUMNS = ("denoising steps", "one step, median", "VAE decode", "rest", "total", "total / timed")
 _START_CAPTION = (
     "Cold start, seconds: the first launch, and the median of those after it, which find the caches filled. The "
     "template of a round imports once for all of its launches"
@@ -49,9 +48,21 @@ def build(source: Source) -> Section | str:
     phased = [(point, times) for point in source.own if (times := phases_of(point))]
     if not phased:
         return Section(paragraphs=("No launch has phases.",), tables=tables)
-    rows = ((point, (*times[:-1], f"{times.total_s / point.estimate.value:.3f}")) for point, times in phased)
-    phase_table = source.table("Phases of one call, seconds", _PHASE_COLUMNS, rows)
+    encoders = _encoders(phased)
+    rows = (
+        (
+            point,
+            (*map(times.encoders_s.get, encoders), *times[1:], f"{times.total_s / point.estimate.value:.3f}"),
+        )
+        for point, times in phased
+    )
+    phase_table = source.table("Phases of one call, seconds", numbers(*encoders, *_PHASE_COLUMNS), rows)
     return Section(paragraphs=(_NOTE,), charts=(_chart(source, phased),), tables=(*tables, phase_table))
+
+
+def _encoders(phased: list[tuple[Measured, PhaseTimes]]) -> tuple[str, ...]:
+    """The titles of the text encoders that any of the pipelines has."""
+    return tuple(title for title in ENCODERS.values() if any(title in times.encoders_s for _, times in phased))
 
 
 def _start_rows(point: Point) -> Iterator[Row]:
@@ -108,6 +119,6 @@ def _chart(source: Source, phased: list[tuple[Measured, PhaseTimes]]) -> ShareCh
         alt=f"Share of each phase: {'; '.join(sentences)}",
         caption="Share of each phase in a call; at the right the whole call with phase timing on.",
         machines=source.machine_names,
-        parts=PHASE_TITLES,
+        parts=(*_encoders(phased), *_PHASE_TITLES),
         shares=tuple(shares),
     )

@@ -38,7 +38,7 @@ def build(source: Source) -> Section | str:
     trajectory = [(point, item.call or 0, item) for point, result in results for item in result.trajectory]
     charts = (
         _chart(source, "finished images, by number of steps", "steps of the run", sweep),
-        _chart(source, "one run, decoded after every UNet call", "UNet call", trajectory),
+        _chart(source, "one run, decoded after every denoiser call", "denoiser call", trajectory),
     )
     series = (_series(source, point, result) for point, result in results)
     return PrecisionSection(
@@ -104,7 +104,7 @@ def _spread(items: Sequence[Divergence]) -> Sequence[Divergence]:
 
 
 def _step(source: Source, point: Point, result: PrecisionResult, item: Divergence) -> PictureStep:
-    moment = f"{item.steps} steps" if item.call is None else f"UNet call {item.call}"
+    moment = f"{item.steps} steps" if item.call is None else f"denoiser call {item.call}"
     stills = {
         "fp32 reference": item.reference_path,
         point.label.removesuffix(" against fp32"): item.candidate_path,

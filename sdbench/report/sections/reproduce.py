@@ -10,7 +10,7 @@ from sdbench.report.model import Cell, Detail, Recipe, ReproduceSection, Table
 from sdbench.report.series import Machine, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import WeightsSource, launches_of
+from sdbench.schema.outcome import WeightsSource, WorkerEnvironment, launches_of
 from sdbench.schema.record import Record
 from sdbench.units import format_count
 
@@ -85,6 +85,7 @@ def _facts(machine: Machine) -> Table:
         ("torch", _distinct(environment.backend_version for environment in environments) or no_launch),
         ("Weights", _distinct(map(_weights_words, experiments))),
         ("Weights digest", _distinct(environment.weights_digest for environment in environments) or no_launch),
+        ("Token ids", _distinct(map(_tokens_words, environments)) or no_launch),
         ("Weights loaded from", _distinct(WEIGHTS_SOURCES[item.weights_source] for item in environments) or no_launch),
         ("Seed", _NOT_RECORDED if imported else _distinct(str(experiment.seed) for experiment in experiments)),
         ("Prompt", " / ".join(dict.fromkeys(experiment.prompt for experiment in experiments))),
@@ -96,7 +97,12 @@ def _distinct(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
+def _tokens_words(environment: WorkerEnvironment) -> str:
+    drawn = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in environment.drawn_tokens.items())
+    return f"drawn, because the vocabulary is on the hub only: {drawn}" if drawn else "of the prompt"
+
+
 def _weights_words(experiment: Experiment) -> str:
     if experiment.weights == "synthetic":
-        return f"synthetic, seed {experiment.weights_seed} ({experiment.pipeline})"
+        return f"synthetic, seed {experiment.weights_seed} ({experiment.pipeline_title})"
     return f"pretrained, {experiment.hub_id} at {experiment.revision or 'a revision that was not recorded'}"

@@ -8,6 +8,7 @@ from sdbench.compare.resolution import describe_resolution, describe_smallest_ch
 from sdbench.report.answers import answer_chart
 from sdbench.report.chart_model import Chart
 from sdbench.report.format import format_estimate, format_number, list_some
+from sdbench.report.grouping import group_by
 from sdbench.report.headline import make_headline
 from sdbench.report.labels import split_labels
 from sdbench.report.model import Card, Section, SummarySection, Tone, WarningLine
@@ -17,14 +18,17 @@ from sdbench.report.sections.compare import first_pair_chart
 from sdbench.report.sections.energy import IMAGE_COUNT, cost_of_images, format_cost
 from sdbench.report.sections.latency import first_screen_charts
 from sdbench.report.sections.reproduce import repeat_commands
-from sdbench.report.series import Measured, Source
+from sdbench.report.series import Measured, Point, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import STUDY_STEPS
-from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory
-from sdbench.units import format_bytes, round_significant
+from sdbench.schema.metrics import MemoryRange, result_energy_j, result_memory, result_work
+from sdbench.schema.outcome import Skipped
+from sdbench.units import format_bytes, format_count, round_significant
 
 TITLE = "In short"
 _SEAL_DIGITS = 12
+_REASONS = 3
+_NOT_MISSING = ("ok", "compared", "reference")
 # On a CPU there is nothing to check.
 _GPU_ONLY = "foreign GPU processes"
 _LINK_TEXTS = {
@@ -42,7 +46,13 @@ def build(source: Source) -> Section:
     """Return the sentence, the charts, the answers and the warnings."""
     headline = make_headline(source)
     causes = find_causes([machine.record for machine in source.machines])
-    cards = (*_machine_cards(source), _trust_card(source, causes), *_resolution_cards(source), _repeat_card(source))
+    cards = (
+        *_machine_cards(source),
+        *_missing_cards(source),
+        _trust_card(source, causes),
+        *_resolution_cards(source),
+        _repeat_card(source),
+    )
     return SummarySection(
         headline=headline.text,
         tone=headline.tone,
@@ -74,11 +84,13 @@ def _machine_cards(source: Source) -> Iterator[Card]:
     group = mains[0]
     first = _fastest(group)
     lines = [] if source.compared else [f"{first.label}: {format_estimate(first.estimate)} a call"]
-    if is_for_buyers(first) and first.experiment.steps >= STUDY_STEPS:
+    work = result_work(first.outcome)
+    if is_for_buyers(first) and first.experiment.steps >= (STUDY_STEPS if work is None else work.native_steps):
         best = max(group, key=lambda point: point.images_per_min.value)
         _, own = split_labels([first.label, best.label])
         where = f" on {best.machine.name}" if best.machine is not first.machine else ""
-        lines.append(f"most images: {format_number(best.images_per_min.value)} a minute, {own[best.label]}{where}")
+        which = "" if best is first else f", {own[best.label]}{where}"
+        lines.append(f"most images: {format_number(best.images_per_min.value)} a minute{which}")
     lines += [*_next_machine(group, first), *_cost_lines(source, group, first)]
     if isinstance(energy := result_energy_j(first.outcome), Known):
         lines.append(f"energy: {round_significant(energy.value, 3)} J per image")
@@ -89,6 +101,24 @@ def _machine_cards(source: Source) -> Iterator[Card]:
         answer = answer if several else size
         lines.append(f"memory: {memory.source_title}" if answer == size else f"{size} ({memory.source_title})")
     yield _card(question, answer, lines, "results")
+
+
+def _missing_cards(source: Source) -> Iterator[Card]:
+    """What a single run did not measure, each reason once; what is for another device is not missed."""
+    kind = source.machines[0].record.device.partition(":")[0]
+    own = [point for point in source.points if point.experiment.device in ("any", kind)]
+    missing = group_by((point for point in own if point.status not in _NOT_MISSING), _describe_missing)
+    if source.several or not missing or source.machines[0].record.origin == "imported":
+        return
+    most = sorted(missing.items(), key=lambda item: -len(item[1]))[:_REASONS]
+    lines = [f"{members[0].label if len(members) == 1 else len(members)} {words}" for words, members in most]
+    answer = f"{sum(map(len, missing.values()))} of {format_count(len(own), 'experiment')}"
+    yield _card("What is missing?", answer, lines, "unmeasured", "warn")
+
+
+def _describe_missing(point: Point) -> str:
+    outcome = point.outcome
+    return f"{point.status}: {outcome.reason}; {outcome.hint}" if isinstance(outcome, Skipped) else point.status
 
 
 def _fastest(group: list[Measured]) -> Measured:

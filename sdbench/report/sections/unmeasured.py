@@ -9,6 +9,7 @@ from sdbench.schema.outcome import Failed, OutOfMemory, Skipped, Succeeded, Time
 from sdbench.units import format_count, format_duration
 
 TITLE = "What was not measured, and why?"
+OUT_OF_MEMORY_HINT = "use a smaller batch or image, a smaller precision, or a machine with more memory"
 
 
 def build(source: Source) -> Section | str:
@@ -17,7 +18,11 @@ def build(source: Source) -> Section | str:
     if not points:
         return _describe_cut_short(source)
     columns = texts("Outcome", "Stage", "What happened", "What to do", "Finished launches")
-    table = source.table("Not measured", columns, ((point, _row(point)) for point in points))
+    rows = [_row(point) for point in points]
+    # Nothing that was skipped has a stage or a launch.
+    kept = [place for place in range(len(columns)) if any(row[place] not in (None, "0") for row in rows)]
+    shown = ((point, tuple(row[place] for place in kept)) for point, row in zip(points, rows, strict=True))
+    table = source.table("Not measured", (columns[place] for place in kept), shown)
     return Section(tables=(table,), details=tuple(_errors(source, points)))
 
 
@@ -49,8 +54,7 @@ def _story(point: Point) -> tuple[str | None, str, str | None]:
         case OutOfMemory() as memory if point.machine.record.origin == "imported":
             return (memory.stage, f"reference result: out of memory: {memory.message}", None)
         case OutOfMemory() as memory:
-            hint = "use a smaller batch or image, a smaller precision, or a machine with more memory"
-            return (memory.stage, f"the {memory.where} had too little memory: {memory.message}", hint)
+            return (memory.stage, f"the {memory.where} had too little memory: {memory.message}", OUT_OF_MEMORY_HINT)
         case TimedOut() as late:
             hint = "raise protocol.launch_timeout_s, or make the experiment smaller"
             return (late.stage, f"killed after {format_duration(late.limit_s)}", hint)

@@ -1,0 +1,58 @@
+"""Writes the table of docs/reference/pipelines.md: python -m tests.project.write_pipeline_docs."""
+
+import re
+from math import fsum
+from pathlib import Path
+
+from sdbench.models.facts import load_facts
+from sdbench.models.pipeline_folders import Shipped, load_shipped, shipped_pipelines
+from sdbench.plan.estimate import count_denoiser_calls
+from sdbench.plan.families import native_options
+from sdbench.schema.experiment import Experiment
+from sdbench.schema.pipeline import DECODER
+
+PATH = Path(__file__).parents[2] / "docs" / "reference" / "pipelines.md"
+_TABLE = re.compile(r"\| pipeline \|.*?(?=\n\n)", re.DOTALL)
+_TITLES = (
+    *("pipeline", "class", "text encoders", "denoiser", "decoder", "parameters in all"),
+    *("size", "steps", "guidance", "tokens", "TFLOP an image"),
+)
+_TERA = 1e12
+_ROLE = {"unet": "UNet", "transformer": "transformer"}
+
+
+def format_table() -> str:
+    """Return the table of the shipped pipelines: what their configs and ``facts.json`` say."""
+    rows = [_TITLES, ("---",) * 6 + ("---:",) * 5, *(_row(name, line) for name, line in shipped_pipelines().items())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(name: str, line: Shipped) -> tuple[str, ...]:
+    config = load_shipped(name)
+    # The counts of shipped pipelines are in the package; nothing is read from or written to this folder.
+    facts = load_facts(config, Path("unused"))
+    experiment = Experiment(pipeline=name, **native_options(config))
+    tokens = config.latent_tokens(experiment.height, experiment.width)
+    samples, texts = config.guided_batch(line.guidance), config.prompts_encoded(line.guidance, "")
+    runs = dict.fromkeys(config.text_encoders, texts)
+    runs |= {config.denoiser_name: count_denoiser_calls(experiment) * samples, DECODER: 1}
+    flop = fsum(count * facts.flop_of(part, tokens) for part, count in runs.items())
+    counts = {part: f"{facts.parameters[part]:,}" for part in config.networks}
+    encoders = "<br>".join(counts[part] for part in config.text_encoders)
+    return (
+        f"`{name}`",
+        f"`{config.class_name}`",
+        encoders,
+        f"{_ROLE[config.denoiser_name]} {counts[config.denoiser_name]}",
+        counts[DECODER],
+        f"{facts.parameter_count:,}",
+        f"{line.size}",
+        f"{line.steps}",
+        f"{line.guidance:g}",
+        "77" if line.max_sequence_length is None else f"{line.max_sequence_length}",
+        f"{float(f'{flop / _TERA:.3g}'):,g}",
+    )
+
+
+if __name__ == "__main__":
+    PATH.write_text(_TABLE.sub(lambda _: format_table(), PATH.read_text(encoding="utf-8")), encoding="utf-8")
