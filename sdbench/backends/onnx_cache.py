@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import FiniteFloat, ValidationError
 
+from sdbench.backends.onnx_parts import part_of
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.synthetic import RECIPE_VERSION
 from sdbench.schema.base import Model, PositiveInt, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import RecordWarning, warn
+from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.record import BundledFile
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import Stage
@@ -26,9 +28,8 @@ from sdbench.store.cache_folder import EXPORTS_FOLDER
 from sdbench.store.files import describe_file, sync_folder
 from sdbench.store.lock import hold_file
 
-# Raise it with every change in onnx_export.py that changes a file.
-EXPORTER_VERSION = 2
-PARTS: tuple[ExportedPart, ...] = get_args(ExportedPart)
+# Raise it with every change in onnx_export.py or onnx_parts.py that changes a file.
+EXPORTER_VERSION = 3
 GRAPH_NAME = "graph.onnx"
 MANIFEST_NAME = "export.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript")
@@ -38,13 +39,17 @@ _UNFINISHED = ".new-"
 
 
 class Identity(Model):
-    """What determines the files of an export: one network with its weights, in one precision, and the exporter."""
+    """What determines the files of an export: one network with its weights, in one precision, and the exporter.
+
+    The other networks of the pipeline are in it, because the facts of an export are of the pipeline's weights.
+    """
 
     part: ExportedPart
     opset: PositiveInt
     precision: str
     weights: dict[str, str | int | None]
-    configs: dict[str, dict[str, Any]]
+    pipeline_class: str
+    networks: dict[str, dict[str, Any]]
     made_with: dict[str, str]
 
 
@@ -107,7 +112,9 @@ def prepare_exports(
         Exception: whatever ``export`` raises; the cache is then as before.
     """
     root = cache_folder / EXPORTS_FOLDER
-    identities = {part: _identify(experiment, part, opset, cache_folder) for part in PARTS}
+    config = find_pipeline(experiment, cache_folder)
+    parts = map(part_of, config.networks)
+    identities = {part: _identify(experiment, part, opset, config) for part in parts}
     exports = {part: _look_up(root, identity) for part, identity in identities.items()}
     reasons: dict[ExportedPart, str | None] = {}
     if not all(isinstance(item, CachedExport) for item in exports.values()):
@@ -136,7 +143,7 @@ def prepare_exports(
     )
 
 
-def _identify(experiment: Experiment, part: ExportedPart, opset: int, cache_folder: Path) -> Identity:
+def _identify(experiment: Experiment, part: ExportedPart, opset: int, config: PipelineConfig) -> Identity:
     return Identity(
         part=part,
         opset=opset,
@@ -144,7 +151,8 @@ def _identify(experiment: Experiment, part: ExportedPart, opset: int, cache_fold
         weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
         if experiment.weights == "synthetic"
         else {"hub_id": experiment.hub_id, "revision": experiment.revision},
-        configs={name: item.config for name, item in find_pipeline(experiment, cache_folder).networks.items()},
+        pipeline_class=config.class_name,
+        networks={name: item.to_json_dict() for name, item in config.networks.items()},
         made_with={"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}},
     )
 

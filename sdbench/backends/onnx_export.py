@@ -9,28 +9,21 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from sdbench.backends.base import where_memory_ran_out
 from sdbench.backends.onnx_cache import GRAPH_NAME, ExportFacts
-from sdbench.models.pipeline import BuiltPipeline, build_pipeline
+from sdbench.backends.onnx_parts import Traceable, part_of, trace_part
+from sdbench.models.pipeline import build_pipeline
 from sdbench.processes import die_with
 from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.workload_results import ExportedPart
 
-if TYPE_CHECKING:
-    import torch
-
 # -P: an onnx.py in the current folder is not what exports.
 EXPORT_COMMAND = (sys.executable, "-P", "-m", "sdbench.backends.onnx_export")
-OUTPUT_NAME = "output"
 # torch.onnx's spellings of an operator it cannot handle, and of one it failed at.
 _OPERATORS = (re.compile(r"OpOverload\(op='([\w.]+)'"), re.compile(r"torch\.ops\.(\w+\.\w+)"))
-# No length is a multiple of two, so that the UNet upsamples to sizes it is given instead of doubling: only then is
-# the graph right for every size. All lengths differ at every depth, so that none is taken for another.
-_EXAMPLE_LATENTS = (17, 27)
-_EXAMPLE_BATCH = 2
 _DTYPES = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16"}
 
 
@@ -54,10 +47,6 @@ class ExportReply(Model):
     facts: dict[ExportedPart, ExportFacts]
     failure: str
     out_of_memory: bool
-
-
-# An example of each input by name, with those of its dimensions that are free.
-Inputs: TypeAlias = "dict[str, tuple[torch.Tensor, tuple[int, ...]]]"
 
 
 def export_in_child(
@@ -108,9 +97,11 @@ def export_parts(request: ExportRequest) -> dict[ExportedPart, ExportFacts]:
     """Build the networks once and write each requested part; what ``write_graph`` raises ends it."""
     built = build_pipeline(request.experiment, "cpu", request.cache_folder)
     facts: dict[ExportedPart, ExportFacts] = {}
+    components = {part_of(component): component for component in built.config.networks}
     for part, folder in request.folders.items():
         started_s = time.monotonic()
-        dtypes = write_graph(part, *traceable_part(part, built), folder, request.opset)
+        traceable = trace_part(components[part], built.pipeline, built.config)
+        dtypes = write_graph(part, traceable, folder, request.opset)
         facts[part] = ExportFacts(
             export_s=time.monotonic() - started_s,
             weights_digest=built.weights_digest,
@@ -120,30 +111,29 @@ def export_parts(request: ExportRequest) -> dict[ExportedPart, ExportFacts]:
     return facts
 
 
-def write_graph(part: str, module: Any, inputs: Inputs, folder: Path, opset: int) -> tuple[str, ...]:
+def write_graph(part: str, traceable: Traceable, folder: Path, opset: int) -> tuple[str, ...]:
     """Write a network's graph and its data into ``folder`` and return the types of its weights ("fp16", ...).
 
-    The graph is in version ``opset`` of ONNX's operators. The module's ``forward`` takes ``*inputs`` and returns one
-    tensor.
+    The graph is in version ``opset`` of ONNX's operators.
 
     Raises:
         ExportFailed: torch cannot export it; the message names the operator.
     """
     import torch
 
-    examples, free = zip(*inputs.values(), strict=True)
+    examples, free = zip(*traceable.inputs.values(), strict=True)
     try:
         # In two steps: given the module, torch.onnx took 1.8 times as long (82 s against 46 s, UNet of `tiny-sd`).
         traced = torch.export.export(
-            module.eval(),
+            traceable.module.eval(),
             examples,
             dynamic_shapes=(tuple(dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC) for dimensions in free),),
             strict=False,
         )
         program: Any = torch.onnx.export(
             traced,
-            input_names=list(inputs),
-            output_names=[OUTPUT_NAME],
+            input_names=list(traceable.inputs),
+            output_names=list(traceable.outputs),
             opset_version=opset,
             dynamo=True,
             verbose=False,
@@ -159,8 +149,10 @@ def write_graph(part: str, module: Any, inputs: Inputs, folder: Path, opset: int
     # Matrices and kernels: biases follow them, and tables of constants have another type.
     weights = [
         value
-        for value in program.model.graph.initializers.values()
-        if value.dtype.is_floating_point() and sum(length > 1 for length in value.shape) > 1
+        for name, value in program.model.graph.initializers.items()
+        if value.dtype.is_floating_point()
+        and sum(length > 1 for length in value.shape) > 1
+        and traceable.kept_in_fp32.isdisjoint(name.split("."))
     ]
     return tuple(sorted({_DTYPES.get(value.dtype.name, str(value.dtype)) for value in weights}))
 
@@ -178,37 +170,6 @@ def explain(part: str, error: BaseException) -> str:
         reason = f" ({type(causes[-1]).__name__}: {first_line})"
     hint = "use backend: pytorch, or other versions of torch and onnxscript"
     return f"the {part} cannot be exported to ONNX{reason}; {hint}"
-
-
-def traceable_part(part: ExportedPart, built: BuiltPipeline) -> tuple[Any, Inputs]:
-    """Return one network of a pipeline as torch exports it, and its inputs."""
-    import torch
-
-    pipeline = built.pipeline
-    dtype, token_count = pipeline.unet.dtype, pipeline.tokenizer.model_max_length
-    latents = torch.zeros(_EXAMPLE_BATCH, pipeline.unet.config.in_channels, *_EXAMPLE_LATENTS, dtype=dtype)
-    network = pipeline.vae if part == "vae_decoder" else getattr(pipeline, part)
-
-    class FirstOutput(torch.nn.Module):
-        """A network called with tensors alone, of whose outputs only the first is used."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *inputs: "torch.Tensor") -> Any:
-            call = self.network.decode if part == "vae_decoder" else self.network
-            return call(*inputs, return_dict=False)[0]
-
-    if part == "text_encoder":
-        ids = torch.zeros(_EXAMPLE_BATCH, token_count, dtype=torch.int64)
-        return FirstOutput(), {"input_ids": (ids, (0,))}
-    if part == "vae_decoder":
-        return FirstOutput(), {"latents": (latents, (0, 2, 3))}
-    states = torch.zeros(_EXAMPLE_BATCH, token_count, pipeline.unet.config.cross_attention_dim, dtype=dtype)
-    # Schedulers count in integers or in floats; the UNet makes a float of either.
-    sample, timestep = (latents, (0, 2, 3)), (torch.tensor(1.0), ())
-    return FirstOutput(), {"sample": sample, "timestep": timestep, "encoder_hidden_states": (states, (0,))}
 
 
 if __name__ == "__main__":

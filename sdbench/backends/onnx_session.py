@@ -1,14 +1,13 @@
 """Sessions of onnxruntime: opened as requested, refused where something else would run, fed with torch's own memory."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.base import WrongExecution
 from sdbench.backends.observed_call import check
-from sdbench.backends.onnx_export import OUTPUT_NAME
 from sdbench.errors import EnvironmentProblem
 from sdbench.probes.out_of_memory import find_memory, where_memory_ran_out
 from sdbench.schema.experiment import Experiment
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 # From 23 on attention is one operator of ONNX, for which the CUDA provider has fused kernels, as torch has. On the CPU
-# there is less to win: on one core and at 64, 256 and 512 pixels, a UNet call of `tiny-sd` took 1.09, 1.00 and 0.93 times
-# as long as with 20, and a decode 1.18 and 1.10 times (64 and 256), because norms too are one operator from 21 on.
+# there is less to win: on one core and at 64, 256 and 512 pixels, a UNet call of `tiny-sd` took 1.09, 1.00 and 0.93
+# times as long as with 20, and a decode 1.18 and 1.10 times (64 and 256): norms too are one operator from 21 on.
 OPSETS = {CPU_PROVIDER: 20, CUDA_PROVIDER: 23}
 # TF32 is on by default; an fp32 experiment means fp32. The arena would take up to twice what it needs. By default
 # onnxruntime tries all algorithms of a convolution, where torch chooses by rule (cudnn.benchmark is off).
@@ -34,6 +33,7 @@ _CUDA_OPTIONS = {
 HEAVY_OPERATORS = frozenset({"Conv", "MatMul", "Gemm", "FusedMatMul", "FusedConv", "Attention", "MultiHeadAttention"})
 # onnx/onnx.proto, TensorProto.DataType.
 _ELEMENT_TYPES = {"torch.float32": 1, "torch.int64": 7, "torch.float16": 10, "torch.bfloat16": 16}
+_TORCH_TYPES = {"float": "float32", "int64": "int64", "float16": "float16", "bfloat16": "bfloat16"}
 _ERROR_LEVEL = 3  # onnxruntime's OrtLoggingLevel: its warnings are about nodes put on the CPU on purpose
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
@@ -165,28 +165,41 @@ class GraphRunner:
     session: Any
     device: "torch.device"
 
-    def run(self, inputs: "Mapping[str, torch.Tensor]", output: "torch.Tensor") -> "torch.Tensor":
-        """Return ``output`` filled with what the graph makes of ``inputs``; all are on the session's device.
+    def run(
+        self, inputs: "Mapping[str, torch.Tensor]", shape_of: Callable[[Any], tuple[int, ...]]
+    ) -> "dict[str, torch.Tensor]":
+        """Return the outputs of the graph by name, each of the shape that ``shape_of`` returns for its description.
 
         Raises:
             MemoryError: the host's memory ran out; torch.OutOfMemoryError for the device's.
+            TypeError: the graph has other inputs.
         """
-        if self.device.type == "cuda":
-            import torch
+        import torch
 
+        described = {item.name: item for item in self.session.get_inputs()}
+        if inputs.keys() != described.keys():
+            raise TypeError(f"the graph of the {self.part} takes {sorted(described)}, and was given {sorted(inputs)}")
+        placed = {
+            name: tensor.to(self.device, _torch_type(described[name])).contiguous() for name, tensor in inputs.items()
+        }
+        outputs = {
+            item.name: torch.empty(shape_of(item), dtype=_torch_type(item), device=self.device)
+            for item in self.session.get_outputs()
+        }
+        if self.device.type == "cuda":
             # What the CPU's nodes read is copied as it is bound, on another stream: it must be computed by then.
             torch.cuda.current_stream(self.device).synchronize()
         binding = self.session.io_binding()
-        contiguous = {name: tensor.contiguous() for name, tensor in inputs.items()}
-        for name, tensor in contiguous.items():
+        for name, tensor in placed.items():
             binding.bind_input(name, *self._place_of(tensor))
-        binding.bind_output(OUTPUT_NAME, *self._place_of(output))
+        for name, tensor in outputs.items():
+            binding.bind_output(name, *self._place_of(tensor))
         try:
             self.session.run_with_iobinding(binding)
         except runtime_errors() as error:
             raise explain(error, self.part, str(self.device)) from error
         binding.synchronize_outputs()
-        return output
+        return outputs
 
     def shrink(self) -> None:
         """Run the smallest input once and free what onnxruntime's arenas then no longer need; raises as ``run``."""
@@ -213,6 +226,14 @@ class GraphRunner:
         """Return a tensor's device, its index, and the element type, shape and address, as onnxruntime wants them."""
         device = tensor.device
         return device.type, device.index or 0, _ELEMENT_TYPES[str(tensor.dtype)], tuple(tensor.shape), tensor.data_ptr()
+
+
+def _torch_type(item: Any) -> "torch.dtype":
+    """Return torch's type of an input or output, which onnxruntime writes as ``tensor(float16)``."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, _TORCH_TYPES[item.type.removeprefix("tensor(").removesuffix(")")])
+    return dtype
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

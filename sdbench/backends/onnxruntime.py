@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,8 @@ from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_t
 from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
+from sdbench.backends.onnx_networks import make_network
+from sdbench.backends.onnx_parts import decodes_in_fp32, part_of
 from sdbench.backends.onnx_session import (
     OPSETS,
     GraphRunner,
@@ -25,17 +28,17 @@ from sdbench.backends.onnx_session import (
 )
 from sdbench.models import libraries
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, dtype_of
+from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.pretrained import fetch_weights
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check, RecordWarning, warn
+from sdbench.schema.pipeline import DECODER
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import Stage
 from sdbench.schema.workload_results import Export, ExportedPart
 
 _OUTPUT_TYPES = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
-_PART_OF: dict[str, ExportedPart] = {"unet": "unet", "vae": "vae_decoder", "text_encoder": "text_encoder"}
-_IMAGE_CHANNELS = 3
 # What fetch() has checked in this process, for open_backend(): hashing gigabytes again would count as load time.
 _fetched: dict[tuple[str, int, Path], PreparedExports] = {}
 
@@ -75,33 +78,39 @@ def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread
         part: GraphRunner(part, open_session(part, export.folder / GRAPH_NAME, options, device, stream), torch_device)
         for part, export in exports.parts.items()
     }
+    sessions = LoadedGraphs(exports, runners, options, stream)
+    config = find_pipeline(experiment, cache_folder)
 
-    def make(component: str, config: Any) -> Any:
-        return _make_network(component, config, runners[_PART_OF[component]], torch_device, dtype)
+    def make(component: str, stock_config: Any) -> Any:
+        return make_network(component, stock_config, config, runners[part_of(component)], dtype)
 
-    facts = exports.parts["unet"].manifest.facts
-    pipeline, config = build_pipeline_around(experiment, make, cache_folder)
+    facts = exports.parts[part_of(config.denoiser_name)].manifest.facts
+    pipeline, _ = build_pipeline_around(experiment, make, cache_folder)
     built = BuiltPipeline(pipeline, config, facts.weights_digest, facts.parameter_count, "exported")
-    return OnnxruntimeBackend(experiment, built, cache_folder, exports, runners, options, stream)
+    return OnnxruntimeBackend(experiment, built, cache_folder, sessions)
+
+
+@dataclass(frozen=True)
+class LoadedGraphs:
+    """The exported networks of a pipeline, each with its session, and the options and the stream that all share."""
+
+    exports: PreparedExports
+    runners: Mapping[ExportedPart, GraphRunner]
+    options: Any
+    stream: Any
 
 
 class OnnxruntimeBackend(DiffusersCall):
     """The pipeline with networks that onnxruntime runs."""
 
     def __init__(
-        self,
-        experiment: Experiment,
-        built: BuiltPipeline,
-        cache_folder: Path,
-        exports: PreparedExports,
-        runners: Mapping[ExportedPart, GraphRunner],
-        options: Any,
-        stream: Any,
+        self, experiment: Experiment, built: BuiltPipeline, cache_folder: Path, sessions: LoadedGraphs
     ) -> None:
-        super().__init__(experiment, runners["unet"].device, built, cache_folder)
-        self._stream = stream
-        self._options = options
-        self._exports = exports
+        runners = sessions.runners
+        super().__init__(experiment, runners[part_of(built.config.denoiser_name)].device, built, cache_folder)
+        self._stream = sessions.stream
+        self._options = sessions.options
+        self._exports = sessions.exports
         self._runners = runners
 
     def exports(self) -> tuple[Export, ...]:
@@ -140,8 +149,6 @@ class OnnxruntimeBackend(DiffusersCall):
         experiment, sessions = self.experiment, {part: runner.session for part, runner in self._runners.items()}
         provider, expected = provider_of(self.device.type), self._options
         options = [session.get_session_options() for session in sessions.values()]
-        weights = {dtype for export in self._exports.parts.values() for dtype in export.manifest.facts.weights_dtypes}
-        output_types = {session.get_outputs()[0].type for session in sessions.values()}
         levels = {item.graph_optimization_level.name for item in options}
         heavy = "execution provider of convolutions and matrix products"
         checks = [
@@ -150,8 +157,7 @@ class OnnxruntimeBackend(DiffusersCall):
                 for part, item in sessions.items()
             ),
             *(check(f"{heavy} of the {part}", provider, heavy_providers(item)) for part, item in sessions.items()),
-            check("weights dtype", experiment.precision, weights),
-            check("output type", _OUTPUT_TYPES[experiment.precision], output_types),
+            *self._check_types(),
             check("threads", expected.intra_op_num_threads, [item.intra_op_num_threads for item in options]),
             check("graph optimization", expected.graph_optimization_level.name, levels),
             check("execution mode", expected.execution_mode.name, [item.execution_mode.name for item in options]),
@@ -164,74 +170,26 @@ class OnnxruntimeBackend(DiffusersCall):
             checks += [*check_cuda_options(self.device, sessions.values()), *check_tf32_override(tf32=False)]
         return tuple(checks)
 
+    def _check_types(self) -> tuple[Check, ...]:
+        """Return the checks of the types of weights and outputs, and of a decoder that the pipeline keeps in fp32."""
+        precision, kept = self.experiment.precision, part_of(DECODER) if decodes_in_fp32(self.pipeline) else None
+        facts = {part: export.manifest.facts for part, export in self._exports.parts.items()}
+        weights = {dtype for part, item in facts.items() if part != kept for dtype in item.weights_dtypes}
+        output_types = {
+            item.type for part, runner in self._runners.items() if part != kept for item in runner.session.get_outputs()
+        }
+        checks = (
+            check("weights dtype", precision, weights),
+            check("output type", _OUTPUT_TYPES[precision], output_types),
+        )
+        return (
+            checks
+            if kept is None
+            else (*checks, check(f"weights dtype of the {kept}", "fp32", facts[kept].weights_dtypes))
+        )
+
     def _version_and_threads(self) -> tuple[str, int]:
         import onnxruntime
 
         (count,) = {runner.session.get_session_options().intra_op_num_threads for runner in self._runners.values()}
         return str(onnxruntime.__version__), int(count)
-
-
-def _make_network(component: str, config: Any, runner: GraphRunner, device: Any, dtype: Any) -> Any:
-    """Return what the pipeline calls as ``unet``, ``vae`` or ``text_encoder``: a module with no weights of its own."""
-    import torch
-
-    read_inputs = _INPUTS[component]
-
-    class Network(torch.nn.Module):
-        """A module whose forward pass runs elsewhere."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.config = config
-            self.device = device
-            self.dtype = dtype
-
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            inputs, shape = read_inputs(config, *args, **kwargs)
-            output = runner.run(inputs, torch.empty(shape, device=device, dtype=dtype))
-            return output if component == "vae" else (output,)
-
-    if component != "vae":
-        return Network()
-
-    class Autoencoder(Network):
-        """The half of an autoencoder that makes images, with its decoder as a module that hooks can be put on."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.decoder = Network()
-
-        def decode(self, latents: Any, **_: Any) -> tuple[Any]:
-            """Return the images, (batch, 3, height, width), as the one element that the pipeline expects."""
-            return (self.decoder(latents),)
-
-    return Autoencoder()
-
-
-def _unet_inputs(
-    config: Any, sample: Any, timestep: Any, encoder_hidden_states: Any, **_: Any
-) -> tuple[dict[str, Any], tuple[int, ...]]:
-    import torch
-
-    batch, _channels, height, width = sample.shape
-    timestep = timestep.to(sample.device, torch.float32)
-    inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": encoder_hidden_states}
-    return inputs, (batch, config.out_channels, height, width)
-
-
-def _decoder_inputs(_config: Any, latents: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
-    batch, _channels, height, width = latents.shape
-    shape = (batch, _IMAGE_CHANNELS, height * 8, width * 8)
-    return {"latents": latents}, shape
-
-
-def _text_encoder_inputs(config: Any, input_ids: Any, **_: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
-    return {"input_ids": input_ids}, (*input_ids.shape, config.hidden_size)
-
-
-# The inputs of a graph and the shape of its output, from what the pipeline calls the network with.
-_INPUTS: dict[str, Callable[..., tuple[dict[str, Any], tuple[int, ...]]]] = {
-    "unet": _unet_inputs,
-    "vae": _decoder_inputs,
-    "text_encoder": _text_encoder_inputs,
-}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from sdbench.backends.onnx_parts import find_unexportable
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.plan.families import attending_blocks
 from sdbench.plan.machine import Capability, Machine, computes_in
@@ -55,6 +56,10 @@ def _find_problems(experiment: Experiment, machine: Machine) -> Iterator[Problem
     if experiment.device not in ("any", device):
         reason = f"the experiment is for {experiment.device}, but this run is on {device}"
         yield reason, f"run again with --device {experiment.device}"
+    if experiment.backend == "onnxruntime" and (
+        unexportable := find_unexportable(find_pipeline(experiment, cache_folder()))
+    ):
+        yield unexportable, "use backend: pytorch"
     if device == "cpu" and experiment.tf32 is True:
         yield "TF32 exists only on NVIDIA GPUs", "run it with --device cuda, or set tf32: false"
     if device == "cpu" and attention in _CUDA_ATTENTION:

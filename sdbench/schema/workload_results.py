@@ -6,7 +6,8 @@ from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, Model, Number, PositiveInt, Reading, Sha256
 
-ExportedPart = Literal["unet", "vae_decoder", "text_encoder"]
+# A network of a pipeline by its role: unet, transformer, text_encoder, text_encoder_2, vae_decoder.
+ExportedPart = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class AllocatorEvents(Compact):

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from sdbench.backends import onnx_cache
-from sdbench.backends.onnx_cache import GRAPH_NAME, MANIFEST_NAME, PARTS, ExportFacts, PreparedExports, prepare_exports
+from sdbench.backends.onnx_cache import GRAPH_NAME, MANIFEST_NAME, ExportFacts, PreparedExports, prepare_exports
 from sdbench.errors import EnvironmentProblem
+from sdbench.models.pipeline_folders import load_shipped
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.workload_results import ExportedPart
 
 TINY = Experiment(pipeline="tiny-sd", backend="onnxruntime")
+PARTS = ("text_encoder", "unet", "vae_decoder")
 FACTS = ExportFacts(export_s=1.5, weights_digest="synthetic:0", parameter_count=3, weights_dtypes=("fp32",))
 
 
@@ -63,7 +65,13 @@ def test_export_is_described_by_the_hash_and_size_of_graph_and_data_together(tmp
 
 @pytest.mark.parametrize(
     "option",
-    [{"precision": "fp16"}, {"weights_seed": 1}, {"weights": "pretrained", "hub_id": "a/b", "revision": "0" * 40}],
+    [
+        {"precision": "fp16"},
+        {"weights_seed": 1},
+        {"weights": "pretrained", "hub_id": "a/b", "revision": "0" * 40},
+        {"config": {"unet.layers_per_block": 1}},
+        {"config": {"vae.scaling_factor": 1.0}},
+    ],
     ids=str,
 )
 def test_what_determines_the_file_gets_an_export_of_its_own(tmp_path: Path, option: dict[str, Any]) -> None:
@@ -72,6 +80,16 @@ def test_what_determines_the_file_gets_an_export_of_its_own(tmp_path: Path, opti
     other = Experiment.model_validate(dict(TINY) | option)
     assert prepare(tmp_path, exporter, other).warnings == ()
     assert len(exporter.requests) == 2
+
+
+def test_identity_has_the_class_and_the_config_of_each_network(tmp_path: Path) -> None:
+    sdxl = prepare(tmp_path, RecordingExporter(), Experiment(pipeline="tiny-sdxl", backend="onnxruntime"))
+    assert list(sdxl.parts) == ["text_encoder", "text_encoder_2", "unet", "vae_decoder"]
+    identity = sdxl.parts["text_encoder_2"].manifest.identity
+    networks = load_shipped("tiny-sdxl").networks
+    assert identity.pipeline_class == "StableDiffusionXLPipeline"
+    assert identity.networks == {name: item.to_json_dict() for name, item in networks.items()}
+    assert identity.networks["text_encoder_2"]["class_name"] == "CLIPTextModelWithProjection"
 
 
 def test_what_does_not_determine_the_file_does_not_export_again(tmp_path: Path) -> None:

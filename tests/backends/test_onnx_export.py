@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from sdbench.backends import onnx_export
 from sdbench.backends.base import where_memory_ran_out
 from sdbench.backends.onnx_cache import ExportFacts
-from sdbench.backends.onnx_export import ExportFailed, ExportReply, Inputs, export_in_child, write_graph
+from sdbench.backends.onnx_export import ExportFailed, ExportReply, export_in_child, write_graph
+from sdbench.backends.onnx_parts import Traceable
 from sdbench.backends.onnx_session import GraphRunner, SessionFailed, make_options, open_session
 from sdbench.schema.experiment import Experiment
 
@@ -33,14 +35,14 @@ def open_on_cpu(graph: Path) -> Any:
     return open_session("unet", graph, make_options(TINY, 1), "cpu", None)
 
 
-def traceable(compute: Callable[[Any], Any]) -> tuple[Any, Inputs]:
+def traceable(compute: Callable[[Any], Any]) -> Traceable:
     import torch
 
     class Module(torch.nn.Module):
         def forward(self, *inputs: Any) -> Any:
             return compute(inputs[0])
 
-    return Module(), {"x": (torch.ones(3, 3), ())}
+    return Traceable(Module(), {"x": (torch.ones(3, 3), ())})
 
 
 def save_model(path: Path, operator: str, element: int, inputs: int, shape: list[Any]) -> Path:
@@ -63,7 +65,7 @@ def test_operator_without_a_translation_is_named(tmp_path: Path) -> None:
     import torch
 
     with pytest.raises(ExportFailed, match=r"the unet cannot be exported to ONNX: .* aten\.linalg_eig; use backend"):
-        write_graph("unet", *traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path, 20)
+        write_graph("unet", traceable(lambda x: torch.linalg.eigvals(x).real), tmp_path, 20)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,16 +78,16 @@ def test_operator_of_another_library_is_named(tmp_path: Path) -> None:
 
     frobnicate.register_fake(torch.empty_like)
     with pytest.raises(ExportFailed, match=r"the vae_decoder .* sdbench_test\.frobnicate; use backend"):
-        write_graph("vae_decoder", *traceable(frobnicate), tmp_path, 20)
+        write_graph("vae_decoder", traceable(frobnicate), tmp_path, 20)
 
 
 def test_failure_without_an_operator_quotes_torch(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match=r"the unet .*GuardOnDataDependentSymNode: Could not guard"):
-        write_graph("unet", *traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path, 20)
+        write_graph("unet", traceable(lambda x: x * 2 if x.sum() > 0 else x), tmp_path, 20)
 
 
 def test_written_graph_holds_no_path_of_this_machine(tmp_path: Path) -> None:
-    write_graph("unet", *traceable(lambda x: x @ x.T), tmp_path, 20)
+    write_graph("unet", traceable(lambda x: x @ x.T), tmp_path, 20)
     content = (tmp_path / "graph.onnx").read_bytes()
     assert str(Path(__file__).parent).encode() not in content
     assert b"site-packages" not in content
@@ -170,7 +172,7 @@ def test_memory_that_runs_out_in_a_session_is_recognized(tmp_path: Path) -> None
     runner = GraphRunner("unet", open_on_cpu(graph), torch.device("cpu"))
     # 2^50 values of 4 bytes are more than any machine has.
     with pytest.raises(MemoryError, match="ran out of memory in the unet") as raised:
-        runner.run({"x": torch.tensor([2**25, 2**25])}, torch.empty(()))
+        runner.run({"x": torch.tensor([2**25, 2**25])}, lambda _item: ())
     assert where_memory_ran_out(raised.value) == "host"
 
 
@@ -185,12 +187,11 @@ def test_attention_is_one_operator_in_the_opset_for_cuda_and_gives_the_values_of
         heads = x.reshape(1, 2, 4, 8)
         return torch.nn.functional.scaled_dot_product_attention(heads, heads.flip(2), heads * 2)
 
-    module, _ = traceable(attend)
     x = torch.linspace(-1, 1, 64).reshape(8, 8)
-    write_graph("unet", module, {"x": (x, ())}, tmp_path, opset)
+    write_graph("unet", replace(traceable(attend), inputs={"x": (x, ())}), tmp_path, opset)
     graph = onnx.load(tmp_path / "graph.onnx", load_external_data=False)
     assert [item.version for item in graph.opset_import if not item.domain] == [opset]
     assert [node.op_type for node in graph.graph.node].count("Attention") == attentions
-    output = torch.empty(1, 2, 4, 8)
-    GraphRunner("unet", open_on_cpu(tmp_path / "graph.onnx"), torch.device("cpu")).run({"x": x}, output)
+    runner = GraphRunner("unet", open_on_cpu(tmp_path / "graph.onnx"), torch.device("cpu"))
+    output = runner.run({"x": x}, lambda _item: (1, 2, 4, 8))["output"]
     assert torch.allclose(output, attend(x), atol=1e-6)

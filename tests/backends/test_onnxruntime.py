@@ -19,12 +19,7 @@ from sdbench.schema.outcome import RecordWarning
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import Stage
 from sdbench.worker.clock import MonotonicClock
-
-# Both compute in fp32 and sum in another order: the decoded pictures differed by 5e-6 (of 1) at most, after up to 5
-# denoiser calls and in every size tried. A hundredth of that room lies between it and half a step of 1/255, so a byte
-# differs only where the value lies on the edge between two bytes, and then by one.
-FLOAT_TOLERANCE = 5e-5
-BYTE_TOLERANCE = 1
+from tests.backends.pictures import check_same
 
 
 def tiny(**options: Any) -> Experiment:
@@ -45,15 +40,6 @@ def open_tiny(cache: Path, **options: Any) -> OnnxruntimeBackend:
     return onnxruntime.open_backend(tiny(backend="onnxruntime", **options), "cpu", cache, options.get("threads", 1))
 
 
-def differences(ours: Any, others: Any) -> list[float]:
-    import numpy as np
-
-    return [
-        float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max())
-        for one, other in zip(ours, others, strict=True)
-    ]
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -68,11 +54,7 @@ def differences(ours: Any, others: Any) -> list[float]:
 def test_pictures_agree_with_those_of_torch(cache: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     ours = open_tiny(cache, **options)
     theirs = pytorch.open_backend(tiny(**options), "cpu", tmp_path, 1)
-    assert max(differences(ours.generate(), theirs.generate())) <= BYTE_TOLERANCE
-    trajectory = ours.decode_run(3, every_call=True), theirs.decode_run(3, every_call=True)
-    assert max(differences(*trajectory)) <= FLOAT_TOLERANCE
-    assert ours.describe().weights_digest == theirs.describe().weights_digest
-    assert ours.describe().parameter_count == theirs.describe().parameter_count
+    check_same(ours, theirs)
 
 
 def test_observed_call_passes_its_checks_and_has_its_phases(cache: Path) -> None:
