@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.errors import UserError
+from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, TOKENIZER_FILE
 from sdbench.models.families import FAMILIES, KNOWN_NETWORKS, Family
 from sdbench.models.user_pipelines import load_registered
 from sdbench.schema.base import Model, PositiveInt
@@ -18,10 +19,6 @@ from sdbench.schema.pipeline import DECODER, DENOISERS, Component, NativeOptions
 
 _ROOT = files("sdbench.models").joinpath("pipelines")
 _TABLE = "pipelines.yaml"
-INDEX_FILE = "model_index.json"
-CONFIG_FILE = "config.json"
-SCHEDULER_FILE = "scheduler/scheduler_config.json"
-TOKENIZER_FILE = "tokenizer_config.json"
 # Keys that name the files a config came from, or the version that wrote it: they decide nothing.
 _NOTES = frozenset(
     {"_diffusers_version", "_name_or_path", "torch_dtype", "dtype", "transformers_version", "_commit_hash"}

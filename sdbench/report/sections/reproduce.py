@@ -21,6 +21,7 @@ WEIGHTS_SOURCES: dict[WeightsSource, str] = {
     "drawn": "drawn by the launch",
     "mapped": "kept in the cache folder",
     "downloaded": "downloaded files",
+    "file": "files of this machine",
     "exported": "exported graphs",
     "simulated": "none, simulated",
 }
