@@ -143,7 +143,7 @@ def _identify(experiment: Experiment, part: ExportedPart, opset: int, cache_fold
         precision=experiment.precision,
         weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
         if experiment.weights == "synthetic"
-        else {"hub_id": experiment.hub_id, "revision": experiment.revision},
+        else {"hub_id": experiment.hub_id, "revision": experiment.revision, "pipeline": experiment.pipeline},
         configs={name: item.config for name, item in find_pipeline(experiment, cache_folder).networks.items()},
         made_with={"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}},
     )

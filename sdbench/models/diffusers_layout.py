@@ -73,7 +73,8 @@ def missing_files(paths: Collection[str], index: Mapping[str, Any]) -> list[str]
     missing = [name for name in config_files(index) if name not in paths] + missing_weights(paths, index)
     for part in _tokenizers_of(index):
         absent = [sorted({f"{part}/{name}" for name in choice}.difference(paths)) for choice in _VOCABULARIES]
-        missing += min(absent, key=len)
+        fewest: list[str] = min(absent, key=len)
+        missing += fewest
     return missing
 
 

@@ -136,7 +136,7 @@ def _assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[
     tokenizers = fetch_tokenizers(experiment, config, cache_folder) if pretrained else None
     if tokenizers is None:
         tokenizers = build_tokenizers(config, experiment.max_sequence_length)
-    # What an older repository of SD 1.x names besides, and is not measured.
+    # What an older repository of SD 1.x names too, and is not measured.
     optional = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     flags = config.flags | {"requires_safety_checker": False}
     pipeline_class = class_of("diffusers", config.class_name)

@@ -60,7 +60,7 @@ def fetch_weights(experiment: Experiment, cache_folder: Path) -> WeightFiles:
         UserError: hub id or revision name no exact set of weights, or the pipeline is not known here.
         WeightsUnavailable: the files are not available.
     """
-    if "@" in experiment.pipeline and experiment.hub_id is None:
+    if not experiment.needs_hub:
         own = load_registered(experiment.pipeline, cache_folder)
         if own.weights_sha256 is None:
             raise UserError(

@@ -73,6 +73,16 @@ def load_registered(name: str, cache_folder: Path) -> UserPipeline:
         ) from None
 
 
+def load_own(name: str, cache_folder: Path) -> OwnPipeline:
+    """Return what a record has of the pipeline that was remembered under ``name``.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = load_registered(name, cache_folder)
+    return OwnPipeline(config=known.config, weights_sha256=known.weights_sha256)
+
+
 def combine_hashes(hashes: Mapping[str, str]) -> str:
     """Return the SHA-256 (hex) that stands for weights files: that of the file where there is one."""
     return next(iter(hashes.values())) if len(hashes) == 1 else sha256_of(dict(hashes))

@@ -100,4 +100,6 @@ def _distinct(words: Iterable[str]) -> str:
 def _weights_words(experiment: Experiment) -> str:
     if experiment.weights == "synthetic":
         return f"synthetic, seed {experiment.weights_seed} ({experiment.pipeline})"
+    if not experiment.needs_hub:
+        return f"pretrained, those of {experiment.pipeline}"
     return f"pretrained, {experiment.hub_id} at {experiment.revision or 'a revision that was not recorded'}"
