@@ -129,7 +129,10 @@ def _download(pin: Pin, endpoint: str, token: str | None, *, configs_only: bool)
     shared: dict[str, Any] = {"repo_id": pin.hub_id, "revision": pin.revision}
     where: dict[str, Any] = {"endpoint": endpoint, "token": token or False, "cache_dir": pin.cache_folder}
     api = HfApi(endpoint=endpoint, token=token or False)
-    paths = [entry.path for entry in api.list_repo_tree(**shared, recursive=True)]
+    repository = api.model_info(**shared)
+    if repository.id != pin.hub_id:
+        raise WeightsUnavailable(f"{pin.hub_id} is called {repository.id} now; set hub_id to that")
+    paths = [entry.rfilename for entry in repository.siblings or ()]
     if INDEX_FILE not in paths:
         raise _explain_missing([INDEX_FILE], pin)
     index = _read_index(Path(hf_hub_download(**shared, filename=INDEX_FILE, **where)), pin)

@@ -55,7 +55,7 @@ _COPIES = "model_ema."
 _NOT_READ = ("position_ids", "logit_scale", "attn_mask")
 # SD 2.x takes what the last layer but one gives: the last layer and the projection come with the file all the same.
 _NOT_READ_OF_SD2 = ("text_projection", "transformer.resblocks.23.")
-# What tells the file of another model by a part of a name.
+# What marks the file of another model: a part of a name.
 _OTHERS = {
     "lora_": "a LoRA",
     "double_blocks.": "FLUX",

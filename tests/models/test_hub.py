@@ -235,6 +235,11 @@ def test_a_garbled_token_is_refused_without_showing_it(
     assert hub.requests == []
 
 
+def test_a_renamed_repository_is_named_as_it_is_called_now(hub: Hub, tmp_path: Path) -> None:
+    hub.hub_id = "org/renamed"
+    assert refusal(tmp_path) == "org/tiny is called org/renamed now; set hub_id to that"
+
+
 def test_a_missing_revision_is_named(hub: Hub, tmp_path: Path) -> None:
     revision = "f" * 40
     message = refusal(tmp_path, revision=revision)
@@ -321,11 +326,13 @@ def test_offline_mode_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
     assert "HF_HUB_OFFLINE is set" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b"[]"])
+@pytest.mark.parametrize(
+    "listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b'{"id": "org/tiny"}']
+)
 def test_an_answer_that_is_not_a_listing_is_one_line(hub: Hub, tmp_path: Path, listing: bytes) -> None:
     hub.listing = listing
     message = refusal(tmp_path)
-    assert "check HF_ENDPOINT and the network" in message or (listing == b"[]" and "has no model_index.json" in message)
+    assert "check HF_ENDPOINT and the network" in message or (b"id" in listing and "has no model_index.json" in message)
 
 
 def test_a_cache_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:
