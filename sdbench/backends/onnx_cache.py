@@ -150,7 +150,7 @@ def _identify(experiment: Experiment, part: ExportedPart, opset: int, config: Pi
         precision=experiment.precision,
         weights={"recipe": RECIPE_VERSION, "weights_seed": experiment.weights_seed}
         if experiment.weights == "synthetic"
-        else {"hub_id": experiment.hub_id, "revision": experiment.revision},
+        else {"hub_id": experiment.hub_id, "revision": experiment.revision, "pipeline": experiment.pipeline},
         pipeline_class=config.class_name,
         networks={name: item.to_json_dict() for name, item in config.networks.items()},
         made_with={"sdbench's exporter": str(EXPORTER_VERSION), **{name: version(name) for name in _LIBRARIES}},

@@ -24,7 +24,7 @@ def execute(options: argparse.Namespace) -> int:
     pins = dict.fromkeys(
         Pin(*check_pin(item.experiment.hub_id, item.experiment.revision), cache_folder())
         for item in planned
-        if item.experiment.weights == "pretrained"
+        if item.experiment.needs_hub
     )
     missing = [pin for pin in pins if find_cached(pin) is None]
     if options.check:

@@ -13,6 +13,7 @@ from sdbench.errors import UserError
 from sdbench.fleet.fleet import FleetEngine, FleetSpec, KindState, run_fleet
 from sdbench.plan.make_plan import ALL_DEVICES
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.plan.own_pipelines import refuse_own_pipeline
 from sdbench.plan.shipped import find_manifest
 from sdbench.runner.interrupts import terminate_as_interrupt
 
@@ -54,7 +55,9 @@ def execute(options: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} is for --engine {owner}, not {options.engine}; omit it")
     # An invalid option of a run shows here, not on every machine. In a pod of Kubernetes it is a run without --image.
     images = [f"--image={options.image}"] if options.image and options.engine != "kubernetes" else []
-    check_run_options(build_parser("run").parse_args([options.manifest, *images, *options.args]))
+    run_options = build_parser("run").parse_args([options.manifest, *images, *options.args])
+    check_run_options(run_options)
+    refuse_own_pipeline(run_options.set, "a fleet")
     path = find_manifest(options.manifest)
     spec = FleetSpec(
         loaded=load_manifest(path),

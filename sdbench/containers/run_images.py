@@ -15,6 +15,7 @@ from sdbench.containers.schedule import HostRun
 from sdbench.errors import EnvironmentProblem
 from sdbench.plan.make_plan import PlanRequest, request_arguments
 from sdbench.plan.manifest_file import load_manifest
+from sdbench.plan.own_pipelines import refuse_own_pipeline
 from sdbench.plan.shipped import find_manifest
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.store.files import make_folder
@@ -56,6 +57,7 @@ def run_images(request: PlanRequest, where: ImageRequest, out: Path, emit: Emit)
     """
     manifest = find_manifest(request.manifest)
     load_manifest(manifest)
+    refuse_own_pipeline(request.settings, "a container")
     # Before hours of measuring that could not be copied there.
     make_folder(out)
     with terminate_as_interrupt():

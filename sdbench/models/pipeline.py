@@ -133,11 +133,11 @@ def build_tokenizers(config: PipelineConfig, max_sequence_length: int | None) ->
 
 def assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[str, Any], cache_folder: Path) -> Any:
     """Return the stock pipeline of ``experiment`` around ``networks``; raises as ``build_pipeline``."""
-    if experiment.weights == "synthetic":
+    pretrained = experiment.weights == "pretrained"
+    tokenizers = fetch_tokenizers(experiment, config, cache_folder) if pretrained else None
+    if tokenizers is None:
         tokenizers = build_tokenizers(config, experiment.max_sequence_length)
-    else:
-        tokenizers = fetch_tokenizers(experiment, config, cache_folder)
-    # What an older repository of SD 1.x names besides, and is not measured.
+    # What an older repository of SD 1.x names too, and is not measured.
     optional = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     flags = config.flags | {"requires_safety_checker": False}
     pipeline_class = class_of("diffusers", config.class_name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.errors import UserError
+from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, TOKENIZER_FILE
 from sdbench.models.families import FAMILIES, KNOWN_NETWORKS, Family
 from sdbench.models.user_pipelines import load_registered
 from sdbench.schema.base import Model, PositiveInt
@@ -18,14 +19,8 @@ from sdbench.schema.pipeline import DECODER, DENOISERS, Component, NativeOptions
 
 _ROOT = files("sdbench.models").joinpath("pipelines")
 _TABLE = "pipelines.yaml"
-INDEX_FILE = "model_index.json"
-CONFIG_FILE = "config.json"
-SCHEDULER_FILE = "scheduler/scheduler_config.json"
-TOKENIZER_FILE = "tokenizer_config.json"
 # Keys that name the files a config came from, or the version that wrote it: they decide nothing.
-_NOTES = frozenset(
-    {"_diffusers_version", "_name_or_path", "torch_dtype", "dtype", "transformers_version", "_commit_hash"}
-)
+_NOTES = frozenset({"torch_dtype", "dtype", "transformers_version"})
 _NAMES_SHOWN = 4
 
 
@@ -75,7 +70,7 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     Raises:
         UserError: a config is missing or damaged, or its class is not one that sdbench can measure.
     """
-    index = _read_json(folder, INDEX_FILE, name)
+    index = read_json(folder, INDEX_FILE, name)
     family = _find_family(index.get("_class_name"), name)
     parts = {key: value for key, value in index.items() if isinstance(value, list) and all(value)}
     encoders = sorted(part for part in parts if part.startswith("text_encoder"))
@@ -83,14 +78,14 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     if denoiser is None or DECODER not in parts or not encoders or "scheduler" not in parts:
         raise UserError(f"{name}: {INDEX_FILE} must name a scheduler, a text_encoder, a unet or transformer, and a vae")
     networks = {part: _read_component(folder, part, parts[part], name) for part in (*encoders, denoiser, DECODER)}
-    scheduler = _read_json(folder, SCHEDULER_FILE, name)
+    scheduler = read_json(folder, SCHEDULER_FILE, name)
     class_name = str(parts["scheduler"][1])
     tokenizers = {part: _read_tokenizer(folder, part) for part in sorted(parts) if part.startswith("tokenizer")}
     config = PipelineConfig(
         name=name,
         class_name=str(index["_class_name"]),
         networks=networks,
-        scheduler=Component(library="diffusers", class_name=class_name, config=scheduler),
+        scheduler=Component(library="diffusers", class_name=class_name, config=_without_notes(scheduler)),
         tokenizers=tokenizers,
         flags={key: value for key, value in index.items() if isinstance(value, bool)},
         native=family.native(0),
@@ -146,25 +141,34 @@ def _read_component(folder: Traversable | Path, part: str, written: list[Any], n
         raise UserError(
             f"{name}: the {part} has the class {library}.{class_name}, which sdbench does not know: {known}"
         )
-    config = _read_json(folder, f"{part}/{CONFIG_FILE}", name)
+    config = read_json(folder, f"{part}/{CONFIG_FILE}", name)
     own = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
     if library == "diffusers" and own not in (None, class_name):
         raise UserError(f"{name}: {part}/{CONFIG_FILE} is of {own}, and {INDEX_FILE} says {class_name}; correct one")
-    kept = {key: value for key, value in config.items() if key not in _NOTES}
-    return Component(library=library, class_name=class_name, config=kept)
+    return Component(library=library, class_name=class_name, config=_without_notes(config))
+
+
+def _without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
+    named = (key for key in config if not key.startswith("_") or key == "_class_name")
+    return {key: config[key] for key in named if key not in _NOTES}
 
 
 def _read_tokenizer(folder: Traversable | Path, part: str) -> dict[str, Any]:
     """Return what decides the ids that a tokenizer gives; older repositories have no such file."""
     path = folder.joinpath(part, TOKENIZER_FILE)
-    config = _read_json(folder, f"{part}/{TOKENIZER_FILE}", part) if path.is_file() else {}
+    config = read_json(folder, f"{part}/{TOKENIZER_FILE}", part) if path.is_file() else {}
     pad_token = config.get("pad_token")
     # Some write the token with how it is stripped of spaces.
     pad_token = pad_token.get("content") if isinstance(pad_token, Mapping) else pad_token
     return {"model_max_length": config.get("model_max_length"), "pad_token": pad_token}
 
 
-def _read_json(folder: Traversable | Path, path: str, name: str) -> dict[str, Any]:
+def read_json(folder: Traversable | Path, path: str, name: str) -> dict[str, Any]:
+    """Return the JSON object in a file of a pipeline's folder.
+
+    Raises:
+        UserError: there is none.
+    """
     try:
         value = json.loads(folder.joinpath(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

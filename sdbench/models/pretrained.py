@@ -1,44 +1,74 @@
-"""Pretrained weights of a pinned revision, loaded completely or not at all."""
+"""Pretrained weights, of a pinned revision or of a user's files: loaded completely or not at all."""
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdbench.errors import WeightsUnavailable
-from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES, Pin, check_pin, fetch_snapshot
+from sdbench.errors import UserError, WeightsUnavailable
+from sdbench.models.config_differences import describe_differences
+from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, find_weights, parts_of
+from sdbench.models.fill_network import UnfitWeightsError, fill_network, match_names
+from sdbench.models.hub import Pin, check_pin, fetch_snapshot, list_files
 from sdbench.models.hub_errors import chain_of
 from sdbench.models.libraries import class_of
-from sdbench.models.networks import Networks
+from sdbench.models.networks import Networks, build_on_meta
+from sdbench.models.pipeline_folders import load_pipeline
+from sdbench.models.safetensors_file import DamagedFileError, read_header, read_tensors
+from sdbench.models.single_file import read_component
 from sdbench.models.tokenizer import TOKENS_PER_PROMPT
+from sdbench.models.user_pipelines import combine_hashes, load_registered
 from sdbench.probes.out_of_memory import where_memory_ran_out
-from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
+from sdbench.schema.outcome import WeightsSource
 from sdbench.schema.pipeline import Component, PipelineConfig
 
 if TYPE_CHECKING:
     import torch
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAMES_SHOWN = 5
-# Says what size a network was trained for; weights and work do not depend on it.
-_FREE = frozenset({"sample_size", "_class_name", "architectures", "model_type"})
-# What both libraries report of loading, and what to call it.
-_KEYS_REPORTED = {"missing_keys": "missing", "unexpected_keys": "unexpected", "mismatched_keys": "of another shape"}
+_TOKENIZERS = ("CLIPTokenizer", "T5Tokenizer", "Qwen2Tokenizer")
 
 
-def fetch_weights(experiment: Experiment, cache_folder: Path) -> Path:
-    """Return the folder with the pinned files, downloading what is missing in ``cache_folder``.
+@dataclass(frozen=True)
+class WeightFiles:
+    """A folder in diffusers' layout or one checkpoint, what messages call it, and what to do about its files.
+
+    ``hashes`` are those that its weights had when they were registered.
+    """
+
+    path: Path
+    name: str
+    hint: str
+    source: WeightsSource
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it is one file with all networks."""
+        return self.source == "file" and self.path.suffix == ".safetensors" and not self.path.is_dir()
+
+
+def fetch_weights(experiment: Experiment, cache_folder: Path) -> WeightFiles:
+    """Return where the weights of an experiment are, downloading what is missing of a pinned revision.
 
     Raises:
-        UserError: hub id or revision name no exact set of weights.
+        UserError: hub id or revision name no exact set of weights, or the pipeline is not known here.
         WeightsUnavailable: the files are not available.
     """
-    hub_id, revision = check_pin(experiment.hub_id, experiment.revision)
-    return fetch_snapshot(Pin(hub_id, revision, cache_folder))
+    if not experiment.needs_hub:
+        own = load_registered(experiment.pipeline, cache_folder)
+        if own.weights_sha256 is None:
+            raise UserError(
+                f"{experiment.pipeline} has no weights of its own; set weights=synthetic, or hub_id and revision"
+            )
+        return WeightFiles(Path(own.path), experiment.pipeline, "copy it again", "file", own.hashes)
+    pin = Pin(*check_pin(experiment.hub_id, experiment.revision), cache_folder)
+    return WeightFiles(fetch_snapshot(pin), f"{pin.hub_id} at {pin.revision}", "pin another revision", "downloaded")
 
 
 def load_pretrained(
@@ -46,144 +76,155 @@ def load_pretrained(
 ) -> Networks:
     """Return the networks on ``device`` in ``dtype``, with every weight from the pinned files and none from elsewhere.
 
+    Each is loaded in its precision, one after the other, so that no more than the pipeline takes memory.
+
     Raises:
         UserError: hub id or revision name no exact set of weights.
         WeightsUnavailable: the files are not available, are damaged, belong to another pipeline, or have a weight
             that is missing, unexpected or of another shape.
     """
-    from torch import nn
+    files = fetch_weights(experiment, cache_folder)
+    if files.is_checkpoint:
+        # Before loading: a file that is not the one of the plan must not be parsed.
+        digest = _hash_weights(files, files.path.name)
+        return Networks(
+            {part: _load_of_checkpoint(files, part, config, device, dtype) for part in config.networks},
+            f"sha256:{digest}",
+            files.source,
+        )
+    _check_configs(files, load_pipeline(experiment.pipeline, cache_folder))
+    paths = list_files(files.path)
+    weights = {part: find_weights(paths, part, item.library) for part, item in config.networks.items()}
+    if missing := [part for part, names in weights.items() if not names]:
+        raise WeightsUnavailable(f"{files.name} has no safetensors for {', '.join(missing)}; {files.hint}")
+    digest = combine_hashes({name: _hash_weights(files, name) for names in weights.values() for name in names})
+    networks = {
+        part: load_network(files, names, config.networks[part], device, dtype) for part, names in weights.items()
+    }
+    return Networks(networks, f"sha256:{digest}", files.source)
 
-    folder = fetch_weights(experiment, cache_folder)
-    name = _name_of(experiment)
-    for part, component in (*config.networks.items(), ("scheduler", config.scheduler)):
-        _check_config(folder, part, component.config, name)
-    # Before loading: a file that is not what the hub announced must not be parsed.
-    hashes = {part: _hash_weights(folder / WEIGHT_FILES[part], name) for part in config.networks}
-    networks = {part: load_network(folder, part, component, name) for part, component in config.networks.items()}
-    for part, network in networks.items():
-        _check_count(network, folder / WEIGHT_FILES[part], part, name)
-        nn.Module.to(network, device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
-    return Networks(networks, f"sha256:{sha256_of(hashes)}", "downloaded")
+
+def load_network(
+    files: WeightFiles, names: tuple[str, ...], component: Component, device: str, dtype: "torch.dtype"
+) -> Any:
+    """Return one network with the weights of the named files.
+
+    Raises:
+        WeightsUnavailable: a weight is missing, unexpected or of another shape, or a file is damaged.
+    """
+    network = build_on_meta(component, dtype)
+    label = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    with _explained(files, label):
+        headers = {name: read_header(files.path / name) for name in names}
+        shapes = {key: item.shape for header in headers.values() for key, item in header.items()}
+        if len(shapes) != sum(map(len, headers.values())):
+            raise UnfitWeightsError("that several of its files have")
+        own = match_names(network, shapes)
+        stored = {name: [(key, item) for key, item in header.items() if key in own] for name, header in headers.items()}
+        tensors = (pair for name, items in stored.items() for pair in read_tensors(files.path / name, items))
+        fill_network(network, own, tensors, device)
+    return network.eval().requires_grad_(requires_grad=False)
 
 
-def fetch_tokenizers(experiment: Experiment, config: PipelineConfig, cache_folder: Path) -> dict[str, Any]:
-    """Return the tokenizers that belong to pretrained weights.
+def fetch_tokenizers(experiment: Experiment, config: PipelineConfig, cache_folder: Path) -> dict[str, Any] | None:
+    """Return the tokenizers that belong to pretrained weights; None for a checkpoint, which has none.
 
     Raises:
         UserError: hub id or revision name no exact set of weights.
-        WeightsUnavailable: the files are not available, or contain no CLIP tokenizer.
+        WeightsUnavailable: the files are not available, or a tokenizer cannot be loaded.
     """
-    folder = fetch_weights(experiment, cache_folder) / "tokenizer"
+    files = fetch_weights(experiment, cache_folder)
+    if files.is_checkpoint:
+        return None
+    classes = {part: item[1].removesuffix("Fast") for part, item in parts_of(_read_json(files, INDEX_FILE)).items()}
+    return {part: _load_tokenizer(files, part, classes.get(part)) for part in config.tokenizers}
+
+
+def _load_tokenizer(files: WeightFiles, part: str, class_name: str | None) -> Any:
+    if class_name not in _TOKENIZERS:
+        known = ", ".join(_TOKENIZERS)
+        raise WeightsUnavailable(f"{files.name}: the {part} has the class {class_name}: expected {known}; {files.hint}")
+    # CLIP has no more positions; the others are cut by the pipeline.
+    options = {"model_max_length": TOKENS_PER_PROMPT} if class_name == "CLIPTokenizer" else {}
     try:
-        tokenizer = class_of("transformers", "CLIPTokenizer").from_pretrained(
-            str(folder), local_files_only=True, model_max_length=TOKENS_PER_PROMPT
+        return class_of("transformers", class_name).from_pretrained(
+            str(files.path / part), local_files_only=True, trust_remote_code=False, **options
         )
-        return {"tokenizer": tokenizer}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise _explain(error, f"{_name_of(experiment)}: the tokenizer", "pin another revision") from error
+    except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
+        if cause := next(filter(where_memory_ran_out, chain_of(error)), None):
+            raise MemoryError(f"the {part} does not fit into the host's memory: {cause}") from error
+        problem = f"{files.name}: the {part} cannot be loaded ({type(error).__name__})"
+        raise WeightsUnavailable(f"{problem}; {files.hint}") from error
 
 
-def load_network(folder: Path, part: str, component: Component, name: str) -> Any:
-    """Return one network in fp32 on the CPU.
+def _load_of_checkpoint(
+    files: WeightFiles, part: str, config: PipelineConfig, device: str, dtype: "torch.dtype"
+) -> Any:
+    network = build_on_meta(config.networks[part], dtype)
+    with _explained(files, f"the {part} in {files.path.name}"):
+        tensors = read_component(files.path, part, config, network)
+        names = match_names(network, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        fill_network(network, names, ((name, tensors.pop(name)) for name in names), device)
+    return network.eval().requires_grad_(requires_grad=False)
 
-    Raises:
-        WeightsUnavailable: a weight is missing, unexpected or of another shape, or the file is damaged.
-        MemoryError: the host's memory does not suffice.
-    """
-    import torch
-    from safetensors import SafetensorError
 
-    # Both libraries re-initialise what is missing and only warn; mismatches are collected here so that all are named.
-    options: dict[str, Any] = {
-        "use_safetensors": True,
-        "local_files_only": True,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,
-    }
-    if component.library == "transformers":
-        options["dtype"] = torch.float32
-    else:
-        # low_cpu_mem_usage needs accelerate, which is not installed.
-        options |= {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+@contextmanager
+def _explained(files: WeightFiles, subject: str) -> Iterator[None]:
+    """Put what is wrong with weights into words."""
     try:
-        network, info = class_of(component.library, component.class_name).from_pretrained(str(folder / part), **options)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        path = folder / WEIGHT_FILES[part]
-        hint = f"remove {path.resolve()} to download it again, or pin another revision"
-        raise _explain(error, f"{name}: {WEIGHT_FILES[part]}", hint) from error
-    _check_loading(info, part, name)
-    return network
+        yield
+    except UnfitWeightsError as error:
+        hint = f"the weights must be those of the pipeline: {files.hint}"
+        raise WeightsUnavailable(f"{files.name}: {subject} has weights {error}; {hint}") from error
+    except DamagedFileError as error:
+        raise WeightsUnavailable(f"{files.name}: {subject} cannot be loaded: {error}; {files.hint}") from error
+    except OSError as error:
+        if where_memory_ran_out(error):
+            raise
+        raise WeightsUnavailable(f"{files.name}: {subject} cannot be read: {error.strerror}; {files.hint}") from error
 
 
-def _explain(error: Exception, subject: str, hint: str) -> Exception:
-    """Return the exception to raise: of memory, even where a library took that for a damaged file."""
-    if cause := next(filter(where_memory_ran_out, chain_of(error)), None):
-        return MemoryError(f"{subject} does not fit into the host's memory: {cause}")
-    return WeightsUnavailable(f"{subject} cannot be loaded ({type(error).__name__}); {hint}")
-
-
-def _hash_weights(path: Path, name: str) -> str:
-    """Return the SHA-256 (hex) of a weights file, unless the cache stored it under another: then it is damaged."""
-    with path.open("rb") as file:
+def _hash_weights(files: WeightFiles, name: str) -> str:
+    """Return the SHA-256 (hex) of a weights file, unless it was another when it was downloaded or registered."""
+    path = files.path if files.is_checkpoint else files.path / name
+    with _explained(files, name), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if files.source == "file":
+        if files.hashes.get(name) != digest:
+            raise WeightsUnavailable(f"{files.name}: {name} has changed since the run was planned; run it again")
+        return digest
     # The cache keeps a large file under the SHA-256 the hub announced, and links to it.
     announced = path.readlink().name if path.is_symlink() else ""
     if _SHA256.fullmatch(announced) and announced != digest:
-        raise WeightsUnavailable(f"{name}: {path.name} is damaged in the cache; remove {path.resolve()} and run again")
+        raise WeightsUnavailable(
+            f"{files.name}: {path.name} is damaged in the cache; remove {path.resolve()} and run again"
+        )
     return digest
 
 
-def _name_of(experiment: Experiment) -> str:
-    return f"{experiment.hub_id} at {experiment.revision}"
+def _check_configs(files: WeightFiles, config: PipelineConfig) -> None:
+    for part, component in config.networks.items():
+        path = f"{part}/{CONFIG_FILE}"
+        _refuse_differences(files, path, component, _read_json(files, path))
+    # The experiment names the scheduler; of its settings those count that a repository writes down.
+    written = _read_json(files, SCHEDULER_FILE)
+    common = {key: value for key, value in config.scheduler.config.items() if key in written}
+    expected = config.scheduler.model_copy(update={"config": common})
+    _refuse_differences(files, SCHEDULER_FILE, expected, {key: written[key] for key in common})
 
 
-def _check_loading(info: Mapping[str, Any], component: str, name: str) -> None:
-    problems = []
-    for key, title in _KEYS_REPORTED.items():
-        names = [entry if isinstance(entry, str) else str(entry[0]) for entry in info.get(key) or ()]
-        names = sorted(weight for weight in names if not _is_harmless(weight))
-        if names:
-            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            problems.append(f"{len(names)} {title} ({', '.join(names[:_NAMES_SHOWN])}{more})")
-    if info.get("error_msgs"):
-        problems.append(f"{len(info['error_msgs'])} that could not be copied")
-    if problems:
-        raise WeightsUnavailable(
-            f"{name}: {WEIGHT_FILES[component]} has weights {', '.join(problems)}; "
-            "the library would fill them at random, so pin a revision that fits the pipeline"
-        )
-
-
-def _is_harmless(weight: str) -> bool:
-    """Whether it is a buffer that older transformers saved among the weights; it is computed now."""
-    return weight.rpartition(".")[2] == "position_ids"
-
-
-def _check_count(network: Any, path: Path, component: str, name: str) -> None:
-    """Compare the number of values, because the libraries omit some names from their reports."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        weights = [key for key in file.keys() if not _is_harmless(key)]  # noqa: SIM118 - not a mapping
-        stored = sum(prod(file.get_slice(key).get_shape()) for key in weights)
-    expected = sum(tensor.numel() for tensor in network.parameters())
-    if stored != expected:
-        raise WeightsUnavailable(
-            f"{name}: {WEIGHT_FILES[component]} holds {stored:,} values where the network has {expected:,}; "
-            "pin a revision that fits the pipeline"
-        )
-
-
-def _check_config(folder: Path, part: str, expected: Mapping[str, Any], name: str) -> None:
+def _refuse_differences(files: WeightFiles, path: str, expected: Component, config: Mapping[str, Any]) -> None:
     try:
-        config = dict(json.loads((folder / CONFIG_FILES[part]).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise WeightsUnavailable(f"{name}: {CONFIG_FILES[part]} is not a JSON object; pin another revision") from None
-    # A key the file omits has the library's default; if that changed a shape, loading the weights shows it.
-    different = [key for key, value in expected.items() if key in config and config[key] != value and key not in _FREE]
-    if different:
-        shown = ", ".join(f"{key} {config[key]!r} instead of {expected[key]!r}" for key in different[:_NAMES_SHOWN])
-        raise WeightsUnavailable(
-            f"{name}: {CONFIG_FILES[part]} describes another pipeline ({shown}); "
-            "choose the pipeline that fits, or pin another revision"
-        )
+        differences = describe_differences(expected, config)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsUnavailable(f"{files.name}: {path} is damaged ({type(error).__name__}); {files.hint}") from error
+    if differences:
+        hint = "set pipeline=from-hub to take the repository's configs" if files.source == "downloaded" else files.hint
+        raise WeightsUnavailable(f"{files.name}: {path} describes another pipeline ({differences}); {hint}")
+
+
+def _read_json(files: WeightFiles, path: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads((files.path / path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise WeightsUnavailable(f"{files.name}: {path} is not a JSON object; {files.hint}") from None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -12,13 +12,14 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from sdbench.errors import ManifestError, UserError
-from sdbench.models.pipeline_folders import find_pipeline, load_pipeline
+from sdbench.models.pipeline_folders import load_pipeline, override
 from sdbench.plan.families import native_options, refuse_options
-from sdbench.plan.manifest_file import TABLES, LoadedManifest, describe_problem, locate, nearest
+from sdbench.plan.manifest_file import LoadedManifest, describe_problem, locate, make_tables, nearest
 from sdbench.schema.base import Model
 from sdbench.schema.document import parse_yaml
 from sdbench.schema.experiment import Experiment, VirtualOptions
 from sdbench.schema.manifest import Manifest, Options, Protocol
+from sdbench.schema.pipeline import OwnPipeline, PipelineConfig
 from sdbench.schema.record import PlannedExperiment
 from sdbench.schema.written import make_written
 from sdbench.store.cache_folder import cache_folder
@@ -29,14 +30,20 @@ ID_PREFIX_MIN_CHARACTERS = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line sets over the manifest: experiment options, and protocol keys."""
+    """What the command line sets over the manifest: experiment options, and protocol keys.
+
+    ``pipelines`` are those of a record; others that do not ship are looked up in the cache.
+    """
 
     options: Mapping[str, Any]
     protocol: Mapping[str, Any]
+    pipelines: Mapping[str, OwnPipeline] = field(default_factory=dict)
 
 
-def parse_settings(assignments: Sequence[str]) -> Settings:
+def parse_settings(assignments: Sequence[str], pipelines: Mapping[str, OwnPipeline] | None = None) -> Settings:
     """Return the settings written as ``key=value``; keys of a block are written ``protocol.key`` and ``virtual.key``.
+
+    ``pipelines`` are those that a record has.
 
     Raises:
         UserError: not an assignment, an unknown key, or an invalid value.
@@ -52,7 +59,9 @@ def parse_settings(assignments: Sequence[str]) -> Settings:
         block, dot, name = key.partition(".")
         try:
             written = json.dumps({block: {name: value} if dot else value})
-            assigned = model.model_validate_json(written, context=TABLES).values
+            # One that is remembered on this machine is not in the table.
+            tables = {} if key == "pipeline" and "@" in text else make_tables()
+            assigned = model.model_validate_json(written, context=tables).values
         except ValidationError as error:
             problem = describe_problem(error.errors(include_url=False)[0], model)
             raise UserError(f"invalid setting {assignment!r}: {problem}") from None
@@ -60,7 +69,7 @@ def parse_settings(assignments: Sequence[str]) -> Settings:
             protocol |= assigned["protocol"].values
         else:
             options = merge_options(options, assigned)
-    return Settings(options, protocol)
+    return Settings(options, protocol, pipelines or {})
 
 
 @cache
@@ -158,7 +167,8 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> dic
     excludes = [entry.values for entry in group.exclude if not entry.group]
     kept: dict[str, Experiment] = {}
     for combination, excludable in _combinations(loaded, index, settings):
-        experiment = _experiment(loaded, index, merge_options(*layers, combination, settings.options))
+        options = merge_options(*layers, combination, settings.options)
+        experiment = _experiment(loaded, index, options, settings.pipelines)
         if not (excludable and any(experiment.has(entry) for entry in excludes)):
             kept.setdefault(experiment.experiment_id, experiment)
     if not kept:
@@ -166,10 +176,13 @@ def _expand_group(loaded: LoadedManifest, index: int, settings: Settings) -> dic
     return kept
 
 
-def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> Experiment:
-    native = _native_options(loaded, index, options)
-    options = native | options
-    if options.get("weights") == "pretrained" and not (options.get("hub_id") and options.get("revision")):
+def _experiment(
+    loaded: LoadedManifest, index: int, options: dict[str, Any], pipelines: Mapping[str, OwnPipeline]
+) -> Experiment:
+    config = _find_config(loaded, index, options, pipelines)
+    options = (native_options(config) if config else {}) | options
+    pinned = (options.get("hub_id") and options.get("revision")) or "@" in options.get("pipeline", "")
+    if options.get("weights") == "pretrained" and not pinned:
         raise _at_group(loaded, index, "weights: pretrained needs model.hub_id and model.revision (a commit hash)")
     try:
         experiment = Experiment.model_validate(options)
@@ -180,19 +193,22 @@ def _experiment(loaded: LoadedManifest, index: int, options: dict[str, Any]) -> 
         else:
             problem = describe_problem(detail, Experiment) if detail["loc"] else detail["msg"]
         raise _at_group(loaded, index, problem.removeprefix("Value error, ")) from None
-    try:
-        refuse_options(experiment, find_pipeline(experiment, cache_folder()))
-    except UserError as error:
-        raise _at_group(loaded, index, str(error)) from None
+    if config is not None:
+        try:
+            refuse_options(experiment, override(config, experiment.config))
+        except UserError as error:
+            raise _at_group(loaded, index, str(error)) from None
     return experiment
 
 
-def _native_options(loaded: LoadedManifest, index: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the pipeline was made for, of the options that an experiment may leave out."""
+def _find_config(
+    loaded: LoadedManifest, index: int, options: Mapping[str, Any], pipelines: Mapping[str, OwnPipeline]
+) -> PipelineConfig | None:
     if "pipeline" not in options:
-        return {}
+        return None
+    name = options["pipeline"]
     try:
-        return native_options(load_pipeline(options["pipeline"], cache_folder()))
+        return pipelines[name].config if name in pipelines else load_pipeline(name, cache_folder())
     except UserError as error:
         raise _at_group(loaded, index, str(error)) from None
 

@@ -1,17 +1,20 @@
 """From a request to the experiments that would run on this machine, with their rough cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sdbench.models.user_pipelines import load_own
 from sdbench.plan.estimate import CostEstimate, estimate
 from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.machine import describe_machine
 from sdbench.plan.manifest_file import LoadedManifest, load_manifest
+from sdbench.plan.own_pipelines import name_pipeline
 from sdbench.plan.rates import read_rates
 from sdbench.plan.shipped import find_manifest
 from sdbench.plan.skips import reason_to_skip
 from sdbench.probes.devices import Device, choose_device
 from sdbench.schema.outcome import Skipped
+from sdbench.schema.pipeline import OwnPipeline
 from sdbench.schema.record import PlannedExperiment, Request
 from sdbench.store.cache_folder import cache_folder
 
@@ -56,6 +59,7 @@ class Plan:
     estimates: dict[str, CostEstimate]
     skipped: dict[str, Skipped]
     budget_s: float | None
+    pipelines: dict[str, OwnPipeline] = field(default_factory=dict)
 
 
 def request_arguments(request: PlanRequest) -> list[str]:
@@ -69,6 +73,17 @@ def request_arguments(request: PlanRequest) -> list[str]:
     ]
 
 
+def name_own_pipeline(request: PlanRequest, loaded: LoadedManifest) -> PlanRequest:
+    """Return a request in which a pipeline that is not shipped has its name instead of a path.
+
+    Raises:
+        UserError: the path or the repository has no pipeline that can be measured.
+        EnvironmentProblem: the repository is not available, or the cache cannot be written.
+    """
+    settings = name_pipeline(request.settings, request.weights, loaded.manifest, cache_folder())
+    return replace(request, settings=tuple(settings))
+
+
 def expand_request(request: PlanRequest) -> tuple[PlannedExperiment, ...]:
     """Return the experiments of a request, without looking at this machine.
 
@@ -76,6 +91,7 @@ def expand_request(request: PlanRequest) -> tuple[PlannedExperiment, ...]:
         UserError: the manifest or an option is invalid.
     """
     loaded = load_manifest(find_manifest(request.manifest))
+    request = name_own_pipeline(request, loaded)
     return expand(loaded, parse_settings(request.assignments), request.only)
 
 
@@ -90,6 +106,7 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
         request = PlanRequest(request)
     path = find_manifest(request.manifest)
     loaded = load_manifest(path)
+    request = name_own_pipeline(request, loaded)
     settings = parse_settings(request.assignments)
     planned = expand(loaded, settings, request.only)
     # These need no GPU, in whatever state it is.
@@ -97,6 +114,7 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
     device = choose_device("cpu" if without_gpu and request.device == "auto" else request.device)
     machine = describe_machine(device, read_rates(device.name, cache_folder()))
     estimates = {item.experiment_id: estimate(item, machine) for item in planned}
+    names = dict.fromkeys(item.experiment.pipeline for item in planned)
     skipped = {}
     for item in planned:
         cost = estimates[item.experiment_id]
@@ -119,4 +137,5 @@ def make_plan(request: PlanRequest | Path | str) -> Plan:
         estimates=estimates,
         skipped=skipped,
         budget_s=request.budget_s or settings.protocol.get("budget_s") or loaded.manifest.protocol.budget_s,
+        pipelines={name: load_own(name, cache_folder()) for name in names if "@" in name},
     )

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from sdbench.backends import BACKENDS
 from sdbench.errors import ManifestError
+from sdbench.models.pipeline_folders import shipped_pipelines
 from sdbench.schema.base import Model
 from sdbench.schema.document import MAX_TEXT_BYTES, Document, parse_yaml
 from sdbench.schema.document import Path as DocumentPath
@@ -22,8 +23,6 @@ from sdbench.schema.manifest import MANIFEST_SCHEMA, Manifest
 from sdbench.store.files import read_file
 from sdbench.workloads import WORKLOADS
 
-# The names of what is registered by tables, which the schema does not know.
-TABLES = {"workload": WORKLOADS, "backend": BACKENDS}
 # Below this ratio of difflib the nearest name is rarely what was meant.
 _NEAREST_CUTOFF = 0.65
 # What diffusers and other benchmarks call an option.
@@ -43,6 +42,7 @@ _FORMS = {
     "hub_id": "OWNER/NAME",
     "id": _IDENTIFIER_FORM,
     "group": _IDENTIFIER_FORM,
+    "pipeline": "a name that sdbench pipelines lists; a path is set by --set pipeline=PATH, and is not portable",
 }
 # What pydantic's errors expected, by their type.
 _EXPECTED = {
@@ -100,6 +100,11 @@ def load_manifest_text(text: str, name: str) -> LoadedManifest:
     return LoadedManifest(check_manifest(document), document, text, hashlib.sha256(text.encode()).hexdigest())
 
 
+def make_tables() -> dict[str, Collection[str]]:
+    """Return the names of what is registered by tables, which the schema does not know, by option."""
+    return {"workload": WORKLOADS, "backend": BACKENDS, "pipeline": shipped_pipelines()}
+
+
 def check_manifest(document: Document) -> Manifest:
     """Return the manifest that a document describes.
 
@@ -111,7 +116,7 @@ def check_manifest(document: Document) -> Manifest:
         raise ManifestError(locate(document, (), problem))
     _check_version(document)
     try:
-        manifest = Manifest.model_validate_json(json.dumps(document.value), context=TABLES)
+        manifest = Manifest.model_validate_json(json.dumps(document.value), context=make_tables())
     except ValidationError as error:
         raise ManifestError(*_explain(document, error)) from None
     if problems := tuple(_find_repetitions(document, manifest)):

@@ -115,7 +115,7 @@ class _Exporter:
                 return value
             case str():
                 kept: Any = self._keep_text(value, kind, path)
-            case tuple():
+            case tuple() | list():
                 samples = bool(value) and isinstance(value[0], float)
                 kept = list(value) if samples else [self._keep(item, kind, path) for item in value]
             case dict():

@@ -10,7 +10,7 @@ from typing import Literal
 from sdbench.compare.comparability import find_other_work
 from sdbench.compare.policy import MARGIN
 from sdbench.errors import UserError
-from sdbench.plan.make_plan import PlanRequest, make_plan
+from sdbench.plan.make_plan import Plan, PlanRequest, make_plan
 from sdbench.privacy import Redactor, is_secret_name
 from sdbench.runner.events import Listener
 from sdbench.runner.interleave import interleave
@@ -48,8 +48,9 @@ def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
     seed = secrets.randbits(_SEED_BITS) if seed is None else seed
     session_id = secrets.token_hex(8)
     specs = [
-        replace(_arm_spec(request, name, own, out), session=make_session(session_id, name, seed, own), fresh=fresh)
+        replace(spec, session=make_session(session_id, name, seed, _name_own_pipeline(own, spec.plan)), fresh=fresh)
         for name, own in zip(_ARMS, arms, strict=True)
+        for spec in (_arm_spec(request, name, own, out),)
     ]
     counts = [len(spec.plan.planned) for spec in specs]
     if counts[0] != counts[1]:
@@ -68,6 +69,12 @@ def _arm_spec(request: PlanRequest, name: str, own: Sequence[str], out: Path) ->
     common = [setting for setting in request.settings if setting.partition("=")[0] not in keys]
     plan = make_plan(replace(request, settings=(*common, *settings)))
     return RunSpec(plan, out, environment=environment)
+
+
+def _name_own_pipeline(own: Sequence[str], plan: Plan) -> list[str]:
+    """Return the settings of an arm with the name of a pipeline that was set by its path."""
+    named = [setting for setting in plan.request.settings if setting.startswith("pipeline=")]
+    return [named[-1] if setting.startswith("pipeline=") else setting for setting in own]
 
 
 def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence[str], Sequence[str]]) -> None:

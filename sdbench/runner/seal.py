@@ -36,6 +36,7 @@ def seal(state: RunState, ended: Ended) -> Record:
             "device_group": spec.device_group.to_json_dict() if spec.device_group else None,
             "publication": None,
             "manifest": spec.plan.loaded.manifest.to_json_dict(),
+            "pipelines": {name: own.to_json_dict() for name, own in spec.plan.pipelines.items()},
             "device": spec.plan.device.torch_name,
             "fingerprint": state.fingerprint.to_json_dict(),
             "results": [_result(progress, ended).to_json_dict() for progress in state.progress],

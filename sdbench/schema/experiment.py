@@ -33,8 +33,6 @@ StepCount = Annotated[int, Field(ge=1, le=STEPS_MAX)]
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
 Prompt = Annotated[str, Field(max_length=2000)]
-# That of a user's pipeline ends with a hash of its configs.
-PipelineName = Annotated[str, Field(pattern=r"^[\w.+-]{1,64}(@[0-9a-f]{12})?$")]
 ConfigValue = bool | int | float | str | None
 
 
@@ -70,6 +68,8 @@ def _check_name(name: str, info: ValidationInfo) -> str:
 
 
 KnownName = Annotated[str, AfterValidator(_check_name)]
+# That of a user's pipeline ends with a hash of its configs.
+PipelineName = Annotated[str, Field(pattern=r"^[\w.+-]{1,64}(@[0-9a-f]{12})?$"), AfterValidator(_check_name)]
 
 # What the 2022 study measured.
 STUDY_STEPS = 50
@@ -102,7 +102,8 @@ class Experiment(Model):
 
     pipeline: PipelineName = Field(description="What makes the images: a shipped pipeline, see sdbench pipelines.")
     config: Annotated[dict[str, ConfigValue], AfterValidator(ConfigChanges)] = Field(
-        default=ConfigChanges(),
+        default={},
+        validate_default=True,
         description="Keys of the pipeline's configs to change, COMPONENT.KEY, as transformer.num_layers.",
     )
     workload: KnownName = Field(default="latency", description="What is measured: latency, largest-batch or precision.")
@@ -183,6 +184,11 @@ class Experiment(Model):
             options.pop("hub_id", None)
             options.pop("revision", None)
         return sha256_of(options)[:ID_DIGITS]
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether its weights are those of a repository; a user's pipeline may have its own."""
+        return self.weights == "pretrained" and (self.hub_id is not None or "@" not in self.pipeline)
 
     def has(self, options: Mapping[str, Any]) -> bool:
         """Return whether the experiment has these values of these options; true is not 1."""

@@ -14,7 +14,7 @@ from sdbench.schema.work import Work
 from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Export, PrecisionResult, WorkloadResult
 
 StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
-WeightsSource = Literal["drawn", "mapped", "downloaded", "exported", "simulated"]
+WeightsSource = Literal["drawn", "mapped", "downloaded", "file", "exported", "simulated"]
 QualityVerdict = Literal["passed", "warned", "not checked"]
 
 

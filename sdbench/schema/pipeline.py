@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sdbench.schema.base import Model, PositiveInt, sha256_of
+from sdbench.schema.base import Model, PositiveInt, Sha256, sha256_of
 
 Guidance = Literal["batch", "embedding", "none"]
 DENOISERS = ("unet", "transformer")
@@ -114,3 +114,19 @@ class PipelineConfig(Model):
     def digest(self) -> str:
         """The first 12 hex digits of the SHA-256 of all configs."""
         return sha256_of(self.to_json_dict() | {"name": ""})[:_DIGEST_DIGITS]
+
+
+class OwnPipeline(Model):
+    """A pipeline that does not ship with sdbench: its configs, and what its weights are if it came with some.
+
+    Its name ends with ``@`` and the digest of both.
+    """
+
+    config: PipelineConfig = Field(description="Its configs.")
+    weights_sha256: Sha256 | None = Field(description="Hash of its weights files; null if it came without.")
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hex digits of the SHA-256 of configs and weights."""
+        both = sha256_of([self.config.digest, self.weights_sha256])
+        return both[:_DIGEST_DIGITS] if self.weights_sha256 else self.config.digest

@@ -9,6 +9,7 @@ from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
 from sdbench.schema.outcome import Outcome, QualityCheck, RecordWarning, launches_of
+from sdbench.schema.pipeline import OwnPipeline
 
 
 class Request(Model):
@@ -102,6 +103,9 @@ class Record(Model):
     device_group: DeviceGroup | None = Field(description="Devices of the host that were measured together.")
     publication: Publication | None = Field(description="How it differs from the record that was measured.")
     manifest: Manifest = Field(description="What was to be measured.")
+    pipelines: dict[str, OwnPipeline] = Field(
+        default={}, description="Pipelines that do not ship with sdbench, by name."
+    )
     device: str = Field(description="Device as torch names it.")
     fingerprint: Fingerprint = Field(description="The machine and its software.")
     results: tuple[Result, ...] = Field(description="Experiments with their outcomes.")

@@ -50,6 +50,26 @@ def check_identities(record: Record) -> Iterator[str]:
     ids = [result.planned.experiment_id for result in record.results]
     for experiment_id in sorted({name for name in ids if ids.count(name) > 1}):
         yield f"{experiment_id} has two results"
+    yield from _check_own_pipelines(record)
+
+
+def _check_own_pipelines(record: Record) -> Iterator[str]:
+    """Yield pipelines that do not ship, and whose name is not that of their configs and weights."""
+    for name, own in record.pipelines.items():
+        if name != own.config.name or name.rpartition("@")[2] != own.digest:
+            yield f"the pipeline {name} has configs or weights of another name"
+    for name, result, launch in named_launches(record):
+        experiment = result.planned.experiment
+        if "@" not in experiment.pipeline:
+            continue
+        if (known := record.pipelines.get(experiment.pipeline)) is None:
+            yield f"{name}: the configs of {experiment.pipeline} are not in the record"
+        elif not (
+            experiment.weights == "synthetic"
+            or experiment.needs_hub
+            or launch.environment.weights_digest == f"sha256:{known.weights_sha256}"
+        ):
+            yield f"{name}: its weights are not those of {experiment.pipeline}"
 
 
 def check_fingerprint(record: Record) -> Iterator[str]:
@@ -184,7 +204,7 @@ def check_manifest(record: Record, text: str, name: str) -> Iterator[str]:
     if record.session is not None:
         return
     weights = () if record.request.weights is None else (f"weights={record.request.weights}",)
-    settings = parse_settings((*record.request.settings, *weights))
+    settings = parse_settings((*record.request.settings, *weights), record.pipelines)
     requested = {item.experiment_id for item in expand(loaded, settings, record.request.only)}
     recorded = {result.planned.experiment_id for result in record.results}
     if missing := requested - recorded:

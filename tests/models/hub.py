@@ -41,6 +41,8 @@ class Hub:
     broken: set[str] = field(default_factory=set)
     breaks_per_file: int = 1
     unlisted: set[str] = field(default_factory=set)
+    # What the hub calls the repository now.
+    hub_id: str = ""
     requests: list[ReceivedRequest] = field(default_factory=list)
     endpoint: str = ""
 
@@ -117,10 +119,11 @@ class _HubHandler(BaseHTTPRequestHandler):
         elif not path.endswith(REVISION):
             self._refuse(404, "RevisionNotFound")
         elif "/tree/" in path:
-            self._send_json(self.state.listing or json.dumps(self.state.tree()).encode())
+            self._send_json(json.dumps(self.state.tree()).encode())
         else:
             siblings = [{"rfilename": name} for name in self.state.files]
-            self._send_json(json.dumps({"id": HUB_ID, "sha": REVISION, "siblings": siblings}).encode())
+            answer = {"id": self.state.hub_id or HUB_ID, "sha": REVISION, "siblings": siblings}
+            self._send_json(self.state.listing or json.dumps(answer).encode())
 
     def _answer_file(self, path: str, *, with_body: bool) -> None:
         revision, _, name = path.removeprefix(f"/{HUB_ID}/resolve/").partition("/")

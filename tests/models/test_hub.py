@@ -1,5 +1,6 @@
 """Downloading from a hub: what arrives, and the message when it does not."""
 
+import json
 import logging
 import time
 import traceback
@@ -10,11 +11,31 @@ import pytest
 
 from sdbench.errors import UserError, WeightsUnavailable
 from sdbench.models import hub as hub_module
-from sdbench.models.hub import REQUIRED_FILES, WANTED_FILES, Pin, check_pin, fetch_snapshot, read_token
+from sdbench.models.hub import Pin, check_pin, fetch_snapshot, read_token
 from tests.models.hub import HUB_ID, REVISION, Hub, free_endpoint, serving
 
 CANARY = "hf_canary_0123456789_never_shown"
 UNET = "unet/diffusion_pytorch_model.safetensors"
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+REQUIRED_FILES = (
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "unet/config.json",
+    UNET,
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)
+TOKENIZER_FILES = ("merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
+WANTED_FILES = (*REQUIRED_FILES, "model_index.json", *(f"tokenizer/{name}" for name in TOKENIZER_FILES))
 # Larger than the chunks that the tests make the library write, so that a broken download leaves some behind.
 UNET_BYTES = bytes(range(256)) * 512
 CHUNK_BYTES = 1024
@@ -23,7 +44,8 @@ CHUNK_BYTES = 1024
 def small_repository() -> dict[str, bytes]:
     """Return a repository with every file, none of which can be loaded."""
     files = {name: f"content of {name}".encode() for name in WANTED_FILES}
-    return files | {UNET: UNET_BYTES, "README.md": b"# tiny", "unet/diffusion_pytorch_model.bin": b"pickle"}
+    others = {"README.md": b"# tiny", "unet/diffusion_pytorch_model.bin": b"pickle"}
+    return files | {UNET: UNET_BYTES, "model_index.json": json.dumps(INDEX).encode()} | others
 
 
 @pytest.fixture
@@ -56,6 +78,60 @@ def refusal(folder: Path, revision: str = REVISION, hub_id: str = HUB_ID) -> str
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def downloads(hub: Hub) -> set[str]:
+    """Return the files that were asked for."""
+    return {item.path.rpartition(f"/{REVISION}/")[2] for item in hub.requests if "/resolve/" in item.path}
+
+
+def use_variant(hub: Hub, variant: str) -> None:
+    """Keep the weights of the repository under the names of a variant only."""
+    named = {path: path.replace(".safetensors", f".{variant}.safetensors") for path in hub.files}
+    hub.files = {named[path]: content for path, content in hub.files.items()}
+
+
+def test_a_repository_with_one_variant_only_gives_that(hub: Hub, tmp_path: Path) -> None:
+    use_variant(hub, "fp16")
+    assert (fetch(tmp_path) / "unet/diffusion_pytorch_model.fp16.safetensors").is_file()
+
+
+def test_of_two_variants_only_the_one_without_a_name_arrives(hub: Hub, tmp_path: Path) -> None:
+    plain = dict(hub.files)
+    use_variant(hub, "fp16")
+    hub.files |= plain
+    fetch(tmp_path)
+    assert not [name for name in downloads(hub) if "fp16" in name]
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_weights_in_parts_arrive_and_a_missing_part_is_named(hub: Hub, tmp_path: Path, variant: str) -> None:
+    content = hub.files.pop(UNET)
+    stem = f"unet/diffusion_pytorch_model{variant}"
+    parts = [f"{stem}-{number:05}-of-00003.safetensors" for number in (1, 2, 3)]
+    hub.files |= dict.fromkeys(parts[:2], content)
+    assert f"has no {parts[2]}; " in refusal(tmp_path)
+    hub.files[parts[2]] = content
+    assert {path.name for path in (fetch(tmp_path) / "unet").glob("*.safetensors")} == {
+        Path(name).name for name in parts
+    }
+
+
+@pytest.mark.parametrize("names", [("spiece.model",), ("tokenizer.json",), ("vocab.json", "merges.txt")])
+def test_the_files_of_every_kind_of_tokenizer_arrive(hub: Hub, tmp_path: Path, names: tuple[str, ...]) -> None:
+    hub.files = {path: content for path, content in hub.files.items() if not path.startswith("tokenizer/")}
+    hub.files |= {f"tokenizer/{name}": b"words" for name in (*names, "chat_template.jinja")}
+    folder = fetch(tmp_path) / "tokenizer"
+    assert {path.name for path in folder.iterdir()} == {*names, "chat_template.jinja"}
+
+
+def test_the_configs_arrive_without_the_weights(hub: Hub, tmp_path: Path) -> None:
+    fetch_snapshot(Pin(HUB_ID, REVISION, tmp_path), configs_only=True)
+    assert not [name for name in downloads(hub) if name.endswith((".safetensors", "vocab.json", "tokenizer.json"))]
+    hub.requests.clear()
+    fetch_snapshot(Pin(HUB_ID, REVISION, tmp_path), configs_only=True)
+    assert hub.requests == []
+    assert (fetch(tmp_path) / UNET).is_file()
 
 
 def test_the_needed_files_arrive_and_no_others(hub: Hub, tmp_path: Path) -> None:
@@ -110,7 +186,7 @@ def test_a_gated_repository_asks_for_a_token(hub: Hub, tmp_path: Path) -> None:
     hub.gate_token = "hf_other"
     message = refusal(tmp_path)
     assert "org/tiny is gated (401)" in message
-    assert f"accept its terms on {hub.endpoint}/org/tiny-sd, then set HF_TOKEN" in message
+    assert f"accept its terms on {hub.endpoint}/org/tiny, then set HF_TOKEN" in message
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN"])
@@ -159,6 +235,11 @@ def test_a_garbled_token_is_refused_without_showing_it(
     assert hub.requests == []
 
 
+def test_a_renamed_repository_is_named_as_it_is_called_now(hub: Hub, tmp_path: Path) -> None:
+    hub.hub_id = "org/renamed"
+    assert refusal(tmp_path) == "org/tiny is called org/renamed now; set hub_id to that"
+
+
 def test_a_missing_revision_is_named(hub: Hub, tmp_path: Path) -> None:
     revision = "f" * 40
     message = refusal(tmp_path, revision=revision)
@@ -195,8 +276,8 @@ def test_a_missing_file_is_named_before_anything_is_downloaded(hub: Hub, tmp_pat
     hub.files = {path: content for path, content in hub.files.items() if not Path(path).match(name)}
     message = refusal(tmp_path)
     assert "has no" in message
-    assert name.replace("*", "vocab.json") in message
-    assert not [request for request in hub.requests if "/resolve/" in request.path]
+    assert name.replace("*", "tokenizer.json") in message
+    assert downloads(hub) <= {"model_index.json"}
 
 
 def test_the_older_pair_of_tokenizer_files_is_enough(hub: Hub, tmp_path: Path) -> None:
@@ -216,7 +297,7 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(hub: H
     message = refusal(tmp_path)
     assert "only pickled weights (unet/diffusion_pytorch_model.bin), which can run code" in message
     assert "pin a revision that has safetensors" in message
-    assert not [request for request in hub.requests if "/resolve/" in request.path]
+    assert downloads(hub) <= {"model_index.json"}
 
 
 def test_no_network_is_named_with_its_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +311,7 @@ def test_no_network_is_named_with_its_hint(tmp_path: Path, monkeypatch: pytest.M
 def test_host_without_memory_for_a_download_is_out_of_memory_and_shows_no_text_of_the_library(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("Cannot allocate memory (os error 12), authorization: Bearer token")
 
     monkeypatch.setattr(hub_module, "_download", fail)
@@ -245,11 +326,13 @@ def test_offline_mode_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
     assert "HF_HUB_OFFLINE is set" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b"[]"])
+@pytest.mark.parametrize(
+    "listing", [b"<html>sign in</html>", b'"a string"', b'{"error": "x"}', b'[{"a": 1}]', b'{"id": "org/tiny"}']
+)
 def test_an_answer_that_is_not_a_listing_is_one_line(hub: Hub, tmp_path: Path, listing: bytes) -> None:
     hub.listing = listing
     message = refusal(tmp_path)
-    assert "check HF_ENDPOINT and the network" in message or (listing == b"[]" and "has no unet/config.json" in message)
+    assert "check HF_ENDPOINT and the network" in message or (b"id" in listing and "has no model_index.json" in message)
 
 
 def test_a_cache_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:

@@ -20,16 +20,22 @@ from transformers.utils import logging as transformers_logging
 
 from sdbench.errors import WeightsUnavailable
 from sdbench.models import pretrained
-from sdbench.models.architectures import COMPONENTS, load_architecture
-from sdbench.models.hub import CONFIG_FILES, WEIGHT_FILES
-from sdbench.models.libraries import Networks, library_classes
+from sdbench.models.libraries import class_of
+from sdbench.models.networks import Networks
 from sdbench.models.pipeline import build_pipeline
-from sdbench.models.pretrained import fetch_tokenizer, load_network, load_pretrained
+from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.pretrained import fetch_tokenizers, load_pretrained
 from sdbench.schema.experiment import Experiment
 from tests.models.hub import HUB_ID, REVISION, Hub, serving
 
 NAME = f"{HUB_ID} at {REVISION}"
-TINY = load_architecture("tiny-sd")
+TINY = load_shipped("tiny-sd")
+TINY_PARAMETERS = 3_735_819
+PARTS = {
+    "text_encoder": "text_encoder/model.safetensors",
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+}
 EXPERIMENT = Experiment(pipeline="tiny-sd", weights="pretrained", hub_id=HUB_ID, revision=REVISION)
 SYNTHETIC = Experiment(pipeline="tiny-sd", weights_seed=7)
 
@@ -39,7 +45,11 @@ def repository() -> dict[str, bytes]:
     """Return the files of a tiny pipeline as diffusers saves it."""
     with TemporaryDirectory() as folder:
         build_pipeline(SYNTHETIC, "cpu", Path(folder)).pipeline.save_pretrained(folder)
-        return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in Path(folder).rglob("*")
+            if path.is_file() and path.parent.name != "weights"
+        }
 
 
 @pytest.fixture
@@ -75,8 +85,8 @@ def refusal(cache_folder: Path) -> str:
     return message
 
 
-def rewrite_weights(snapshot: Path, component: str, weights: dict[str, torch.Tensor]) -> None:
-    save_file(weights, snapshot / WEIGHT_FILES[component], metadata={"format": "pt"})
+def rewrite_weights(snapshot: Path, part: str, weights: dict[str, torch.Tensor]) -> None:
+    save_file(weights, snapshot / PARTS[part], metadata={"format": "pt"})
 
 
 def draw(experiment: Experiment, cache_folder: Path) -> np.ndarray:
@@ -89,7 +99,7 @@ def draw(experiment: Experiment, cache_folder: Path) -> np.ndarray:
 
 def test_downloaded_weights_draw_the_image_of_those_that_were_saved(hub: Hub, tmp_path: Path) -> None:
     assert np.array_equal(draw(EXPERIMENT, tmp_path), draw(SYNTHETIC, tmp_path))
-    assert len(hub.ranges_of(WEIGHT_FILES["unet"])) == 1
+    assert len(hub.ranges_of(PARTS["unet"])) == 1
 
 
 def test_a_full_cache_is_loaded_without_any_connection(
@@ -100,7 +110,7 @@ def test_a_full_cache_is_loaded_without_any_connection(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert build_pipeline(EXPERIMENT, "cpu", tmp_path).parameter_count == TINY.parameter_count
+    assert build_pipeline(EXPERIMENT, "cpu", tmp_path).parameter_count == TINY_PARAMETERS
 
 
 @pytest.mark.parametrize(
@@ -110,32 +120,39 @@ def test_a_full_cache_is_loaded_without_any_connection(
         "unable to mmap 8 bytes from file <x.safetensors>: Cannot allocate memory (12)",
     ],
 )
-@pytest.mark.parametrize("component", ["unet", "tokenizer"])
-def test_weights_for_which_the_host_has_no_memory_are_not_damaged(
-    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, component: str
+def test_tokenizer_for_which_the_host_has_no_memory_is_not_damaged(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         error = OSError("Unable to load weights from checkpoint file")
-        error.__context__ = RuntimeError(text)  # as diffusers' load_state_dict leaves it
+        error.__context__ = RuntimeError(text)
         raise error
 
-    monkeypatch.setattr(library_classes()[component], "from_pretrained", fail)
-    load_part = fetch_tokenizer if component == "tokenizer" else lambda *_: load_network(tmp_path, component, NAME)
+    monkeypatch.setattr(class_of("transformers", "CLIPTokenizer"), "from_pretrained", fail)
     with pytest.raises(MemoryError) as caught:
-        load_part(EXPERIMENT, tmp_path)
+        fetch_tokenizers(EXPERIMENT, TINY, tmp_path)
     assert text in str(caught.value)
-    assert "remove" not in str(caught.value)
 
 
-def test_device_without_memory_for_the_weights_is_out_of_memory(
-    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_weights_for_which_there_is_no_memory_are_not_damaged(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr(pretrained, "cast", fail)
-    with pytest.raises(torch.OutOfMemoryError):
+    monkeypatch.setattr(pretrained, "read_tensors", fail)
+    with pytest.raises(type(error)) as caught:
         load(tmp_path)
+    assert caught.value is error
 
 
 def test_loading_writes_nothing_though_the_libraries_had_bars(
@@ -148,7 +165,7 @@ def test_loading_writes_nothing_though_the_libraries_had_bars(
 
 
 def test_the_digest_is_that_of_the_three_weight_files(snapshot: Path, tmp_path: Path) -> None:
-    hashes = {name: hashlib.sha256(repository()[path]).hexdigest() for name, path in WEIGHT_FILES.items()}
+    hashes = {path: hashlib.sha256(repository()[path]).hexdigest() for path in PARTS.values()}
     canonical = json.dumps(hashes, sort_keys=True, separators=(",", ":"))
     assert load(tmp_path).digest == f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
@@ -163,7 +180,7 @@ def test_pretrained_weights_have_the_precision_of_the_experiment(
     for network in (built.pipeline.unet, built.pipeline.vae, built.pipeline.text_encoder):
         assert {tensor.dtype for tensor in network.parameters()} == {expected}
         assert not network.training
-    assert built.parameter_count == TINY.parameter_count
+    assert built.parameter_count == TINY_PARAMETERS
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -172,34 +189,34 @@ def test_a_revision_that_moves_is_refused() -> None:
         Experiment(pipeline="tiny-sd", weights="pretrained", hub_id=HUB_ID, revision="main")
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", PARTS)
 def test_a_missing_weight_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
-    weights = load_file(snapshot / WEIGHT_FILES[component])
+    weights = load_file(snapshot / PARTS[component])
     lost = max(weights)
     del weights[lost]
     rewrite_weights(snapshot, component, weights)
     message = refusal(tmp_path)
-    assert WEIGHT_FILES[component] in message
+    assert PARTS[component] in message
     assert f"1 missing ({lost.removeprefix('text_model.')})" in message
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", PARTS)
 def test_an_unexpected_weight_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
-    weights = load_file(snapshot / WEIGHT_FILES[component])
+    weights = load_file(snapshot / PARTS[component])
     rewrite_weights(snapshot, component, {**weights, "surplus.weight": torch.zeros(3)})
     assert "1 unexpected (surplus.weight)" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", PARTS)
 def test_a_weight_of_another_shape_is_named(snapshot: Path, tmp_path: Path, component: str) -> None:
-    weights = load_file(snapshot / WEIGHT_FILES[component])
+    weights = load_file(snapshot / PARTS[component])
     name = max(weights)
     rewrite_weights(snapshot, component, {**weights, name: torch.zeros(weights[name].shape[0] + 1)})
     assert f"1 of another shape ({name.removeprefix('text_model.')})" in refusal(tmp_path)
 
 
 def test_many_missing_weights_are_counted_and_the_first_named(snapshot: Path, tmp_path: Path) -> None:
-    weights = load_file(snapshot / WEIGHT_FILES["unet"])
+    weights = load_file(snapshot / PARTS["unet"])
     rewrite_weights(snapshot, "unet", {name: weights[name] for name in sorted(weights)[20:]})
     message = refusal(tmp_path)
     assert "20 missing (" in message
@@ -207,32 +224,23 @@ def test_many_missing_weights_are_counted_and_the_first_named(snapshot: Path, tm
 
 
 def test_renamed_weights_of_the_text_encoder_are_not_reinitialised_silently(snapshot: Path, tmp_path: Path) -> None:
-    weights = load_file(snapshot / WEIGHT_FILES["text_encoder"])
+    weights = load_file(snapshot / PARTS["text_encoder"])
     rewrite_weights(snapshot, "text_encoder", {f"encoder_model.{name}": weights[name] for name in weights})
     message = refusal(tmp_path)
     assert f"{len(weights)} missing" in message
     assert f"{len(weights)} unexpected" in message
 
 
-def test_a_weight_that_the_library_leaves_out_of_its_report_is_missed(
-    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_classes()["text_encoder"], "_keys_to_ignore_on_load_missing", [r"final_layer_norm"])
-    weights = load_file(snapshot / WEIGHT_FILES["text_encoder"])
-    rewrite_weights(snapshot, "text_encoder", {k: v for k, v in weights.items() if "final_layer_norm" not in k})
-    assert "values where the network has" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", PARTS)
 def test_a_damaged_file_is_refused(snapshot: Path, tmp_path: Path, component: str) -> None:
-    path = snapshot / WEIGHT_FILES[component]
+    path = snapshot / PARTS[component]
     path.write_bytes(path.read_bytes()[:5000])
-    assert f"{WEIGHT_FILES[component]} cannot be loaded" in refusal(tmp_path)
+    assert f"{PARTS[component]} cannot be loaded" in refusal(tmp_path)
 
 
 def test_a_file_that_changed_in_the_cache_is_refused(hub: Hub, tmp_path: Path) -> None:
     load(tmp_path)
-    path = tmp_path / "models--org--tiny" / "snapshots" / REVISION / WEIGHT_FILES["vae"]
+    path = tmp_path / "models--org--tiny" / "snapshots" / REVISION / PARTS["vae"]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.resolve().write_bytes(content)
@@ -240,19 +248,19 @@ def test_a_file_that_changed_in_the_cache_is_refused(hub: Hub, tmp_path: Path) -
 
 
 def test_pickled_weights_next_to_them_are_never_opened(snapshot: Path, tmp_path: Path) -> None:
-    for component in COMPONENTS:
-        path = snapshot / WEIGHT_FILES[component]
+    for name in PARTS.values():
+        path = snapshot / name
         shutil.copy(path, path.with_name("pytorch_model.bin"))
         path.with_name("diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     assert load(tmp_path).by_component["unet"] is not None
 
 
-def test_only_a_pickle_is_refused_by_the_loader_too(snapshot: Path) -> None:
-    path = snapshot / WEIGHT_FILES["vae"]
+def test_only_a_pickle_is_not_a_complete_cache(snapshot: Path, hub: Hub, tmp_path: Path) -> None:
+    path = snapshot / PARTS["vae"]
     torch.save(load_file(path), path.with_suffix(".bin"))
     path.unlink()
-    with pytest.raises(WeightsUnavailable, match="cannot be loaded"):
-        load_network(snapshot, "vae", NAME)
+    load(tmp_path)
+    assert len(hub.ranges_of(PARTS["vae"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,15 +273,57 @@ def test_only_a_pickle_is_refused_by_the_loader_too(snapshot: Path) -> None:
     ],
 )
 def test_another_architecture_is_refused(snapshot: Path, tmp_path: Path, part: str, key: str, value: object) -> None:
-    path = snapshot / CONFIG_FILES[part]
+    path = snapshot / config_file(part)
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     message = refusal(tmp_path)
-    assert f"{CONFIG_FILES[part]} describes another architecture ({key} {value!r} instead of" in message
+    assert f"{config_file(part)} describes another pipeline ({key} {value!r} instead of" in message
+    assert "set pipeline=from-hub" in message
+
+
+def config_file(part: str) -> str:
+    return "scheduler/scheduler_config.json" if part == "scheduler" else f"{part}/config.json"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("vae", "sample_size", 256),
+        ("unet", "sample_size", 96),
+        ("unet", "_name_or_path", "/home/author/model"),
+        ("text_encoder", "torch_dtype", "float16"),
+        ("text_encoder", "_name_or_path", "openai/clip-vit-large-patch14"),
+        ("text_encoder", "eos_token_id", 49407),
+        ("unet", "use_linear_projection", False),
+        ("vae", "force_upcast", True),
+    ],
+)
+def test_what_changes_neither_shapes_nor_computing_is_accepted(
+    snapshot: Path, tmp_path: Path, part: str, key: str, value: object
+) -> None:
+    path = snapshot / config_file(part)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    assert load(tmp_path).source == "downloaded"
+
+
+@pytest.mark.parametrize(("part", "key", "value"), [("unet", "upcast_attention", True), ("vae", "force_upcast", False)])
+def test_a_key_that_the_pipeline_leaves_at_its_default_counts(
+    snapshot: Path, tmp_path: Path, part: str, key: str, value: object
+) -> None:
+    path = snapshot / config_file(part)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    assert f"{key} {value} instead of {not value}" in refusal(tmp_path)
+
+
+def test_a_key_that_is_absent_has_its_default(snapshot: Path, tmp_path: Path) -> None:
+    path = snapshot / "vae/config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in config.items() if key != "scaling_factor"}))
+    assert load(tmp_path).source == "downloaded"
 
 
 @pytest.mark.parametrize("content", ["[1]", "no JSON", '"text"', ""])
 def test_a_config_that_is_no_object_is_refused(snapshot: Path, tmp_path: Path, content: str) -> None:
-    (snapshot / CONFIG_FILES["unet"]).write_text(content)
+    (snapshot / "unet/config.json").write_text(content)
     assert "unet/config.json is not a JSON object" in refusal(tmp_path)
 
 
@@ -281,9 +331,9 @@ def test_code_that_a_repository_brings_is_not_run(hub: Hub, tmp_path: Path) -> N
     marker = tmp_path / "was_run"
     code = f"open({str(marker)!r}, 'w').close()".encode()
     for part in ("unet", "vae", "text_encoder"):
-        config = json.loads(hub.files[CONFIG_FILES[part]])
+        config = json.loads(hub.files[config_file(part)])
         config["auto_map"] = {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}
-        hub.files[CONFIG_FILES[part]] = json.dumps(config).encode()
+        hub.files[config_file(part)] = json.dumps(config).encode()
         hub.files[f"{part}/evil.py"] = code
     hub.files["pipeline.py"] = code
     load(tmp_path)
@@ -301,7 +351,7 @@ def test_a_repository_in_the_layout_of_2022_loads_the_same_weights(snapshot: Pat
     for component, weights in expected.items():
         loaded = networks[component].state_dict()
         assert all(torch.equal(loaded[name], weights[name]) for name in weights)
-    ids = fetch_tokenizer(EXPERIMENT, tmp_path)(
+    ids = fetch_tokenizers(EXPERIMENT, TINY, tmp_path)["tokenizer"](
         "a photo of an astronaut", padding="max_length", truncation=True
     ).input_ids
     assert ids[:7] == [49406, 320, 1125, 539, 550, 18376, 49407]
@@ -310,7 +360,7 @@ def test_a_repository_in_the_layout_of_2022_loads_the_same_weights(snapshot: Pat
 
 def in_the_names_of_2022(component: str, snapshot: Path) -> dict[str, torch.Tensor]:
     """Return weights as Stable Diffusion v1.4 was published: a prefix and positions, and 1x1 attention names."""
-    weights = load_file(snapshot / WEIGHT_FILES[component])
+    weights = load_file(snapshot / PARTS[component])
     if component == "text_encoder":
         named = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in weights.items()}
         return {**named, "text_model.embeddings.position_ids": torch.arange(77)[None]}

@@ -155,10 +155,10 @@ def test_options_that_contradict_are_refused_at_their_group() -> None:
         plan(groups("options: {weights: pretrained}"))
 
 
-def test_missing_architecture_is_refused_at_the_group_that_lacks_it() -> None:
+def test_missing_pipeline_is_refused_at_the_group_that_lacks_it() -> None:
     loaded = load("experiments: [{id: a, title: T}]\n")
     bare = type(loaded.manifest).model_validate({**loaded.manifest.to_json_dict(), "model": {}}, strict=False)
-    with pytest.raises(ManifestError, match=r"m\.yaml:4:15: 'architecture' is missing; set it under model"):
+    with pytest.raises(ManifestError, match=r"m\.yaml:4:15: 'pipeline' is missing; set it under model"):
         plan(type(loaded)(bare, loaded.document, loaded.text, loaded.sha256))
 
 

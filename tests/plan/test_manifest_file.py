@@ -34,7 +34,7 @@ def group(keys: str) -> str:
         (group("protocol: {budget_s: 3}"), "7:16", "unknown key 'budget_s'; nearest: 'launch_budget_s'"),
         (group("matrix: {bach: [1]}"), "7:14", "unknown option 'bach'; nearest: 'batch'"),
         (group("options: {hieght: 64}"), "7:15", "unknown option 'hieght'; nearest: 'height'"),
-        (group("include: [{qqqq: 1}]"), "7:16", "unknown option 'qqqq'; known: architecture, attention, autocast"),
+        (group("include: [{qqqq: 1}]"), "7:16", "unknown option 'qqqq'; known: attention, autocast, backend"),
         (group("exclude: [{grup: b}]"), "7:16", "unknown option 'grup'; nearest: 'group'"),
         ("defaults: {precison: fp16}\n" + GROUP, "4:12", "unknown option 'precison'; nearest: 'precision'"),
         (
@@ -60,8 +60,14 @@ def group(keys: str) -> str:
         ("defaults: {prompt: 3}\n" + GROUP, "4:12", "prompt is 3: "),
         ("defaults: {tf32: on}\n" + GROUP, "4:12", 'tf32 is "on": expected false, convolutions, true'),
         (group("options: {height: 65}"), "7:15", "height is 65: expected a multiple of 8"),
-        ("defaults: {pipeline: sd-v1.4}\n" + GROUP, "4:12", "expected tiny-sd, sd-1.4; nearest: 'sd-1.4'"),
-        ("defaults: {scheduler: eular}\n" + GROUP, "4:12", "expected pndm, ddim, euler, dpm++; nearest: 'euler'"),
+        ("defaults: {pipeline: sd-v1.4}\n" + GROUP, "4:12", "unknown pipeline; nearest: 'sd-1.4'"),
+        (
+            "defaults: {scheduler: eular}\n" + GROUP,
+            "4:12",
+            "expected pndm, ddim, euler, dpm++, euler-ancestral, unipc, lcm, flow-euler; nearest: 'euler'",
+        ),
+        ("defaults: {pipeline: ./mine}\n" + GROUP, "4:12", "a path is set by --set pipeline=PATH, and is not portable"),
+        ("defaults: {pipeline: mine@0123456789ab}\n" + GROUP, "4:12", "unknown pipeline; known: flux.1-dev, "),
         (group("options: {backend: pytorhc}"), "7:15", "unknown backend; nearest: 'pytorch'"),
         (group("options: {workload: latancy}"), "7:15", "unknown workload; nearest: 'latency'"),
         (
@@ -185,7 +191,7 @@ def test_revision_that_is_not_a_commit_is_refused_in_the_words_of_the_check_of_w
     head = HEAD.replace("{pipeline: tiny-sd}", "{pipeline: tiny-sd, hub_id: a/b, revision: main}")
     with pytest.raises(ManifestError) as caught:
         check_manifest(parse_yaml(head + GROUP, "m.yaml"))
-    assert str(caught.value) == f'm.yaml:3:42: revision is "main": expected {REVISION_FORM}'
+    assert str(caught.value) == f'm.yaml:3:41: revision is "main": expected {REVISION_FORM}'
 
 
 def test_list_where_one_value_belongs_says_where_several_go() -> None:

@@ -50,7 +50,7 @@ def test_whole_number_and_float_of_one_value_are_one_experiment() -> None:
     "options",
     [
         {},
-        {"pipeline": "sdxl"},
+        {"pipeline": "./sdxl"},
         {"pipeline": "tiny-sd", "precision": "int8"},
         {"pipeline": "tiny-sd", "batch": 0},
         {"pipeline": "tiny-sd", "batch": True},

@@ -21,6 +21,7 @@ WEIGHTS_SOURCES: dict[WeightsSource, str] = {
     "drawn": "drawn by the launch",
     "mapped": "kept in the cache folder",
     "downloaded": "downloaded files",
+    "file": "files of this machine",
     "exported": "exported graphs",
     "simulated": "none, simulated",
 }
@@ -105,4 +106,6 @@ def _tokens_words(environment: WorkerEnvironment) -> str:
 def _weights_words(experiment: Experiment) -> str:
     if experiment.weights == "synthetic":
         return f"synthetic, seed {experiment.weights_seed} ({experiment.pipeline_title})"
+    if not experiment.needs_hub:
+        return f"pretrained, those of {experiment.pipeline}"
     return f"pretrained, {experiment.hub_id} at {experiment.revision or 'a revision that was not recorded'}"
