@@ -1,22 +1,20 @@
 """Backend ``pytorch``: the stock diffusers pipeline, eager, on CPU or CUDA."""
 
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.attention_kernels import observe_attention
 from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override, require_passed
-from sdbench.backends.observed_call import Mark, ObservedCall, check
+from sdbench.backends.observed_call import check
+from sdbench.backends.torch_call import ANY_KERNEL, TorchCall, name_dtype, on_or_off
 from sdbench.errors import EnvironmentProblem
 from sdbench.models import libraries
 from sdbench.models.networks import dtype_of_parameter
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
-from sdbench.schema.base import Known, Reading, Unknown
+from sdbench.schema.base import Known, Reading
 from sdbench.schema.experiment import Attention, Experiment, Tf32
 from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
@@ -41,10 +39,6 @@ _KERNELS: dict[str, str] = {
     "sdpa-efficient": "EFFICIENT_ATTENTION",
     "sdpa-cudnn": "CUDNN_ATTENTION",
 }
-_ANY_KERNEL = "any"
-_ATTENTION_LAYER = re.compile(r"attn|attention")
-# What makes vectors of packed latents, in transformers without convolutions.
-_IMAGE_EMBEDDERS = ("x_embedder", "all_x_embedder")
 
 
 def import_libraries() -> None:
@@ -115,56 +109,6 @@ def set_tf32(torch: Any, tf32: Tf32) -> None:
     torch.backends.cudnn.conv.fp32_precision = precisions["convolutions"]
 
 
-@dataclass
-class TorchCall(ObservedCall):
-    """While entered, also records what the denoiser's layers compute in and with which kernels they may attend."""
-
-    kernels: set[str] = field(default_factory=set)
-    compute_dtypes: set[str] = field(default_factory=set)
-    gradients: set[str] = field(default_factory=set)
-    _last_blocks: list[Mark] = field(default_factory=list)
-    _host_bound: list[bool] = field(default_factory=list)
-
-    def hook(self) -> list[Any]:
-        """Return the handles of the hooks that are in place until the call has ended."""
-        import torch
-
-        denoiser = self.denoiser
-        attention = next(
-            layer
-            for name, layer in denoiser.named_modules()
-            if isinstance(layer, torch.nn.Linear) and _ATTENTION_LAYER.search(name)
-        )
-        return [
-            *super().hook(),
-            denoiser.register_forward_pre_hook(lambda *_: self.gradients.add(_on_or_off(torch.is_grad_enabled()))),
-            _first_layer(denoiser).register_forward_hook(self._record_dtype),
-            attention.register_forward_hook(self._record_dtype),
-            attention.register_forward_hook(lambda *_: self.kernels.add(_allowed_kernels())),
-            *(self._hook_device(denoiser) if self.device.type == "cuda" else ()),
-        ]
-
-    def read_host_bound_ratio(self) -> Reading[float]:
-        """Return the share of denoiser calls in which the GPU waited for the host; unknown on the CPU."""
-        if not self._host_bound:
-            return Unknown(reason="the device is the CPU")
-        return Known(value=sum(self._host_bound) / len(self._host_bound))
-
-    def _hook_device(self, denoiser: Any) -> tuple[Any, ...]:
-        """Return hooks that see, once a denoiser call is issued, whether the GPU has already reached its last block.
-
-        A GPU that is the slower of the two is far behind by then. Between two calls nothing can be seen: schedulers
-        wait for the GPU there (PNDM reads a table of the CPU by a timestep on the GPU).
-        """
-        return (
-            _last_block(denoiser).register_forward_pre_hook(lambda *_: self._last_blocks.append(self._mark())),
-            denoiser.register_forward_hook(lambda *_: self._host_bound.append(bool(self._last_blocks[-1].query()))),
-        )
-
-    def _record_dtype(self, _module: Any, _inputs: Any, output: Any) -> None:
-        self.compute_dtypes.add(_name_dtype(output.dtype))
-
-
 class PytorchBackend(DiffusersCall):
     """The pipeline with torch's own networks."""
 
@@ -207,10 +151,10 @@ class PytorchBackend(DiffusersCall):
             check("compute dtype", computed_in, call.compute_dtypes),
             check("device", self.device, [tensor.device for tensor in tensors]),
             _check_attention_layers(experiment.attention, denoiser),
-            check("attention kernels allowed", _KERNELS.get(experiment.attention, _ANY_KERNEL), call.kernels),
+            check("attention kernels allowed", _KERNELS.get(experiment.attention, ANY_KERNEL), call.kernels),
             *call.verify(experiment, images, self.work.denoiser_calls),
             check("gradients", "off", call.gradients),
-            check("evaluation mode", "on", [_on_or_off(not module.training) for module in modules]),
+            check("evaluation mode", "on", [on_or_off(not module.training) for module in modules]),
         ]
         if experiment.vae_tiling:
             # Tiling starts beyond the tile's size, so below it nothing is cut.
@@ -247,8 +191,7 @@ def _weights_dtypes(network: Any, dtype: "torch.dtype") -> set[str]:
     """Return the types of a network's weights; those that its class keeps in fp32 count as ``dtype`` if they are."""
     kept = {name: dtype_of_parameter(network, name, dtype) for name, _ in network.named_parameters()}
     return {
-        _name_dtype(dtype if tensor.dtype == kept[name] else tensor.dtype)
-        for name, tensor in network.named_parameters()
+        name_dtype(dtype if tensor.dtype == kept[name] else tensor.dtype) for name, tensor in network.named_parameters()
     }
 
 
@@ -264,39 +207,6 @@ def _check_attention_layers(attention: Attention, denoiser: Any) -> Check:
 
     name, _ = _AttentionBackendRegistry.get_active_backend()
     return check("attention backend", "native", [name.value])
-
-
-def _first_layer(denoiser: Any) -> Any:
-    """Return the first layer of a denoiser that computes on the image."""
-    import torch
-
-    convolutions = (layer for layer in denoiser.modules() if isinstance(layer, torch.nn.Conv2d))
-    linear = (
-        layer
-        for name, layer in denoiser.named_modules()
-        if name.startswith(_IMAGE_EMBEDDERS) and isinstance(layer, torch.nn.Linear)
-    )
-    return next(convolutions, None) or next(linear)
-
-
-def _last_block(denoiser: Any) -> Any:
-    """Return the block of a denoiser that runs last: the last of its last list of blocks."""
-    import torch
-
-    lists = [child for child in denoiser.children() if isinstance(child, torch.nn.ModuleList) and len(child)]
-    return lists[-1][-1]
-
-
-def _allowed_kernels() -> str:
-    """Return which kernels scaled_dot_product_attention may take at this moment: ``any``, or their names."""
-    cuda: Any = import_module("torch.backends.cuda")
-    switches = {
-        "MATH": cuda.math_sdp_enabled(),
-        "FLASH_ATTENTION": cuda.flash_sdp_enabled(),
-        "EFFICIENT_ATTENTION": cuda.mem_efficient_sdp_enabled(),
-        "CUDNN_ATTENTION": cuda.cudnn_sdp_enabled(),
-    }
-    return _ANY_KERNEL if all(switches.values()) else ", ".join(name for name, on in switches.items() if on)
 
 
 def _expected_precisions(tf32: Tf32) -> dict[str, str]:
@@ -318,11 +228,3 @@ def tf32_checks(tf32: Tf32, capability: tuple[int, int]) -> list[Check]:
         check(f"TF32 {name}", expected, [observed[name]]) for name, expected in _expected_precisions(tf32).items()
     ]
     return checks
-
-
-def _on_or_off(value: bool) -> str:
-    return "on" if value else "off"
-
-
-def _name_dtype(dtype: Any) -> str:
-    return {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}.get(str(dtype), str(dtype))

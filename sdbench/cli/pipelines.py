@@ -8,8 +8,9 @@ from typing import Any
 
 from sdbench.cli.options import add_json_option
 from sdbench.cli.output import make_table, open_console, show
+from sdbench.models.diffusers_layout import INDEX_FILE
 from sdbench.models.facts import BYTES_PER_VALUE, PipelineFacts, load_facts
-from sdbench.models.pipeline_folders import INDEX_FILE, load_pipeline, read_folder, shipped_pipelines
+from sdbench.models.pipeline_folders import load_pipeline, read_folder, shipped_pipelines
 from sdbench.models.schedulers import native_scheduler
 from sdbench.models.work import count_text_tokens
 from sdbench.plan.estimate import count_denoiser_calls

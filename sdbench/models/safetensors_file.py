@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # MAX_HEADER_SIZE in safetensors/src/tensor.rs, and the format's README: 8 bytes of length, little-endian, then JSON.
 _HEADER_BYTES_MAX = 100_000_000
 _LENGTH_BYTES = 8
+# torch's own allocator aligns to a cache line; what sdbench writes to be mapped is aligned like it.
+ALIGNMENT_BYTES = 64
 _METADATA = "__metadata__"
 _WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _TORCH_NAMES = {
@@ -95,6 +97,23 @@ def read_tensors(path: Path, tensors: Iterable[tuple[str, StoredTensor]]) -> "It
             if file.readinto(values.numpy().data) != len(values):
                 raise DamagedFileError("it became shorter while it was read")
             yield name, values.view(getattr(torch, _TORCH_NAMES[stored.dtype])).view(stored.shape)
+
+
+def bytes_of(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Return the bytes of a tensor, (bytes,) uint8, in the same memory where it is contiguous."""
+    import torch
+
+    return tensor.detach().flatten().view(torch.uint8)
+
+
+def add_words(tensor: "torch.Tensor") -> int:
+    """Return the sum of a tensor's 64-bit words, modulo 2**64: every change of one word changes it, at memory speed."""
+    import torch
+
+    content = bytes_of(tensor)
+    if len(content) % ALIGNMENT_BYTES:  # in the file, the words of these few small ones are not aligned
+        return int(content.sum(dtype=torch.int64))
+    return int(content.view(torch.int64).sum())
 
 
 def _read_entry(entry: Any, data_start: int) -> StoredTensor:

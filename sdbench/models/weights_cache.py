@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.networks import Networks, build_on_meta, fill_buffers, fill_parameters, name_parameters
+from sdbench.models.safetensors_file import ALIGNMENT_BYTES, add_words, bytes_of
 from sdbench.models.synthetic import RECIPE_VERSION, Drawn, build_synthetic, combine_digests
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.processes import return_freed_memory
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 # 64 bits of a hash distinguish the files of one machine; the header has all that is hashed, and is compared.
 _KEY_DIGITS = 16
 _LOCK_NAME = ".lock"
-# torch's own allocator aligns to a cache line; what is mapped is aligned like it.
-_ALIGNMENT_BYTES = 64
 # safetensors README, "Format": the header begins with its length in 8 bytes, little-endian, and may end with spaces.
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
@@ -220,7 +219,7 @@ def _make_room(key: WeightsKey) -> None:
 def _write(key: WeightsKey, drawn: Drawn) -> None:
     tensors = name_parameters(drawn.network)
     header = _make_header(tensors, _make_metadata(key, drawn.digest, tensors))
-    write_whole(key.path(), header, *(_as_bytes(tensors[name]).numpy().data for name in _order(tensors)))
+    write_whole(key.path(), header, *(bytes_of(tensors[name]).numpy().data for name in _order(tensors)))
 
 
 def _map(key: WeightsKey, path: Path, device: str, *, mapped: bool) -> Drawn:
@@ -266,7 +265,7 @@ def _read_metadata(content: mmap.mmap) -> tuple[dict[str, str], int]:
 
 
 def _make_metadata(key: WeightsKey, digest: str, tensors: Mapping[str, "torch.Tensor"]) -> dict[str, str]:
-    sums = {name: _add_words(tensor) for name, tensor in tensors.items()}
+    sums = {name: add_words(tensor) for name, tensor in tensors.items()}
     facts = {"identity": key.identify(), "weights_digest": digest}
     return facts | {"checksum": sha256_of(facts | {"sums": sums})}
 
@@ -284,26 +283,10 @@ def _make_header(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, s
         }
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-(_LENGTH_BYTES + len(text)) % _ALIGNMENT_BYTES)
+    text += b" " * (-(_LENGTH_BYTES + len(text)) % ALIGNMENT_BYTES)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _order(tensors: Mapping[str, "torch.Tensor"]) -> list[str]:
     """Return the names in the order of the file: those that would misalign what follows come last."""
-    return sorted(tensors, key=lambda name: tensors[name].nbytes % _ALIGNMENT_BYTES != 0)
-
-
-def _as_bytes(tensor: "torch.Tensor") -> "torch.Tensor":
-    import torch
-
-    return tensor.detach().flatten().view(torch.uint8)
-
-
-def _add_words(tensor: "torch.Tensor") -> int:
-    """Return the sum of a tensor's 64-bit words, modulo 2**64: every change of one word changes it, at memory speed."""
-    import torch
-
-    content = _as_bytes(tensor)
-    if len(content) % _ALIGNMENT_BYTES:  # in the file, the words of these few small ones are not aligned
-        return int(content.sum(dtype=torch.int64))
-    return int(content.view(torch.int64).sum())
+    return sorted(tensors, key=lambda name: tensors[name].nbytes % ALIGNMENT_BYTES != 0)

@@ -49,7 +49,7 @@ def attending_blocks(config: PipelineConfig) -> tuple[AttendingBlock, ...]:
 
 
 def native_options(config: PipelineConfig) -> dict[str, Any]:
-    """Return the values of the options that an experiment may leave out: those that the pipeline was made for.
+    """Return the values of the options that an experiment may omit out: those that the pipeline was made for.
 
     Raises:
         UserError: the pipeline comes with a scheduler that is not known.

@@ -140,9 +140,7 @@ class WorkerEnvironment(Compact):
     weights_mapped_bytes: Count = Field(description="How much of the weights stayed in a mapped file.")
     parameter_count: PositiveInt = Field(description="Parameters of the networks.")
     work: Work = Field(description="How much work one pipeline call is.")
-    drawn_tokens: dict[str, PositiveInt] = Field(
-        description="Ids of a prompt by tokenizer, where they were drawn because its vocabulary is on the hub only."
-    )
+    drawn_tokens: dict[str, PositiveInt] = Field(description="Tokens of a prompt, by tokenizer without vocabulary.")
     cpu_capability: str = Field(description="Vector instructions that torch uses.")
     onednn_isa: Reading[str] = Field(description="Vector and matrix instructions that oneDNN uses.")
     cudnn_benchmark: Reading[bool] = Field(description="Whether cuDNN tries algorithms instead of choosing by rule.")

@@ -140,14 +140,14 @@ def test_guidance_by_embedding_changes_the_picture_and_not_the_batch(tmp_path: P
 @pytest.mark.parametrize("name", ["tiny-sd3", "tiny-flux", "tiny-z-image"])
 def test_text_tokens_are_as_many_as_the_experiment_says(tmp_path: Path, name: str) -> None:
     backend = open_backend(tmp_path, name, max_sequence_length=32)
-    seen: list[int] = []
+    lengths: list[int] = []
     encoder = getattr(backend.pipeline, backend.config.text_encoders[-1])
     encoder.register_forward_pre_hook(
-        lambda _, args, named: seen.append((args[0] if args else named["input_ids"]).shape[1]), with_kwargs=True
+        lambda _, args, named: lengths.append((args[0] if args else named["input_ids"]).shape[1]), with_kwargs=True
     )
     backend.generate()
     environment = backend.describe()
-    assert set(seen) == {32} == {environment.work.text_tokens[backend.config.text_encoders[-1]]}
+    assert set(lengths) == {32} == {environment.work.text_tokens[backend.config.text_encoders[-1]]}
     assert list(environment.drawn_tokens.values()) == [32]
 
 

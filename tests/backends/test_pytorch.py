@@ -8,6 +8,7 @@ import pytest
 
 from sdbench.backends import pytorch
 from sdbench.backends.base import DeviceRoom, WrongExecution
+from sdbench.backends.torch_call import TorchCall
 from sdbench.probes.readings import value_or
 from sdbench.schema.base import Known, Unknown
 from sdbench.schema.experiment import Experiment, Tf32
@@ -283,7 +284,7 @@ def test_gpu_that_has_reached_the_last_block_of_an_issued_denoiser_call_waited_f
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
     backend = open_tiny(tmp_path)
-    with pytorch.TorchCall(backend.pipeline, backend.config, torch.device("cuda:0"), MonotonicClock()) as call:
+    with TorchCall(backend.pipeline, backend.config, torch.device("cuda:0"), MonotonicClock()) as call:
         backend.generate()
     assert call.read_host_bound_ratio() == Known(value=ratio)
     # The marks in the last block are events of their own: of the phases none is one of them.

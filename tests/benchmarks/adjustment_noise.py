@@ -10,8 +10,8 @@ import numpy as np
 
 from sdbench.stats.noise import LAUNCH_NOISE, autocorrelated, drifting, heavy_tailed
 
-# Measured on a shared machine (223 blocks of a reference next to calls of `tiny-sd`): the experiment's log changes by 1.33
-# per log of the reference, and their correlation is 0.74.
+# Measured on a shared machine (223 blocks of a reference next to calls of `tiny-sd`): the experiment's log changes by
+# 1.33 per log of the reference, and their correlation is 0.74.
 SLOPE = 1.33
 CORRELATION = 0.74
 _SHARED = CORRELATION * LAUNCH_NOISE / SLOPE

@@ -18,7 +18,10 @@ DATA = (
     "sdbench/manifests/quick.yaml",
     "sdbench/manifests/lambda-2022.yaml",
     "sdbench/containers/engine_errors.tsv",
-    "sdbench/models/configs/tiny.json",
+    "sdbench/models/pipelines/pipelines.yaml",
+    "sdbench/models/pipelines/facts.json",
+    "sdbench/models/pipelines/tiny-sd/model_index.json",
+    "sdbench/models/pipelines/tiny-sd/unet/config.json",
     "sdbench/publish/published_fields.txt",
     "sdbench/report/templates/page.html.j2",
 )
