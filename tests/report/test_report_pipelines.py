@@ -80,7 +80,7 @@ def test_machines_stand_side_by_side_for_each_whole_pipeline_that_several_ran() 
             results=(
                 measured(TFLOP, pipeline="sdxl"),
                 measured(2 * TFLOP, **FLUX),
-                measured(3 * TFLOP, config=CUT, **FLUX),
+                measured(3 * TFLOP, pipeline="sd-1.5", config=CUT),
             ),
             fingerprint=make_fingerprint(hardware=item),
             run_id=f"run-{index}",
