@@ -9,8 +9,10 @@ from sdbench.report.labels import name_experiments, split_labels
 from sdbench.report.model import SummarySection
 from sdbench.report.questions import by_image, main_experiments, name_image
 from sdbench.report.site_numbers import find_fastest
+from sdbench.schema.base import Known
 from sdbench.schema.outcome import Series, Skipped, Succeeded
 from sdbench.schema.record import Record, Result
+from tests.fingerprints import make_fingerprint, make_hardware
 from tests.records import make_environment, make_launch, make_record, make_result, make_series, make_skipped, make_work
 from tests.report.inputs import column, find_section, find_table
 from tests.views import build_view, make_source
@@ -32,13 +34,9 @@ def measured(flop: int, *, latency_s: float = 2.0, series: tuple[Series, ...] = 
             "vae": flop // 10,
         },
     )
+    environment = make_environment(work=work, drawn_tokens={"tokenizer_2": 256})
     launches = tuple(
-        make_launch(
-            index,
-            latency_s,
-            environment=make_environment(work=work, drawn_tokens={"tokenizer_2": 256}),
-            **({"series": series} if series else {}),
-        )
+        make_launch(index, latency_s, environment=environment, series=series or make_series(index, latency_s))
         for index in range(3)
     )
     return make_result(Succeeded(launches=launches, stop_reason="converged"), **options)
@@ -49,7 +47,7 @@ def record_of(*results: Result) -> Record:
 
 
 def test_changed_pipeline_is_never_grouped_with_the_whole_one() -> None:
-    whole, cut = (measured(TFLOP, batch=batch, **FLUX, **changes) for batch, changes in ((1, {}), (2, {"config": CUT})))
+    whole, cut = measured(TFLOP, **FLUX), measured(TFLOP, batch=2, config=CUT, **FLUX)
     source = make_source((record_of(whole, cut),), None, None)
     assert [name_image(group[0].experiment) for group in main_experiments(source.measured)] == [
         "flux.1-schnell, 512x512",
@@ -73,6 +71,24 @@ def test_groups_are_in_the_order_of_their_work_and_not_of_their_names() -> None:
     ]
     groups = by_image(make_source((record_of(*results),), None, None).measured)
     assert [name.partition(",")[0] for name in groups] == ["b-large", "c-middle", "a-small"]
+
+
+def test_machines_stand_side_by_side_for_each_whole_pipeline_that_several_ran() -> None:
+    hardware = [make_hardware(cpu_model=Known(value=name)) for name in ("one 01", "two 02")]
+    records = [
+        make_record(
+            results=(
+                measured(TFLOP, pipeline="sdxl"),
+                measured(2 * TFLOP, **FLUX),
+                measured(3 * TFLOP, pipeline="sd-1.5", config=CUT),
+            ),
+            fingerprint=make_fingerprint(hardware=item),
+            run_id=f"run-{index}",
+        )
+        for index, item in enumerate(hardware)
+    ]
+    charts = find_section(build_view(tuple(records)), "devices").charts
+    assert [chart.title.split(", ")[1] for chart in charts] == ["flux.1-schnell", "sdxl"]
 
 
 def test_index_of_a_site_has_the_most_work_first_and_whole_pipelines_before_cut_ones() -> None:

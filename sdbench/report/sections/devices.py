@@ -1,11 +1,11 @@
 """The machines next to each other on one task, each at its best: GPU against CPU."""
 
-from sdbench.report.chart_model import IntervalMark
+from sdbench.report.chart_model import IntervalChart, IntervalMark
 from sdbench.report.format import describe_useless_interval
 from sdbench.report.model import Section
-from sdbench.report.questions import is_for_buyers, main_experiments
+from sdbench.report.questions import is_for_buyers, main_experiments, name_image
 from sdbench.report.series import Measured, Source
-from sdbench.units import format_duration, round_significant
+from sdbench.units import format_count, format_duration, round_significant
 
 TITLE = "Machine against machine"
 _DIGITS = 3
@@ -13,13 +13,19 @@ _ALONE = "One machine of this page made full-size images; the chart at its top h
 
 
 def build(source: Source) -> Section | str:
-    """Return each machine's shortest call (s) for the most demanding image that several made, per precision."""
-    groups = map(_best, main_experiments(filter(is_for_buyers, source.measured)))
-    best = next((group for group in groups if len({point.machine.name for point in group}) > 1), None)
-    if best is None:
+    """Return per pipeline each machine's shortest call (s) for the most demanding image that several made."""
+    best_of: dict[str, list[Measured]] = {}
+    for group in map(_best, main_experiments(filter(is_for_buyers, source.measured))):
+        if len({point.machine.name for point in group}) > 1:
+            best_of.setdefault(group[0].experiment.pipeline, group)
+    if not best_of:
         return _ALONE
+    return Section(charts=tuple(_chart(source, best) for best in best_of.values()))
+
+
+def _chart(source: Source, best: list[Measured]) -> IntervalChart:
     experiment = best[0].experiment
-    what = f"{experiment.width}x{experiment.height}, {experiment.steps} steps, {experiment.pipeline_title}"
+    what = f"{name_image(experiment)}, {format_count(experiment.steps, 'step')}"
     fastest_s = min(point.estimate.value for point in best)
     marks = [
         IntervalMark(
@@ -35,8 +41,7 @@ def build(source: Source) -> Section | str:
         f"One image at a time, {what}: each machine's shortest call at each precision, whatever the other options. "
         "Whiskers: its interval, where there are samples."
     )
-    chart = source.chart("points", f"Seconds per image on each machine, {what}", caption, "seconds per image", marks)
-    return Section(charts=(chart,))
+    return source.chart("points", f"Seconds per image on each machine, {what}", caption, "seconds per image", marks)
 
 
 def _best(group: list[Measured]) -> list[Measured]:
