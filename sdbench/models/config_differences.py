@@ -8,13 +8,13 @@ from sdbench.models.libraries import class_of
 from sdbench.schema.pipeline import Component, PipelineConfig
 
 # What no weight and no result of a trained network depends on: notes, the size it was trained for, how it is trained,
-# and the ids of tokens, which come from the tokenizer.
+# the ids of tokens, which come from the tokenizer, and heads and decoders, which are not measured.
 _FREE = frozenset(
     {
         "architectures", "attention_dropout", "bos_token_id", "classifier_dropout", "decoder_start_token_id",
         "dropout", "dropout_rate", "dtype", "eos_token_id", "gradient_checkpointing", "initializer_factor",
-        "initializer_range", "model_type", "pad_token_id", "sample_size", "torch_dtype", "transformers_version",
-        "use_cache",
+        "initializer_range", "is_encoder_decoder", "model_type", "output_past", "pad_token_id", "projection_dim",
+        "sample_size", "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
     }
 )  # fmt: skip
 _NAMES_SHOWN = 5

@@ -226,5 +226,7 @@ def _refuse_differences(files: WeightFiles, path: str, expected: Component, conf
 def _read_json(files: WeightFiles, path: str) -> dict[str, Any]:
     try:
         return dict(json.loads((files.path / path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except OSError:
+        raise WeightsUnavailable(f"{files.name}: {path} cannot be read; {files.hint}") from None
+    except (ValueError, TypeError):
         raise WeightsUnavailable(f"{files.name}: {path} is not a JSON object; {files.hint}") from None

@@ -83,7 +83,7 @@ def refuse_own_pipeline(assignments: Sequence[str], where: str) -> None:
         if key == "pipeline" and (is_path(value) or "@" in value):
             raise UserError(
                 f"pipeline={Path(value).name} is of this machine, and {where} does not have its files; "
-                "set hub_id and revision, or run without it"
+                "set hub_id and revision instead"
             )
 
 
@@ -102,9 +102,9 @@ def _read_path(path: Path, *, with_weights: bool) -> OwnFiles:
         raise UserError(f"pipeline={path} cannot be read: {error.strerror}; check the path") from None
     if is_folder:
         return _read_folder(path, with_weights=with_weights)
-    if path.suffix != _CHECKPOINT_SUFFIX:
+    if path.suffix != _CHECKPOINT_SUFFIX or not path.is_file():
         raise UserError(
-            f"pipeline={path.name} is not a safetensors file; name a folder in diffusers' layout, or a file whose "
+            f"pipeline={path.name} is not a file of safetensors; name a folder in diffusers' layout, or a file whose "
             f"name ends with {_CHECKPOINT_SUFFIX}: pickled weights can run code when loaded"
         )
     config = read_checkpoint(path)

@@ -40,7 +40,7 @@ class PipelineConfig(Model):
     networks: dict[str, Component] = Field(description="Text encoders, denoiser and decoder, in the order of a call.")
     scheduler: Component = Field(description="The scheduler that it comes with.")
     tokenizers: dict[str, dict[str, Any]] = Field(description="What the configs say of each tokenizer.")
-    flags: dict[str, bool] = Field(description="Switches of the pipeline class.")
+    flags: dict[str, bool] = Field(description="What the class of the pipeline takes in addition to its parts.")
     native: NativeOptions = Field(description="What it was made for.")
 
     @property

@@ -230,13 +230,15 @@ def test_a_folder_that_cannot_be_measured_is_refused(
     ("name", "problem"),
     [
         ("none/mine", "cannot be read: No such file or directory; check the path"),
-        ("model.ckpt", "model.ckpt is not a safetensors file; name a folder"),
+        ("model.ckpt", "model.ckpt is not a file of safetensors; name a folder"),
+        ("pipe.safetensors", "pipe.safetensors is not a file of safetensors; name a folder"),
         ("empty.safetensors", "empty.safetensors cannot be loaded: it is empty"),
     ],
 )
 def test_a_path_without_a_pipeline_is_refused(manifest: Path, tmp_path: Path, name: str, problem: str) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     (tmp_path / "empty.safetensors").touch()
+    os.mkfifo(tmp_path / "pipe.safetensors")
     assert problem in refusal(manifest, f"pipeline={tmp_path / name}")
 
 
