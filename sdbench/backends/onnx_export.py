@@ -149,10 +149,10 @@ def write_graph(part: str, traceable: Traceable, folder: Path, opset: int) -> tu
     # Matrices and kernels: biases follow them, and tables of constants have another type.
     weights = [
         value
-        for name, value in program.model.graph.initializers.items()
+        for value in program.model.graph.initializers.values()
         if value.dtype.is_floating_point()
         and sum(length > 1 for length in value.shape) > 1
-        and traceable.kept_in_fp32.isdisjoint(name.split("."))
+        and not (value.dtype.name == "FLOAT" and tuple(sorted(value.shape)) in traceable.kept_in_fp32)
     ]
     return tuple(sorted({_DTYPES.get(value.dtype.name, str(value.dtype)) for value in weights}))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdbench.models.denoiser_inputs import denoiser_inputs
+from sdbench.models.networks import dtype_of_parameter
 from sdbench.models.work import count_text_tokens
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.schema.workload_results import ExportedPart
@@ -35,13 +36,14 @@ Inputs: TypeAlias = "dict[str, tuple[torch.Tensor, tuple[int, ...]]]"
 class Traceable:
     """A module as torch exports it: it takes its inputs by position and returns its outputs in this order.
 
-    ``kept_in_fp32`` names the modules whose weights are fp32 where all others are fp16.
+    ``kept_in_fp32`` has the sorted shapes of weights that are fp32 where all others are fp16: a graph may have them
+    transposed and without their names.
     """
 
     module: Any
     inputs: Inputs
     outputs: tuple[str, ...] = (_OUTPUT,)
-    kept_in_fp32: frozenset[str] = frozenset()
+    kept_in_fp32: frozenset[tuple[int, ...]] = frozenset()
 
 
 def part_of(component: str) -> ExportedPart:
@@ -109,7 +111,11 @@ def trace_part(component: str, pipeline: Any, config: PipelineConfig) -> Traceab
         module=Module(),
         inputs={name: (tensor, _differing(tensor, larger[name])) for name, tensor in tensors.items()},
         outputs=outputs,
-        kept_in_fp32=frozenset(getattr(network, "_keep_in_fp32_modules", None) or ()),
+        kept_in_fp32=frozenset(
+            tuple(sorted(tensor.shape))
+            for name, tensor in network.named_parameters()
+            if dtype_of_parameter(network, name, torch.float16) == torch.float32
+        ),
     )
 
 
@@ -128,7 +134,11 @@ def _make_example(component: str, config: PipelineConfig, dtype: "torch.dtype", 
         return {"latents": make(batch, config.latent_channels, rows, columns)}
     if component in tokens:
         return {"input_ids": torch.zeros(batch, tokens[component], dtype=torch.int64)}
-    return denoiser_inputs(config, batch, rows, columns, tokens, make)
+    inputs = denoiser_inputs(config, batch, rows, columns, tokens, make)
+    if added := inputs.get("added_cond_kwargs"):
+        # The UNet joins it to embeddings in fp32; torch converts it for that, and torch.onnx 2.13 writes no cast.
+        added["text_embeds"] = added["text_embeds"].float()
+    return inputs
 
 
 def _nest(tensors: "Mapping[str, torch.Tensor]", example: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,6 +154,16 @@ def test_decoder_is_exported_in_fp32_where_the_pipeline_decodes_in_it(
     assert traceable.inputs["latents"][0].dtype == getattr(torch, expected)
 
 
+def test_pooled_text_that_the_unet_joins_to_fp32_is_fp32_in_the_graph(tmp_path: Path) -> None:
+    import torch
+
+    options = native_options(load_shipped("tiny-sdxl")) | {"precision": "fp16"}
+    built = build_pipeline(Experiment(pipeline="tiny-sdxl", **options), "cpu", tmp_path)
+    inputs = trace_part("unet", built.pipeline, built.config).inputs
+    dtypes = {name: tensor.dtype for name, (tensor, _) in inputs.items()}
+    assert {name for name, dtype in dtypes.items() if dtype == torch.float32} == {"timestep", "text_embeds"}
+
+
 @pytest.mark.parametrize("name", ["tiny-sd", "tiny-sdxl", "tiny-sd3", "tiny-flux"])
 def test_only_the_transformer_that_takes_lists_cannot_be_exported(name: str) -> None:
     def explain(config: PipelineConfig) -> str:

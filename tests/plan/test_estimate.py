@@ -111,6 +111,13 @@ def test_launch_counts_every_call_that_its_budget_allows() -> None:
         ({"attention": "sdpa-cudnn"}, "cpu", GIB, "attention: sdpa-cudnn needs an NVIDIA GPU", "--device cuda"),
         ({"attention": "sdpa-efficient"}, "cpu", GIB, "attention: sdpa-efficient needs an NVIDIA GPU", "--device cuda"),
         ({"attention": "xformers"}, "cpu", GIB, "attention: xformers needs an NVIDIA GPU", "--device cuda"),
+        (
+            {"pipeline": "tiny-z-image", "backend": "onnxruntime"},
+            "cpu",
+            GIB,
+            "the transformer of tiny-z-image takes lists of tensors, which no graph of ONNX does",
+            "use backend: pytorch",
+        ),
         ({"threads": 5}, "cpu", GIB, "5 threads requested, but this process may use 4 CPUs", "at most 4"),
         ({}, "cpu", 13 * GIB, "needs about 13.0 GiB of host memory, this machine has 8.00 GiB", "smaller batch"),
     ],
@@ -119,7 +126,7 @@ def test_launch_counts_every_call_that_its_budget_allows() -> None:
 def test_what_cannot_run_here_is_skipped_with_reason_and_remedy(
     options: dict[str, Any], device: DeviceKind, needed_bytes: int, reason: str, hint: str
 ) -> None:
-    experiment = Experiment(pipeline="tiny-sd", **options)
+    experiment = Experiment(**{"pipeline": "tiny-sd", **options})
     skipped = reason_to_skip(experiment, machine(device), needed_bytes)
     assert skipped is not None
     assert skipped.reason == reason
