@@ -14,7 +14,8 @@ _FREE = frozenset(
         "architectures", "attention_dropout", "bos_token_id", "classifier_dropout", "decoder_start_token_id",
         "dropout", "dropout_rate", "dtype", "eos_token_id", "gradient_checkpointing", "initializer_factor",
         "initializer_range", "is_encoder_decoder", "model_type", "output_past", "pad_token_id", "projection_dim",
-        "sample_size", "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
+        "sample_size", "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version",
+        "use_cache",
     }
 )  # fmt: skip
 _NAMES_SHOWN = 5
