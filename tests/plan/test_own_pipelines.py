@@ -191,6 +191,18 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: change(folder / "model_index.json", _class_name="NoSuchPipeline"),
         "the class 'NoSuchPipeline' is not a text-to-image pipeline that sdbench can measure",
     ),
+    "class that is a list": (
+        lambda folder: change(folder / "model_index.json", _class_name=[]),
+        "the class [] is not a text-to-image pipeline that sdbench can measure",
+    ),
+    "size beyond all": (
+        lambda folder: change(folder / "unet/config.json", sample_size=10**30),
+        "the configs of unet and vae do not describe a pipeline (ValidationError)",
+    ),
+    "channels that are text": (
+        lambda folder: change(folder / "vae/config.json", latent_channels="x"),
+        "the configs of unet and vae do not describe a pipeline (ValueError)",
+    ),
     "other task": (
         lambda folder: change(folder / "model_index.json", _class_name="StableDiffusionImg2ImgPipeline"),
         "the class 'StableDiffusionImg2ImgPipeline' is not a text-to-image pipeline",
