@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbench.errors import UserError
-from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, TOKENIZER_FILE
+from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, TOKENIZER_FILE, parts_of
 from sdbench.models.families import FAMILIES, KNOWN_NETWORKS, Family
 from sdbench.models.user_pipelines import load_registered
 from sdbench.schema.base import Model, PositiveInt
@@ -72,14 +72,14 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     """
     index = read_json(folder, INDEX_FILE, name)
     family = _find_family(index.get("_class_name"), name)
-    parts = {key: value for key, value in index.items() if isinstance(value, list) and all(value)}
+    parts = parts_of(index)
     encoders = sorted(part for part in parts if part.startswith("text_encoder"))
     denoiser = next((part for part in DENOISERS if part in parts), None)
     if denoiser is None or DECODER not in parts or not encoders or "scheduler" not in parts:
         raise UserError(f"{name}: {INDEX_FILE} must name a scheduler, a text_encoder, a unet or transformer, and a vae")
     networks = {part: _read_component(folder, part, parts[part], name) for part in (*encoders, denoiser, DECODER)}
     scheduler = read_json(folder, SCHEDULER_FILE, name)
-    class_name = str(parts["scheduler"][1])
+    class_name = parts["scheduler"][1]
     tokenizers = {part: _read_tokenizer(folder, part) for part in sorted(parts) if part.startswith("tokenizer")}
     config = PipelineConfig(
         name=name,
@@ -92,9 +92,13 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     )
     try:
         latents = int(networks[denoiser].config.get("sample_size") or family.latents_in_a_row)
-        return config.model_copy(update={"native": family.native(latents * config.pixels_per_latent)})
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        problem = f"the configs of {denoiser} and {DECODER} do not describe a pipeline ({error!r})"
+        native = family.native(latents * config.pixels_per_latent)
+        # What the configs lack shows here, and not in the plan.
+        config.latent_tokens(native.size_px, native.size_px)
+        return config.model_copy(update={"native": native})
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else type(error).__name__
+        problem = f"the configs of {denoiser} and {DECODER} do not describe a pipeline ({reason})"
         raise UserError(f"{name}: {problem}; take the folder from a release of the model") from None
 
 
@@ -126,16 +130,16 @@ def _kind(value: Any) -> str:
 
 
 def _find_family(class_name: Any, name: str) -> Family:
-    if class_name in FAMILIES:
-        return FAMILIES[str(class_name)]
+    if isinstance(class_name, str) and class_name in FAMILIES:
+        return FAMILIES[class_name]
     raise UserError(
         f"{name}: the class {class_name!r} is not a text-to-image pipeline that sdbench can measure; "
         f"it measures {', '.join(FAMILIES)}"
     )
 
 
-def _read_component(folder: Traversable | Path, part: str, written: list[Any], name: str) -> Component:
-    library, class_name = (str(item) for item in written)
+def _read_component(folder: Traversable | Path, part: str, written: tuple[str, str], name: str) -> Component:
+    library, class_name = written
     if KNOWN_NETWORKS.get(class_name) != library:
         known = ", ".join(sorted(KNOWN_NETWORKS))
         raise UserError(

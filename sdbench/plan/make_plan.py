@@ -73,25 +73,27 @@ def request_arguments(request: PlanRequest) -> list[str]:
     ]
 
 
-def name_own_pipeline(request: PlanRequest, loaded: LoadedManifest) -> PlanRequest:
+def name_own_pipeline(request: PlanRequest, loaded: LoadedManifest, *, ask_hub: bool = True) -> PlanRequest:
     """Return a request in which a pipeline that is not shipped has its name instead of a path.
+
+    Unless ``ask_hub``, the manifest's pipeline stands for one of a repository.
 
     Raises:
         UserError: the path or the repository has no pipeline that can be measured.
         EnvironmentProblem: the repository is not available, or the cache cannot be written.
     """
-    settings = name_pipeline(request.settings, request.weights, loaded.manifest, cache_folder())
+    settings = name_pipeline(request.settings, request.weights, loaded.manifest, cache_folder(), ask_hub=ask_hub)
     return replace(request, settings=tuple(settings))
 
 
 def expand_request(request: PlanRequest) -> tuple[PlannedExperiment, ...]:
-    """Return the experiments of a request, without looking at this machine.
+    """Return the experiments of a request, without looking at this machine or asking the hub.
 
     Raises:
         UserError: the manifest or an option is invalid.
     """
     loaded = load_manifest(find_manifest(request.manifest))
-    request = name_own_pipeline(request, loaded)
+    request = name_own_pipeline(request, loaded, ask_hub=False)
     return expand(loaded, parse_settings(request.assignments), request.only)
 
 

@@ -30,7 +30,9 @@ class OwnFiles:
     weights: Mapping[str, Path]
 
 
-def name_pipeline(assignments: Sequence[str], weights: str | None, manifest: Manifest, cache: Path) -> list[str]:
+def name_pipeline(
+    assignments: Sequence[str], weights: str | None, manifest: Manifest, cache: Path, *, ask_hub: bool = True
+) -> list[str]:
     """Return settings without a path: a pipeline that is not shipped is remembered in ``cache`` and gets its name.
 
     Args:
@@ -38,6 +40,7 @@ def name_pipeline(assignments: Sequence[str], weights: str | None, manifest: Man
         weights: what ``--weights`` says, if it was given.
         manifest: what is to be measured.
         cache: the folder that remembers pipelines and keeps what is downloaded.
+        ask_hub: whether the configs of a repository are read; else the manifest's pipeline stands for it.
 
     Raises:
         UserError: the path or the repository has no pipeline that can be measured.
@@ -49,6 +52,8 @@ def name_pipeline(assignments: Sequence[str], weights: str | None, manifest: Man
         values["weights"] = weights
     pipeline = values.get("pipeline")
     if pipeline == FROM_HUB or (pipeline is None and values.get("hub_id", "null") not in ("null", "")):
+        if not ask_hub:
+            return [item for item in assignments if item != f"pipeline={FROM_HUB}"]
         return _replace(assignments, {"pipeline": _name_of_hub(values, manifest, cache)})
     if pipeline is None or not is_path(pipeline):
         return list(assignments)
@@ -139,6 +144,8 @@ def _hash_weights(name: str, path: Path, cache: Path) -> str:
 
 def _name_of_hub(values: Mapping[str, str], manifest: Manifest, cache: Path) -> str:
     written = {key: values.get(key) or manifest.model.values.get(key) for key in _HUB_KEYS}
+    if None in written.values():
+        raise UserError(f"pipeline={FROM_HUB} needs hub_id and revision (a commit hash); set both")
     pin = Pin(*check_pin(written["hub_id"], written["revision"]), cache)
     config = read_folder(fetch_snapshot(pin, configs_only=True), pin.hub_id)
     # The manifest's own comes first: some shipped pipelines have the same networks.

@@ -1,10 +1,17 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
+import sdbench.models
 from sdbench.cli.main import main
-from sdbench.models.hub import REQUIRED_FILES
 
+FOLDER = Path(sdbench.models.__file__).parent / "pipelines" / "tiny-sd"
+WEIGHTS = (
+    "text_encoder/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+)
 SMOKE = Path(__file__).resolve().parents[2] / "manifests" / "smoke.yaml"
 COMMIT = "a" * 40
 PINNED = ["--weights", "pretrained", "--set", "hub_id=example/model", "--set", f"revision={COMMIT}"]
@@ -30,8 +37,8 @@ def test_check_says_what_is_missing_and_fetches_nothing(capsys: pytest.CaptureFi
 
 def test_cached_weights_are_not_missing(cache: Path) -> None:
     folder = cache / "models--example--model" / "snapshots" / COMMIT
-    for name in (*REQUIRED_FILES, "tokenizer/vocab.json", "tokenizer/merges.txt"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(FOLDER, folder)
+    for name in (*WEIGHTS, "tokenizer/vocab.json", "tokenizer/merges.txt"):
         (folder / name).write_text("{}")
     assert main(["fetch", "--check", str(SMOKE), *PINNED]) == 0
 

@@ -94,6 +94,10 @@ def reshape_last(weights: dict[str, torch.Tensor]) -> None:
     weights[max(weights)] = torch.zeros(2, 2, 2)
 
 
+def add_to_last(weights: dict[str, torch.Tensor]) -> None:
+    weights[max(weights)].add_(1)
+
+
 @pytest.mark.parametrize(
     ("edit", "problem"), [(lose_last, "1 missing"), (add_one, "1 unexpected"), (reshape_last, "1 of another shape")]
 )
@@ -185,7 +189,7 @@ def test_weights_that_changed_after_the_plan_are_refused(tmp_path: Path) -> None
     folder = tmp_path / "mine"
     write(folder, "tiny-sd")
     own = remember(folder, "tiny-sd", tmp_path)
-    change(folder, "vae/diffusion_pytorch_model.safetensors", lambda weights: weights[max(weights)].add_(1))
+    change(folder, "vae/diffusion_pytorch_model.safetensors", add_to_last)
     experiment = Experiment(pipeline=own.config.name, weights="pretrained")
     with pytest.raises(WeightsUnavailable, match=r"has changed since the run was planned; run it again"):
         load_pretrained(experiment, own.config, tmp_path, "cpu", torch.float32)

@@ -22,13 +22,13 @@ from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import PipelineConfig
 from tests.models import ldm
 
-SD1 = {"text_encoder": ldm.clip, "unet": ldm.unet, "vae": ldm.vae}
+SD1: dict[str, Callable[..., dict[str, torch.Tensor]]] = {"text_encoder": ldm.clip, "unet": ldm.unet, "vae": ldm.vae}
 SD2 = SD1 | {"text_encoder": ldm.open_clip}
 SDXL = SD1 | {
     "text_encoder": lambda weights: ldm.clip(weights, ldm.SDXL_CLIP),
     "text_encoder_2": lambda weights: ldm.open_clip(weights, ldm.SDXL_OPEN_CLIP),
 }
-WRITERS: dict[str, dict[str, Callable[..., dict[str, torch.Tensor]]]] = {"sd-1.5": SD1, "sd-2.1": SD2, "sdxl": SDXL}
+WRITERS = {"sd-1.5": SD1, "sd-2.1": SD2, "sdxl": SDXL}
 LAYOUTS = {layout.base: layout for layout in single_file._LAYOUTS}
 # A tiny sibling, and what its UNet takes as text.
 SIBLINGS = {"sd-1.5": ("tiny-sd", 32), "sd-2.1": ("tiny-sd", 32), "sdxl": ("tiny-sdxl", 64)}

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 from sdbench.errors import SdbenchError, UserError, WeightsUnavailable
-from sdbench.models import user_pipelines
 from sdbench.models.pipeline_folders import load_shipped
 from sdbench.plan.make_plan import Plan, PlanRequest, expand_request, make_plan
 from sdbench.plan.own_pipelines import refuse_own_pipeline
@@ -65,7 +64,7 @@ def add_weights(folder: Path, names: dict[str, str] | None = None) -> None:
 
 
 def expand(manifest: Path, *settings: str, weights: str | None = None) -> tuple[PlannedExperiment, ...]:
-    return expand_request(PlanRequest(manifest, settings=settings, weights=weights))
+    return make_plan(PlanRequest(manifest, settings=settings, weights=weights, device="cpu")).planned
 
 
 def options_of(manifest: Path, *settings: str, weights: str | None = None) -> set[tuple[Any, ...]]:
@@ -147,7 +146,7 @@ def test_weights_that_did_not_change_are_hashed_once(
 ) -> None:
     add_weights(folder)
     first = expand(manifest, f"pipeline={folder}")
-    monkeypatch.setattr(user_pipelines.hashlib, "file_digest", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr("sdbench.models.user_pipelines.hashlib.file_digest", lambda *_: pytest.fail("read again"))
     assert expand(manifest, f"pipeline={folder}") == first
 
 
@@ -181,11 +180,28 @@ def test_a_record_whose_pipeline_is_not_the_one_of_its_name_is_not_consistent(
     assert "has configs or weights of another name" in problem
 
 
+def cut_weights(folder: Path) -> None:
+    add_weights(folder)
+    os.truncate(folder / WEIGHTS["vae"], 70)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no index": (lambda folder: (folder / "model_index.json").unlink(), "mine has no model_index.json"),
     "class that is not known": (
         lambda folder: change(folder / "model_index.json", _class_name="NoSuchPipeline"),
         "the class 'NoSuchPipeline' is not a text-to-image pipeline that sdbench can measure",
+    ),
+    "class that is a list": (
+        lambda folder: change(folder / "model_index.json", _class_name=[]),
+        "the class [] is not a text-to-image pipeline that sdbench can measure",
+    ),
+    "size beyond all": (
+        lambda folder: change(folder / "unet/config.json", sample_size=10**30),
+        "the configs of unet and vae do not describe a pipeline (ValidationError)",
+    ),
+    "channels that are text": (
+        lambda folder: change(folder / "vae/config.json", latent_channels="x"),
+        "the configs of unet and vae do not describe a pipeline (ValueError)",
     ),
     "other task": (
         lambda folder: change(folder / "model_index.json", _class_name="StableDiffusionImg2ImgPipeline"),
@@ -212,7 +228,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "mine has no text_encoder/model.safetensors, vae/diffusion_pytorch_model.safetensors; copy what is missing",
     ),
     "cut weights": (
-        lambda folder: (add_weights(folder), os.truncate(folder / WEIGHTS["vae"], 70)),
+        cut_weights,
         "vae/diffusion_pytorch_model.safetensors cannot be loaded: it is cut",
     ),
 }
@@ -313,12 +329,24 @@ def test_a_pipeline_that_is_set_next_to_the_repository_is_kept(manifest: Path, h
     assert hub.requests == []
 
 
+def test_the_hub_is_not_asked_where_only_the_pin_counts(manifest: Path, hub: Hub) -> None:
+    planned = expand_request(PlanRequest(manifest, settings=(*PINNED, "pipeline=from-hub")))
+    assert {item.experiment.hub_id for item in planned} == {HUB_ID}
+    assert hub.requests == []
+
+
 def test_a_branch_is_refused_before_anything_is_asked(manifest: Path, hub: Hub) -> None:
     message = refusal(manifest, f"hub_id={HUB_ID}", "revision=main")
     assert (
         message == "revision is 'main': expected a commit hash, all 40 hex digits in lower case; branches and tags move"
     )
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("settings", [("pipeline=from-hub",), (f"hub_id={HUB_ID}",)])
+def test_a_repository_without_a_revision_is_refused(manifest: Path, settings: tuple[str, ...]) -> None:
+    manifest.write_text(MANIFEST.replace(f", hub_id: CompVis/stable-diffusion-v1-4, revision: {REVISION}", ""))
+    assert refusal(manifest, *settings) == "pipeline=from-hub needs hub_id and revision (a commit hash); set both"
 
 
 def test_a_repository_that_is_gone_is_refused(manifest: Path, hub: Hub) -> None:
