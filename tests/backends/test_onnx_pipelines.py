@@ -15,7 +15,7 @@ from sdbench.backends.onnx_session import CPU_PROVIDER, OPSETS
 from sdbench.backends.onnxruntime import OnnxruntimeBackend
 from sdbench.models.pipeline import build_pipeline
 from sdbench.models.pipeline_folders import load_pipeline, load_shipped
-from sdbench.models.user_pipelines import UserPipeline, register
+from sdbench.models.user_pipelines import register
 from sdbench.plan.families import native_options
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import PipelineConfig
@@ -78,8 +78,7 @@ def register_cut(name: str, cache: Path) -> str:
     config, networks = load_shipped(name), dict(load_shipped(name).networks)
     for component, changes in (CUT[name], ("vae", SMALL_VAE)):
         networks[component] = networks[component].model_copy(update={"config": networks[component].config | changes})
-    user = UserPipeline(config=config.model_copy(update={"networks": networks}), weights_path="", has_weights=False)
-    return register(user, cache).config.name
+    return register(config.model_copy(update={"networks": networks}), None, {}, cache).config.name
 
 
 @pytest.fixture(scope="module", params=CUT)

@@ -80,8 +80,8 @@ def test_display_has_a_line_per_experiment_and_the_time() -> None:
     screen.show("launch", experiment="tiny-sd fp32", number=2)
     screen.show("stage", "measure", experiment="tiny-sd fp32", number=2)
     assert screen.rows == [
-        "  tiny-sd bf16           754 ms    +-2.1 %  launch 3/3",
-        "> tiny-sd fp32                              launch 1/3",
+        "  tiny-sd bf16        754 ms    +-2.1 %  launch 3/3",
+        "> tiny-sd fp32                           launch 1/3",
         "  4 waiting",
         "  ######..............  1:20 of 4:30  measure",
     ]
@@ -173,4 +173,4 @@ def test_ticks_are_no_events_of_the_json_output(capsys: pytest.CaptureFixture[st
 
 
 def test_long_label_loses_its_middle() -> None:
-    assert shorten("tiny-sd fp32 batch 1 64x64 4 steps", 20) == "tiny-sd fp32..4 4 steps"
+    assert shorten("tiny-sd fp32 batch 1 64x64 4 steps", 20) == "tiny-sd f..4 4 steps"

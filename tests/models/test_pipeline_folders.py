@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 import sdbench.models
+from sdbench.schema.document import parse_yaml
 
 FOLDER = Path(sdbench.models.__file__).parent
 PIPELINES = FOLDER / "pipelines"
@@ -78,7 +78,7 @@ def test_the_networks_have_the_published_parameter_counts(name: str) -> None:
 
 
 def test_every_folder_is_real_or_tiny_and_in_the_table() -> None:
-    table = yaml.safe_load((PIPELINES / "pipelines.yaml").read_text())
+    table = parse_yaml((PIPELINES / "pipelines.yaml").read_text(), "pipelines.yaml").value
     assert set(NAMES) == set(table) == set(PUBLISHED_COUNTS) | set(SIBLINGS)
     keys = {"title", "source", "size", "steps", "guidance"}
     assert all(keys <= row.keys() <= keys | {"max_sequence_length"} for row in table.values())
@@ -122,7 +122,7 @@ def test_the_text_encoders_feed_the_denoiser(name: str) -> None:
     configs = configs_of(name)
     denoiser = configs.get("unet") or configs["transformer"]
     texts = [configs[part] for part in sorted(configs) if part.startswith("text_encoder")]
-    widths = [text.get("d_model", text.get("hidden_size")) for text in texts]
+    widths = [int(text.get("d_model") or text["hidden_size"]) for text in texts]
     match read(name, "model_index.json")["_class_name"]:
         case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
             assert denoiser["cross_attention_dim"] == sum(widths)

@@ -67,7 +67,14 @@ def test_more_threads_are_estimated_to_be_faster_on_the_cpu() -> None:
     assert estimate(planned(threads=2), machine("cpu", 8)).call_s == estimate(planned(), machine("cpu", 2)).call_s
 
 
-LARGE = {"pipeline": "sdxl", "precision": "bf16", "scheduler": "euler", "height": 2048, "width": 2048, "batch": 4}
+LARGE: dict[str, Any] = {
+    "pipeline": "sdxl",
+    "precision": "bf16",
+    "scheduler": "euler",
+    "height": 2048,
+    "width": 2048,
+    "batch": 4,
+}
 
 
 @pytest.mark.parametrize(
