@@ -8,13 +8,13 @@ from typing import Any
 
 from sdbench.cli.options import add_json_option
 from sdbench.cli.output import make_table, open_console, show
-from sdbench.models.diffusers_layout import INDEX_FILE
 from sdbench.models.facts import BYTES_PER_VALUE, PipelineFacts, load_facts
-from sdbench.models.pipeline_folders import load_pipeline, read_folder, shipped_pipelines
+from sdbench.models.pipeline_folders import load_pipeline, shipped_pipelines
 from sdbench.models.schedulers import native_scheduler
 from sdbench.models.work import count_text_tokens
 from sdbench.plan.estimate import count_denoiser_calls
 from sdbench.plan.families import native_options
+from sdbench.plan.own_pipelines import is_path, read_own
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import PipelineConfig
 from sdbench.store.cache_folder import cache_folder
@@ -71,8 +71,9 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _find(name: str) -> PipelineConfig:
-    is_folder = name not in shipped_pipelines() and (Path(name) / INDEX_FILE).is_file()
-    return read_folder(Path(name), Path(name).resolve().name) if is_folder else load_pipeline(name, cache_folder())
+    if is_path(name):
+        return read_own(Path(name).expanduser(), with_weights=False).config
+    return load_pipeline(name, cache_folder())
 
 
 def _describe(config: PipelineConfig) -> dict[str, Any]:

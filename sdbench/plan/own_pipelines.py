@@ -57,7 +57,7 @@ def name_pipeline(
         return _replace(assignments, {"pipeline": _name_of_hub(values, manifest, cache)})
     if pipeline is None or not is_path(pipeline):
         return list(assignments)
-    files = _read_path(Path(pipeline).expanduser(), with_weights=values.get("weights") != "synthetic")
+    files = read_own(Path(pipeline).expanduser(), with_weights=values.get("weights") != "synthetic")
     kind = values.get("weights") or ("pretrained" if files.weights else "synthetic")
     hub_id = values.get("hub_id")
     if files.weights and hub_id is not None:
@@ -97,7 +97,12 @@ def _replace(assignments: Sequence[str], changes: Mapping[str, str]) -> list[str
     return [*kept, *(f"{key}={value}" for key, value in changes.items())]
 
 
-def _read_path(path: Path, *, with_weights: bool) -> OwnFiles:
+def read_own(path: Path, *, with_weights: bool) -> OwnFiles:
+    """Return the pipeline in a folder or checkpoint file, and its weights files, none without ``with_weights``.
+
+    Raises:
+        UserError: it has no pipeline that can be measured, or its weights are pickled or incomplete.
+    """
     try:
         path.stat()
         is_folder = path.is_dir()
