@@ -93,7 +93,7 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     try:
         latents = int(networks[denoiser].config.get("sample_size") or family.latents_in_a_row)
         native = family.native(latents * config.pixels_per_latent)
-        # What the configs lack shows here, and not in the plan.
+        # A key that is missing in the configs shows here, and not in the plan.
         config.latent_tokens(native.size_px, native.size_px)
         return config.model_copy(update={"native": native})
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
