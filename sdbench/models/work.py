@@ -8,6 +8,7 @@ from typing import Any
 
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.networks import build_on_meta
+from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
@@ -35,6 +36,13 @@ def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, c
         denoiser_calls_at_native_steps=count_denoiser_calls(scheduler, config.native.steps),
         flop_per_image={name: flop[name] * count for name, count in runs.items()},
     )
+
+
+def keep_flop(experiment: Experiment, cache_folder: Path) -> None:
+    """Count the FLOP of an experiment's networks into ``cache_folder``, so that loading finds them there."""
+    config = find_pipeline(experiment, cache_folder)
+    tokens = count_text_tokens(config, experiment.max_sequence_length)
+    count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
 
 
 def count_denoiser_calls(scheduler: Any, steps: int) -> int:

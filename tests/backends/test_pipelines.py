@@ -65,6 +65,15 @@ def test_image_of_a_seed_is_the_same_in_every_batch(tmp_path: Path, name: str) -
     assert np.abs(np.asarray(one[0], np.int16) - np.asarray(four[0], np.int16)).max() <= 1
 
 
+def test_flop_are_counted_before_loading_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdbench.models import work
+
+    experiment = make_experiment("tiny-flux")
+    pytorch.fetch(experiment, "cpu", tmp_path, lambda _stage: None)
+    monkeypatch.setattr(work, "build_on_meta", None)
+    assert pytorch.open_backend(experiment, "cpu", tmp_path, 2).work.flop_per_image
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_second_call_makes_the_same_images_as_the_first(tmp_path: Path, name: str) -> None:
     backend = open_backend(tmp_path, name)
