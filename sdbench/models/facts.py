@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from math import fsum
@@ -14,7 +15,7 @@ from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.schema.base import Model, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
-from sdbench.store.files import make_folder, write_whole
+from sdbench.store.cache_folder import write_cached
 
 _SHIPPED = files("sdbench.models").joinpath("pipelines", "facts.json")
 _FOLDER = "facts"
@@ -71,8 +72,8 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
         return PipelineFacts.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         facts = _count_in_child(config)
-    make_folder(path.parent)
-    write_whole(path, facts.model_dump_json().encode())
+    with suppress(EnvironmentProblem):  # then the next plan counts again
+        write_cached(path, facts.model_dump_json().encode())
     return facts
 
 

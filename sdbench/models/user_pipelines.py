@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sdbench.errors import UserError
 from sdbench.schema.base import Model, Sha256, sha256_of
 from sdbench.schema.pipeline import OwnPipeline, PipelineConfig
-from sdbench.store.files import make_folder, write_whole
+from sdbench.store.cache_folder import write_cached
 
 _FOLDER = "pipelines"
 _HASHES_FOLDER = "hashes"
@@ -54,8 +54,7 @@ def register(config: PipelineConfig, path: Path | None, hashes: Mapping[str, str
         hashes=dict(hashes),
     )
     target = _path_of(named.config.name, cache_folder)
-    make_folder(target.parent)
-    write_whole(target, named.model_dump_json().encode())
+    write_cached(target, named.model_dump_json().encode())
     return named
 
 
@@ -105,9 +104,8 @@ def hash_file(path: Path, cache_folder: Path) -> str:
         pass
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    make_folder(remembered.parent)
     known = KnownHash(size_bytes=status.st_size, changed_ns=status.st_mtime_ns, sha256=digest)
-    write_whole(remembered, known.model_dump_json().encode())
+    write_cached(remembered, known.model_dump_json().encode())
     return digest
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sdbench.errors import EnvironmentProblem
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.networks import build_on_meta
 from sdbench.models.pipeline_folders import find_pipeline
@@ -13,7 +14,7 @@ from sdbench.schema.base import sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.schema.work import Work
-from sdbench.store.files import write_whole
+from sdbench.store.cache_folder import write_cached
 
 _FOLDER = "work"
 _KEY_DIGITS = 16
@@ -85,9 +86,8 @@ def count_flop(
             _run(network, name, config, height, width, tokens)
         counts[name] = int(counter.get_total_flops())
     if path is not None:
-        with suppress(OSError):  # then the next launch counts again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(counts).encode())
+        with suppress(EnvironmentProblem):  # then the next launch counts again
+            write_cached(path, json.dumps(counts).encode())
     return counts
 
 

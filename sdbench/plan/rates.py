@@ -11,7 +11,7 @@ from sdbench.schema.base import Model
 from sdbench.schema.metrics import latency_s
 from sdbench.schema.outcome import Succeeded, measuring_launches, was_throttled
 from sdbench.schema.record import Record
-from sdbench.store.files import make_folder, write_whole
+from sdbench.store.cache_folder import write_cached
 
 _FILE = "rates.json"
 # Smaller calls are bound by what the host does around the operators, on every device.
@@ -44,8 +44,7 @@ def keep_rates(record: Record, device_name: str, cache_folder: Path) -> None:
     if record.origin != "measured" or after == before:
         return
     with suppress(EnvironmentProblem):
-        make_folder(cache_folder)
-        write_whole(cache_folder / _FILE, _RATES.dump_json(rates | {device_name: after}, indent=1))
+        write_cached(cache_folder / _FILE, _RATES.dump_json(rates | {device_name: after}, indent=1))
 
 
 def _rates_of(record: Record) -> list[tuple[str, Rate]]:

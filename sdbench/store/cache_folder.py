@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sdbench.errors import UserError
+from sdbench.errors import EnvironmentProblem, SdbenchError, UserError
+from sdbench.store.files import write_whole
 
 # The synthetic weights of the pipelines in models.yaml take 55 GiB, in the precisions that it asks for.
 _WEIGHTS_GIB = "64"
@@ -23,6 +24,21 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     if folder := environ.get("SDBENCH_CACHE"):
         return Path(folder)
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdbench"
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file of the cache, whole.
+
+    Raises:
+        EnvironmentProblem: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except (OSError, SdbenchError):
+        raise EnvironmentProblem(
+            f"cannot write {path}; set SDBENCH_CACHE to a folder that can be written, or free some space"
+        ) from None
 
 
 def weights_limit_bytes(environ: Mapping[str, str] = os.environ) -> int:

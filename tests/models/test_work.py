@@ -11,7 +11,7 @@ from sdbench.models import work as work_module
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.facts import load_facts
 from sdbench.models.pipeline import build_pipeline
-from sdbench.models.pipeline_folders import find_pipeline, load_shipped, shipped_pipelines
+from sdbench.models.pipeline_folders import find_pipeline, load_shipped, override, shipped_pipelines
 from sdbench.models.schedulers import build_scheduler, native_scheduler
 from sdbench.models.work import count_flop, count_text_tokens, count_work
 from sdbench.plan.families import native_options
@@ -136,3 +136,10 @@ def test_facts_of_shipped_pipelines_need_no_counting(
     monkeypatch.setattr("sdbench.models.facts._count_in_child", refuse)
     assert load_facts(load_shipped(name), tmp_path).parameter_count > 0
     assert native_scheduler(load_shipped(name))
+
+
+def test_cache_that_cannot_be_written_lets_every_launch_count(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    assert count(tmp_path / "cache", "tiny-flux") == count(tmp_path, "tiny-flux")
+    cut = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1})
+    assert load_facts(cut, tmp_path / "cache") == load_facts(cut, tmp_path)

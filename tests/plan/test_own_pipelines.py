@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdbench.errors import SdbenchError, UserError, WeightsUnavailable
+from sdbench.errors import EnvironmentProblem, SdbenchError, UserError, WeightsUnavailable
 from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.user_pipelines import register
 from sdbench.plan.make_plan import Plan, PlanRequest, expand_request, make_plan
 from sdbench.plan.own_pipelines import refuse_own_pipeline
 from sdbench.schema.record import PlannedExperiment
@@ -352,3 +353,9 @@ def test_a_repository_without_a_revision_is_refused(manifest: Path, settings: tu
 def test_a_repository_that_is_gone_is_refused(manifest: Path, hub: Hub) -> None:
     message = refusal(manifest, "hub_id=org/gone", f"revision={REVISION}", kind=WeightsUnavailable)
     assert "answered 404 when asked for org/gone; check model.hub_id" in message
+
+
+def test_cache_that_cannot_be_written_is_named_with_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(EnvironmentProblem, match="set SDBENCH_CACHE to a folder that can be written"):
+        register(load_shipped("tiny-sd"), None, {}, tmp_path / "cache")
