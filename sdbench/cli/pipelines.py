@@ -87,7 +87,7 @@ def _describe(config: PipelineConfig) -> dict[str, Any]:
         "source": shipped.source if shipped else None,
         "class": config.class_name,
         **native.to_json_dict(),
-        "scheduler": native_scheduler(config),
+        "scheduler": native_scheduler(config) or config.scheduler.class_name,
         "guidance": config.guidance,
         "latent_tokens": tokens,
         "pixels_per_token": config.pixels_per_token,

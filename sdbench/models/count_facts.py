@@ -20,10 +20,14 @@ _SMALLEST_PX = 256
 
 def count_facts(config: PipelineConfig) -> PipelineFacts:
     """Return the parameters and the FLOP of a pipeline; raises as ``build_on_meta``."""
-    parameters = {
-        name: sum(tensor.numel() for tensor in name_parameters(build_on_meta(component)).values())
+    import torch
+
+    tensors = {
+        name: name_parameters(build_on_meta(component, torch.float16)).values()
         for name, component in config.networks.items()
     }
+    parameters = {name: sum(tensor.numel() for tensor in items) for name, items in tensors.items()}
+    kept = [tensor for items in tensors.values() for tensor in items if tensor.dtype == torch.float32]
     tokens = count_text_tokens(config, None)
     counts: dict[str, list[tuple[int, int]]] = {}
     for scale in _SCALES:
@@ -32,7 +36,7 @@ def count_facts(config: PipelineConfig) -> PipelineFacts:
         for name, flop in count_flop(config, size, size, tokens, None).items():
             counts.setdefault(name, []).append((latent_tokens, flop))
     flop_by_name = {name: (float(points[0][1]),) if name in tokens else _fit(points) for name, points in counts.items()}
-    return PipelineFacts(parameters=parameters, flop=flop_by_name)
+    return PipelineFacts(parameters=parameters, kept_in_fp32=sum(tensor.numel() for tensor in kept), flop=flop_by_name)
 
 
 def _fit(points: list[tuple[int, int]]) -> tuple[float, ...]:

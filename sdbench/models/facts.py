@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import distributions
 from importlib.resources import files
 from math import fsum
 from pathlib import Path
@@ -20,6 +21,7 @@ from sdbench.store.cache_folder import write_cached
 _SHIPPED = files("sdbench.models").joinpath("pipelines", "facts.json")
 _FOLDER = "facts"
 _KEY_DIGITS = 16
+_COUNTERS = ("diffusers", "torch", "transformers")
 # -P: a sdbench of the current folder is not what counts.
 COMMAND = (sys.executable, "-P", "-m", "sdbench.models.count_facts")
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -28,11 +30,13 @@ BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 class PipelineFacts(Model):
     """What is counted of a pipeline, by network.
 
-    ``flop`` are the coefficients of a polynomial in the latent tokens of an image, from the constant term: convolutions
-    grow with them, attention with their square. Text encoders have a constant only.
+    ``kept_in_fp32`` are the parameters that fp16 leaves in fp32, which T5 asks for. ``flop`` are the coefficients of a
+    polynomial in the latent tokens of an image, from the constant term: convolutions grow with them, attention with
+    their square. Text encoders have a constant only.
     """
 
     parameters: dict[str, int]
+    kept_in_fp32: int
     flop: dict[str, tuple[float, ...]]
 
     @property
@@ -42,7 +46,9 @@ class PipelineFacts(Model):
 
     def weights_bytes(self, precision: str) -> int:
         """Return what the weights take in a precision."""
-        return self.parameter_count * BYTES_PER_VALUE[precision]
+        width = BYTES_PER_VALUE[precision]
+        kept = self.kept_in_fp32 * (BYTES_PER_VALUE["fp32"] - width) if precision == "fp16" else 0
+        return self.parameter_count * width + kept
 
     def flop_of(self, name: str, latent_tokens: int) -> float:
         """Return the FLOP of one call of a network for one sample of an image of so many latent tokens."""
@@ -67,7 +73,7 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
     key = facts_key(config)
     if (shipped := _shipped_facts().get(key)) is not None:
         return shipped
-    path = cache_folder / _FOLDER / f"{key}.json"
+    path = cache_folder / _FOLDER / f"{sha256_of([key, _installed()])[:_KEY_DIGITS]}.json"
     try:
         return PipelineFacts.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -81,6 +87,11 @@ def facts_key(config: PipelineConfig) -> str:
     """Return a hash of all that decides the counts of a pipeline."""
     networks = {name: item.to_json_dict() for name, item in config.networks.items()}
     return sha256_of({"networks": networks, "tokens": config.native.max_sequence_length})[:_KEY_DIGITS]
+
+
+def _installed() -> list[str]:
+    """Return the versions of what counts, as far as it is installed."""
+    return sorted(f"{item.name} {item.version}" for item in distributions() if item.name in _COUNTERS)
 
 
 @cache

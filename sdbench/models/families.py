@@ -20,6 +20,7 @@ class Family:
     longest_prompt: int | None = None
     latents_in_a_row: int = 128
     latents_in_fp32: bool = False
+    is_flow_matching: bool = False
     upcasts_decoder: bool = False
 
     def native(self, size_px: int) -> NativeOptions:
@@ -37,9 +38,11 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(50, 7.5, latents_in_a_row=64),
     "StableDiffusionXLPipeline": Family(50, 5.0, upcasts_decoder=True),
-    "StableDiffusion3Pipeline": Family(28, 7.0, max_sequence_length=256, longest_prompt=512),
-    "FluxPipeline": Family(28, 3.5, max_sequence_length=512, longest_prompt=512),
-    "ZImagePipeline": Family(50, 5.0, max_sequence_length=512, longest_prompt=1504, latents_in_fp32=True),
+    "StableDiffusion3Pipeline": Family(28, 7.0, max_sequence_length=256, longest_prompt=512, is_flow_matching=True),
+    "FluxPipeline": Family(28, 3.5, max_sequence_length=512, longest_prompt=512, is_flow_matching=True),
+    "ZImagePipeline": Family(
+        50, 5.0, max_sequence_length=512, longest_prompt=1504, latents_in_fp32=True, is_flow_matching=True
+    ),
 }
 # Every network that a pipeline may have, and its library.
 KNOWN_NETWORKS: dict[str, str] = {

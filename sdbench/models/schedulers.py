@@ -4,7 +4,6 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
-from sdbench.errors import UserError
 from sdbench.schema.experiment import Scheduler, TimestepSpacing
 from sdbench.schema.pipeline import Component, PipelineConfig
 
@@ -25,23 +24,16 @@ FLOW_SCHEDULERS: tuple[Scheduler, ...] = ("flow-euler",)
 UNSPACED_SCHEDULERS: tuple[Scheduler, ...] = (*FLOW_SCHEDULERS, "lcm")
 # original_inference_steps of LCMScheduler, whose set_timesteps refuses more.
 LCM_STEPS_MAX = 50
+# Those that make few steps do, whatever number the pipeline was made for.
+FEW_STEP_SCHEDULERS: tuple[Scheduler, ...] = ("lcm",)
 # Those that add noise in each step.
 STOCHASTIC_SCHEDULERS: tuple[Scheduler, ...] = ("euler-ancestral", "lcm")
 
 
-def native_scheduler(config: PipelineConfig) -> Scheduler:
-    """Return the name of the scheduler that a pipeline comes with.
-
-    Raises:
-        UserError: it is none that an experiment can name.
-    """
-    for name, path in SCHEDULERS.items():
-        if path.rpartition(":")[2] == config.scheduler.class_name:
-            return name
-    raise UserError(
-        f"{config.name} comes with {config.scheduler.class_name}, which sdbench does not know; "
-        f"set scheduler to one of {', '.join(SCHEDULERS)}"
-    )
+def native_scheduler(config: PipelineConfig) -> Scheduler | None:
+    """Return the name of the scheduler that a pipeline comes with, None if it is none that an experiment can name."""
+    names = {path.rpartition(":")[2]: name for name, path in SCHEDULERS.items()}
+    return names.get(config.scheduler.class_name)
 
 
 def build_scheduler(name: Scheduler, native: Component, spacing: TimestepSpacing | None) -> Any:

@@ -9,7 +9,7 @@ import mmap
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,15 +112,16 @@ def make_keys(
     )
 
 
-def keep_weights(keys: Iterable[WeightsKey], on_draw: Callable[[], None]) -> None:
+def keep_weights(keys: Sequence[WeightsKey], on_draw: Callable[[], None]) -> None:
     """Draw the weights of each network into its file, unless it is there or cannot be, after calling ``on_draw``.
 
     Networks are drawn one after the other, so that no more than the largest takes memory.
     """
+    missing = [key for key in keys if not key.path().is_file()]
+    if not missing or _find_obstacle(keys):
+        return
     is_first = True
-    for key in keys:
-        if key.path().is_file() or _find_obstacle(key):
-            continue
+    for key in missing:
         # A full disk or another user's lock: the weights are then drawn on load.
         with suppress(EnvironmentProblem, OSError):
             key.folder.mkdir(parents=True, exist_ok=True)
@@ -130,14 +131,14 @@ def keep_weights(keys: Iterable[WeightsKey], on_draw: Callable[[], None]) -> Non
                     if is_first:
                         on_draw()
                     is_first = False
-                    _make_room(key)
+                    _make_room(key, {other.path() for other in keys})
                     _write(key, key.draw("cpu"))
     if not is_first:
         # Drawing SDXL left 4.6 GB of freed tensors in the heap, which every later peak would hold.
         return_freed_memory()
 
 
-def load_synthetic(keys: Iterable[WeightsKey], device: str, *, mapped: bool = True) -> Networks:
+def load_synthetic(keys: Sequence[WeightsKey], device: str, *, mapped: bool = True) -> Networks:
     """Return the networks on ``device``, from the files that keep their weights, or else drawn, with a warning.
 
     On the CPU their values are ``mapped`` from the files, or copied; what writes into them never changes a file.
@@ -146,7 +147,7 @@ def load_synthetic(keys: Iterable[WeightsKey], device: str, *, mapped: bool = Tr
     drawn_again: dict[tuple[WarningCode, str], list[str]] = {}
     mapped_bytes = 0
     for key in keys:
-        loaded[key.name], problem = _load(key, device, mapped=mapped)
+        loaded[key.name], problem = _load(key, keys, device, mapped=mapped)
         if problem is not None:
             drawn_again.setdefault(problem, []).append(key.name)
         elif mapped and device == "cpu":
@@ -164,13 +165,15 @@ def load_synthetic(keys: Iterable[WeightsKey], device: str, *, mapped: bool = Tr
     )
 
 
-def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, tuple[WarningCode, str] | None]:
-    """Return a network, and where its values had to be drawn, why."""
+def _load(
+    key: WeightsKey, keys: Sequence[WeightsKey], device: str, *, mapped: bool
+) -> tuple[Drawn, tuple[WarningCode, str] | None]:
+    """Return a network of those of ``keys``, and where its values had to be drawn, why."""
     path, code = key.path(), WarningCode.WEIGHTS_NOT_KEPT
     try:
         drawn = _map(key, path, device, mapped=mapped)
     except FileNotFoundError:
-        problem = _find_obstacle(key) or f"cannot write {key.folder}; check the folder and the free space"
+        problem = _find_obstacle(keys) or f"cannot write {key.folder}; check the folder and the free space"
     except OSError as error:
         if where_memory_ran_out(error):
             raise
@@ -186,22 +189,23 @@ def _load(key: WeightsKey, device: str, *, mapped: bool) -> tuple[Drawn, tuple[W
     return key.draw(device), (code, problem)
 
 
-def _find_obstacle(key: WeightsKey) -> str | None:
-    """Return why the weights cannot be kept, as far as that is known before."""
-    limit_bytes = weights_limit_bytes()
-    if key.size_bytes > limit_bytes:
-        return f"they take {format_bytes(key.size_bytes)}, and SDBENCH_CACHE_GIB allows {format_bytes(limit_bytes)}"
-    folder = nearest_folder(key.folder)
+def _find_obstacle(keys: Sequence[WeightsKey]) -> str | None:
+    """Return why the weights of a pipeline cannot be kept, as far as that is known before."""
+    limit_bytes, size_bytes = weights_limit_bytes(), sum(key.size_bytes for key in keys)
+    if size_bytes > limit_bytes:
+        return f"all take {format_bytes(size_bytes)}, and SDBENCH_CACHE_GIB allows {format_bytes(limit_bytes)}"
+    folder = nearest_folder(keys[0].folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"cannot write to {folder}; set SDBENCH_CACHE to a folder that can be written"
     free_bytes = shutil.disk_usage(folder).free
-    if key.size_bytes > _FREE_SHARE * free_bytes:
-        return f"they take {format_bytes(key.size_bytes)}, and {format_bytes(free_bytes)} are free in {folder}"
+    missing_bytes = sum(key.size_bytes for key in keys if not key.path().is_file())
+    if missing_bytes > _FREE_SHARE * free_bytes:
+        return f"they take {format_bytes(missing_bytes)}, and {format_bytes(free_bytes)} are free in {folder}"
     return None
 
 
-def _make_room(key: WeightsKey) -> None:
-    """Drop what a killed process left, and the least recently used weights beyond the limit.
+def _make_room(key: WeightsKey, in_use: Collection[Path]) -> None:
+    """Drop what a killed process left, and the least recently used weights beyond the limit that are not ``in_use``.
 
     A process that has mapped one of them keeps it until its end.
     """
@@ -212,6 +216,8 @@ def _make_room(key: WeightsKey) -> None:
     for path, status in files:
         if excess_bytes <= 0:
             break
+        if path in in_use:
+            continue
         path.unlink(missing_ok=True)
         excess_bytes -= status.st_size
 

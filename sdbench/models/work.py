@@ -3,14 +3,18 @@
 import copy
 import json
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.networks import build_on_meta
 from sdbench.models.pipeline_folders import find_pipeline
-from sdbench.schema.base import sha256_of
+from sdbench.models.schedulers import FEW_STEP_SCHEDULERS
+from sdbench.schema.base import Count, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.schema.work import Work
@@ -18,11 +22,13 @@ from sdbench.store.cache_folder import write_cached
 
 _FOLDER = "work"
 _KEY_DIGITS = 16
+_COUNTS: TypeAdapter[dict[str, Count]] = TypeAdapter(dict[str, Count])
 
 
 def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, cache_folder: Path) -> Work:
     """Return the work of one call of an experiment; ``cache_folder`` remembers the FLOP of each network and size."""
     calls = count_denoiser_calls(scheduler, experiment.steps)
+    native_steps = experiment.steps if experiment.scheduler in FEW_STEP_SCHEDULERS else config.native.steps
     tokens = count_text_tokens(config, experiment.max_sequence_length)
     flop = count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
     samples = config.guided_batch(experiment.guidance_scale)
@@ -33,8 +39,8 @@ def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, c
         latent_tokens=config.latent_tokens(experiment.height, experiment.width),
         text_tokens=tokens,
         denoiser_calls=calls,
-        native_steps=config.native.steps,
-        denoiser_calls_at_native_steps=count_denoiser_calls(scheduler, config.native.steps),
+        native_steps=native_steps,
+        denoiser_calls_at_native_steps=count_denoiser_calls(scheduler, native_steps),
         flop_per_image={name: flop[name] * count for name, count in runs.items()},
     )
 
@@ -75,10 +81,11 @@ def count_flop(
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    key = {"config": config.to_json_dict() | {"name": ""}, "height": height, "width": width, "tokens": tokens}
+    networks = {name: item.to_json_dict() for name, item in config.networks.items()}
+    key = {"networks": networks, "height": height, "width": width, "tokens": tokens, "counted_with": _versions()}
     path = None if cache_folder is None else cache_folder / _FOLDER / f"{sha256_of(key)[:_KEY_DIGITS]}.json"
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        return {name: int(value) for name, value in json.loads(path.read_bytes() if path else "").items()}
+    if path is not None and (known := _read(path, config)) is not None:
+        return known
     counts: dict[str, int] = {}
     for name, component in config.networks.items():
         network = build_on_meta(component)
@@ -89,6 +96,17 @@ def count_flop(
         with suppress(EnvironmentProblem):  # then the next launch counts again
             write_cached(path, json.dumps(counts).encode())
     return counts
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "diffusers", "transformers")}
+
+
+def _read(path: Path, config: PipelineConfig) -> dict[str, int] | None:
+    with suppress(OSError, ValueError):
+        counts = _COUNTS.validate_json(path.read_bytes())
+        return counts if counts.keys() == config.networks.keys() else None
+    return None
 
 
 def _run(network: Any, name: str, config: PipelineConfig, height: int, width: int, tokens: dict[str, int]) -> None:

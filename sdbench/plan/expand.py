@@ -13,6 +13,7 @@ from pydantic import ValidationError, create_model
 
 from sdbench.errors import ManifestError, UserError
 from sdbench.models.pipeline_folders import load_pipeline, override
+from sdbench.models.schedulers import SCHEDULERS
 from sdbench.plan.families import native_options, refuse_options
 from sdbench.plan.manifest_file import LoadedManifest, describe_problem, locate, make_tables, nearest
 from sdbench.schema.base import Model
@@ -194,6 +195,9 @@ def _experiment(
             problem = describe_problem(detail, Experiment) if detail["loc"] else detail["msg"]
         raise _at_group(loaded, index, problem.removeprefix("Value error, ")) from None
     if config is not None:
+        if "scheduler" not in options:
+            problem = f"{config.name} comes with {config.scheduler.class_name}, which sdbench does not know"
+            raise _at_group(loaded, index, f"{problem}; set scheduler to one of {', '.join(SCHEDULERS)}")
         try:
             refuse_options(experiment, override(config, experiment.config))
         except UserError as error:

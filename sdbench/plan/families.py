@@ -49,19 +49,17 @@ def attending_blocks(config: PipelineConfig) -> tuple[AttendingBlock, ...]:
 
 
 def native_options(config: PipelineConfig) -> dict[str, Any]:
-    """Return the values of the options that an experiment may omit out: those that the pipeline was made for.
+    """Return the values of the options that an experiment may omit: those that the pipeline was made for.
 
-    Raises:
-        UserError: the pipeline comes with a scheduler that is not known.
+    A pipeline that comes with a scheduler that is not known leaves that option to be set.
     """
-    native = config.native
-    return {
+    native, scheduler = config.native, native_scheduler(config)
+    return ({} if scheduler is None else {"scheduler": scheduler}) | {
         "height": native.size_px,
         "width": native.size_px,
         "steps": native.steps,
         "guidance_scale": native.guidance_scale,
         "max_sequence_length": native.max_sequence_length,
-        "scheduler": native_scheduler(config),
     }
 
 
@@ -117,7 +115,7 @@ def _find_size_problems(experiment: Experiment, config: PipelineConfig) -> Itera
 
 def _find_scheduler_problems(experiment: Experiment, config: PipelineConfig) -> Iterator[str]:
     name, scheduler = experiment.pipeline, experiment.scheduler
-    flow = native_scheduler(config) in FLOW_SCHEDULERS
+    flow = FAMILIES[config.class_name].is_flow_matching
     if (scheduler in FLOW_SCHEDULERS) != flow:
         known = ", ".join(key for key in SCHEDULERS if (key in FLOW_SCHEDULERS) == flow)
         yield f"scheduler: {scheduler} does not fit {name}: expected {known}"

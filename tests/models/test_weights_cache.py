@@ -18,7 +18,7 @@ from sdbench.models import synthetic, weights_cache
 from sdbench.models.networks import Networks, name_parameters
 from sdbench.models.pipeline_folders import load_shipped
 from sdbench.models.synthetic import Drawn, build_synthetic, combine_digests
-from sdbench.models.weights_cache import WeightsKey, keep_weights, load_synthetic
+from sdbench.models.weights_cache import WeightsKey, keep_weights, load_synthetic, make_keys
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.store.cache_folder import measure_weights
 
@@ -292,3 +292,26 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     draft.write_bytes(b"half")
     keep(key)
     assert sorted(path.name for path in key.folder.iterdir()) == [".lock", key.path().name]
+
+
+def test_pipeline_that_the_limit_does_not_hold_is_not_kept_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draws: list[str]
+) -> None:
+    keys = make_keys(load_shipped("tiny-sd"), 0, torch.float32, tmp_path)
+    monkeypatch.setenv("SDBENCH_CACHE_GIB", str(0.9 * sum(key.size_bytes for key in keys) / 2**30))
+    keep_weights(keys, lambda: None)
+    assert (draws, measure_weights(tmp_path)) == ([], 0)
+    (warning,) = load_synthetic(keys, "cpu").warnings
+    assert "text_encoder, unet, vae" in warning.message
+    assert "SDBENCH_CACHE_GIB allows" in warning.message
+
+
+def test_networks_of_a_pipeline_do_not_make_room_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = keep(make_key(tmp_path, weights_seed=1))
+    keys = make_keys(load_shipped("tiny-sd"), 0, torch.float32, tmp_path)
+    monkeypatch.setenv("SDBENCH_CACHE_GIB", str(1.01 * sum(key.size_bytes for key in keys) / 2**30))
+    keep_weights(keys, lambda: None)
+    assert all(key.path().is_file() for key in keys)
+    assert not other.exists()

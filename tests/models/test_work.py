@@ -143,3 +143,15 @@ def test_cache_that_cannot_be_written_lets_every_launch_count(tmp_path: Path) ->
     assert count(tmp_path / "cache", "tiny-flux") == count(tmp_path, "tiny-flux")
     cut = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1})
     assert load_facts(cut, tmp_path / "cache") == load_facts(cut, tmp_path)
+
+
+def test_few_step_schedulers_project_no_other_number_of_steps(tmp_path: Path) -> None:
+    few = count(tmp_path, "tiny-sd", scheduler="lcm", steps=4, guidance_scale=1.0)
+    assert (few.native_steps, few.denoiser_calls_at_native_steps) == (4, 4)
+    assert count(tmp_path, "tiny-sd", scheduler="ddim", steps=4).native_steps == 50
+
+
+def test_weights_in_fp16_count_what_t5_keeps_in_fp32(tmp_path: Path) -> None:
+    facts = load_facts(load_shipped("sd-3.5-medium"), tmp_path)
+    assert facts.weights_bytes("fp16") - facts.weights_bytes("bf16") == 2 * 24 * 10_240 * 4_096
+    assert load_facts(load_shipped("sdxl"), tmp_path).weights_bytes("fp16") == 2 * 3_468_837_867

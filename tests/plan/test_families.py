@@ -1,12 +1,16 @@
 """Options that a pipeline does not know are refused in one line; those that it knows are not."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdbench.errors import UserError
+from sdbench.errors import ManifestError, UserError
 from sdbench.models.pipeline_folders import load_shipped, override
+from sdbench.models.user_pipelines import register
+from sdbench.plan.expand import expand, parse_settings
 from sdbench.plan.families import attending_blocks, native_options, refuse_options
+from sdbench.plan.manifest_file import load_manifest_text
 from sdbench.schema.experiment import Experiment
 
 TO_UNETS = "exists for UNets only, and tiny-flux has a transformer; choose sdpa"
@@ -87,3 +91,17 @@ def test_heads_are_those_of_the_networks() -> None:
         "flux.1-dev": [(24, 128, 0)],
         "z-image-turbo": [(30, 128, 0)],
     }
+
+
+def test_scheduler_that_is_not_known_is_asked_for_and_can_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDBENCH_CACHE", str(tmp_path))
+    config = load_shipped("tiny-sd")
+    deis = config.scheduler.model_copy(update={"class_name": "DEISMultistepScheduler"})
+    name = register(config.model_copy(update={"scheduler": deis}), None, {}, tmp_path).config.name
+    loaded = load_manifest_text("schema: sdbench/manifest/v1\ntitle: T\nexperiments: [{id: a, title: A}]\n", "m.yaml")
+    with pytest.raises(ManifestError, match=r"comes with DEISMultistepScheduler, .*; set scheduler to one of pndm"):
+        expand(loaded, parse_settings([f"pipeline={name}"]))
+    (planned,) = expand(loaded, parse_settings([f"pipeline={name}", "scheduler=euler"]))
+    assert planned.experiment.scheduler == "euler"
