@@ -21,7 +21,8 @@ def make_command(record: Record, others: Sequence[Record] = ()) -> str:
     words += [word for only in request.only for word in ("--only", only)]
     words += ["--weights", request.weights] if request.weights else []
     words += ["--budget", f"{request.budget_s:g}s"] if request.budget_s else []
-    words += [word for setting in request.settings if setting not in own for word in ("--set", setting)]
+    kept = [setting for setting in request.settings if setting not in own]
+    words += [word for setting in _with_path(kept) for word in ("--set", setting)]
     if session is None:
         return shlex.join(words)
     arms = {
@@ -31,6 +32,15 @@ def make_command(record: Record, others: Sequence[Record] = ()) -> str:
     }
     treatments = [f"--{arm} {shlex.quote(setting)}" for arm in ("a", "b") for setting in arms.get(arm, ("...",))]
     return " ".join([shlex.join(words), *treatments, f"--seed {session.seed}"])
+
+
+def _with_path(settings: Sequence[str]) -> Sequence[str]:
+    """Return settings with PATH in place of a pipeline that only its machine knows by name, as they were given."""
+    if not any(setting.startswith("pipeline=") and "@" in setting for setting in settings):
+        return settings
+    # A path brings its own weights.
+    implied = ("pipeline=", "hub_id=null", "revision=null", "weights=pretrained")
+    return ["pipeline=PATH", *(setting for setting in settings if not setting.startswith(implied))]
 
 
 def _arm_settings(record: Record) -> tuple[str, ...]:

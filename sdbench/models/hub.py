@@ -49,13 +49,15 @@ def check_pin(hub_id: str | None, revision: str | None) -> tuple[str, str]:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    if revision is None or not _COMMIT.fullmatch(revision):
+    if not hub_id or not revision:
+        raise UserError("pretrained weights need hub_id (OWNER/NAME) and revision (a commit hash); set both")
+    if not _COMMIT.fullmatch(revision):
         raise UserError(f"revision is {revision!r}: expected {REVISION_FORM}")
     try:
-        validate_repo_id(hub_id or "")
+        validate_repo_id(hub_id)
     except HFValidationError:
         raise UserError(f"model.hub_id {hub_id!r} is not a repository; write it as owner/name") from None
-    return str(hub_id), revision
+    return hub_id, revision
 
 
 def find_cached(pin: Pin, *, configs_only: bool = False) -> Path | None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError, create_model
 from sdbench.errors import ManifestError, UserError
 from sdbench.models.pipeline_folders import load_pipeline, override
 from sdbench.models.schedulers import SCHEDULERS
-from sdbench.plan.families import native_options, refuse_options
+from sdbench.plan.families import drop_unchanged, native_options, refuse_options
 from sdbench.plan.manifest_file import LoadedManifest, describe_problem, locate, make_tables, nearest
 from sdbench.schema.base import Model
 from sdbench.schema.document import parse_yaml
@@ -182,6 +182,8 @@ def _experiment(
 ) -> Experiment:
     config = _find_config(loaded, index, options, pipelines)
     options = (native_options(config) if config else {}) | options
+    if config is not None and "config" in options:
+        options["config"] = drop_unchanged(config, options["config"])
     pinned = (options.get("hub_id") and options.get("revision")) or "@" in options.get("pipeline", "")
     if options.get("weights") == "pretrained" and not pinned:
         raise _at_group(loaded, index, "weights: pretrained needs model.hub_id and model.revision (a commit hash)")

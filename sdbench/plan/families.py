@@ -1,6 +1,6 @@
 """Which options a pipeline knows, and what it was made for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from sdbench.models.schedulers import (
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import PipelineConfig
 
+_MISSING = object()
 # Processors that diffusers has for UNets only.
 _UNET_ATTENTION = ("eager", "sliced", "xformers")
 
@@ -63,6 +64,17 @@ def native_options(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
+def drop_unchanged(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes of a pipeline's configs without those that change nothing: they are no other experiment."""
+    networks = {part: network.config for part, network in config.networks.items()}
+    parts = {path: path.partition(".") for path in changes}
+    return {
+        path: value
+        for path, value in changes.items()
+        if networks.get(parts[path][0], {}).get(parts[path][2], _MISSING) != value
+    }
+
+
 def refuse_options(experiment: Experiment, config: PipelineConfig) -> None:
     """Do nothing if the pipeline knows all options of an experiment.
 
@@ -81,6 +93,7 @@ def refuse_options(experiment: Experiment, config: PipelineConfig) -> None:
 
 def _find_problems(experiment: Experiment, config: PipelineConfig) -> Iterator[str]:
     name = experiment.pipeline
+    yield from _find_config_problems(experiment, config)
     yield from _find_size_problems(experiment, config)
     yield from _find_scheduler_problems(experiment, config)
     if config.denoiser_name != "unet" and experiment.attention in _UNET_ATTENTION:
@@ -94,6 +107,17 @@ def _find_problems(experiment: Experiment, config: PipelineConfig) -> Iterator[s
     elif experiment.negative_prompt and config.guided_batch(experiment.guidance_scale) == 1:
         scale = f"guidance_scale {experiment.guidance_scale:g}"
         yield f"'negative_prompt' has no effect on {name} at {scale}; remove it, or raise guidance_scale"
+
+
+def _find_config_problems(experiment: Experiment, config: PipelineConfig) -> Iterator[str]:
+    name = experiment.pipeline
+    for key, value in experiment.config.items():
+        if isinstance(value, int | float) and value < 0:
+            yield f"config {key!r} is {value}: expected a number from 0"
+    channels, latent_channels = int(config.denoiser["in_channels"]), config.latent_channels
+    if channels not in (latent_channels, latent_channels * config.packing**2):
+        part = config.denoiser_name
+        yield f"the {part} of {name} takes {channels} channels, and its vae makes latents of {latent_channels}"
 
 
 def _find_size_problems(experiment: Experiment, config: PipelineConfig) -> Iterator[str]:

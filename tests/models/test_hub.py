@@ -378,13 +378,19 @@ def test_the_token_is_in_no_log_message_traceback_or_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
-@pytest.mark.parametrize("revision", [None, "main", "0123456", REVISION.upper(), REVISION + "0", REVISION + "\n"])
-def test_a_revision_that_is_not_a_commit_hash_is_refused(revision: str | None) -> None:
+@pytest.mark.parametrize("revision", ["main", "0123456", REVISION.upper(), REVISION + "0", REVISION + "\n"])
+def test_a_revision_that_is_not_a_commit_hash_is_refused(revision: str) -> None:
     with pytest.raises(UserError, match="expected a commit hash"):
         check_pin(HUB_ID, revision)
 
 
-@pytest.mark.parametrize("hub_id", [None, "", "a/b/c", "../../etc", "org/ti ny", "org/tiny.git"])
-def test_a_hub_id_that_names_no_repository_is_refused(hub_id: str | None) -> None:
+@pytest.mark.parametrize("hub_id", ["a/b/c", "../../etc", "org/ti ny", "org/tiny.git"])
+def test_a_hub_id_that_names_no_repository_is_refused(hub_id: str) -> None:
     with pytest.raises(UserError, match="write it as owner/name"):
         check_pin(hub_id, REVISION)
+
+
+@pytest.mark.parametrize(("hub_id", "revision"), [(None, REVISION), ("", REVISION), (HUB_ID, None), (None, None)])
+def test_half_a_pin_asks_for_both(hub_id: str | None, revision: str | None) -> None:
+    with pytest.raises(UserError, match="need hub_id .* and revision .*; set both"):
+        check_pin(hub_id, revision)

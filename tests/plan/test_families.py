@@ -105,3 +105,26 @@ def test_scheduler_that_is_not_known_is_asked_for_and_can_be_set(
         expand(loaded, parse_settings([f"pipeline={name}"]))
     (planned,) = expand(loaded, parse_settings([f"pipeline={name}", "scheduler=euler"]))
     assert planned.experiment.scheduler == "euler"
+
+
+def test_change_that_changes_nothing_is_no_other_experiment() -> None:
+    text = "schema: sdbench/manifest/v1\ntitle: T\nexperiments: [{id: a, title: A}]\n"
+    loaded = load_manifest_text(text, "m.yaml")
+    depth = load_shipped("tiny-flux").denoiser["num_layers"]
+    settings = ["pipeline=tiny-flux", f"config.transformer.num_layers={depth}"]
+    (unchanged,), (plain,) = (expand(loaded, parse_settings(items)) for items in (settings, settings[:1]))
+    assert unchanged.experiment_id == plain.experiment_id
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"transformer.num_layers": -1}, "config 'transformer.num_layers' is -1: expected a number from 0"),
+        ({"transformer.in_channels": 32}, "takes 32 channels, and its vae makes latents of 16"),
+        ({"vae.latent_channels": 8}, "takes 64 channels, and its vae makes latents of 8"),
+    ],
+)
+def test_changes_that_make_no_pipeline_are_refused(config: dict[str, int], problem: str) -> None:
+    experiment = make("tiny-flux", config=config)
+    with pytest.raises(UserError, match=problem):
+        refuse_options(experiment, override(load_shipped("tiny-flux"), experiment.config))

@@ -33,6 +33,8 @@ def build(source: Source) -> ReproduceSection:
         "REPOSITORY is where you have sdbench from. A manifest that does not come with sdbench is below: save it under "
         "the name in the command (JSON is YAML too). The same seed draws the same starting noise on every machine."
     )
+    if any(machine.record.pipelines for machine in source.machines):
+        sentence += " PATH is the folder or file of the pipeline, which has the name and the hash below."
     records = [machine.record for machine in source.machines]
     by_command = group_by(source.machines, lambda machine: make_command(machine.record, records))
     recipes = tuple(_recipe(command, machines) for command, machines in by_command.items())
@@ -84,6 +86,7 @@ def _facts(machine: Machine) -> Table:
         ("Container image, id", reading_cell("image", software.image_id)),
         ("Python", reading_cell("python", software.python)),
         ("torch", _distinct(environment.backend_version for environment in environments) or no_launch),
+        ("Pipeline", _distinct(experiment.pipeline for experiment in experiments)),
         ("Weights", _distinct(map(_weights_words, experiments))),
         ("Weights digest", _distinct(environment.weights_digest for environment in environments) or no_launch),
         ("Token ids", _distinct(map(_tokens_words, environments)) or no_launch),
