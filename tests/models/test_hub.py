@@ -392,5 +392,5 @@ def test_a_hub_id_that_names_no_repository_is_refused(hub_id: str) -> None:
 
 @pytest.mark.parametrize(("hub_id", "revision"), [(None, REVISION), ("", REVISION), (HUB_ID, None), (None, None)])
 def test_half_a_pin_asks_for_both(hub_id: str | None, revision: str | None) -> None:
-    with pytest.raises(UserError, match="need hub_id .* and revision .*; set both"):
+    with pytest.raises(UserError, match=r"need hub_id .* and revision .*; set both"):
         check_pin(hub_id, revision)

@@ -188,6 +188,14 @@ def test_command_asks_for_the_same_run_again() -> None:
     )
 
 
+def test_command_with_a_pipeline_of_a_user_asks_for_its_path() -> None:
+    named = ("steps=2", "pipeline=mine@0123456789ab", "weights=pretrained", "hub_id=null", "revision=null")
+    assert make_command(make_record(request=make_request(settings=named))).endswith("--set pipeline=PATH --set steps=2")
+    drawn = ("pipeline=mine@0123456789ab", "weights=synthetic")
+    command = make_command(make_record(request=make_request(settings=drawn)))
+    assert command.endswith("--set pipeline=PATH --set weights=synthetic")
+
+
 def test_embedded_manifest_reads_as_the_manifest_of_the_record() -> None:
     record = make_record()
     assert check_manifest(parse_yaml(manifest_text(record), "report")) == record.manifest
