@@ -29,8 +29,8 @@ _COLUMNS = (
     "size",
     "steps",
     "guidance",
-    "fp32",
-    "16 bit",
+    "weights fp32",
+    "weights 16-bit",
     "TFLOP/image",
     "tokens",
 )
@@ -130,7 +130,7 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
 def _print_one(item: dict[str, Any]) -> None:
     weights, size, token = item["weights_bytes"], item["size_px"], item["pixels_per_token"]
     packing = f", {item['packing']} x {item['packing']} latents packed into each" if item["packing"] > 1 else ""
-    length = f", {item['max_sequence_length']} tokens of a prompt" if item["max_sequence_length"] else ""
+    length = f", prompts padded to {item['max_sequence_length']} tokens" if item["max_sequence_length"] else ""
     in_fp32, in_16_bit = (format_bytes(weights[precision]) for precision in ("fp32", "fp16"))
     lines = {
         "configs": item["source"] or "not published",

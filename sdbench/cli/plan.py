@@ -100,7 +100,7 @@ def plan_text(plan: Plan) -> str:
 
 def _describe_rates(plan: Plan, runnable: Sequence[PlannedExperiment]) -> str:
     """Return what the times of a plan are from: what earlier runs reached here, or what is known of such devices."""
-    source = "the GPU's multiprocessors and clock" if plan.device.kind == "cuda" else "the architecture alone"
+    source = "the GPU's multiprocessors and clock" if plan.device.kind == "cuda" else "FLOP and typical rates"
     measured = sum(plan.estimates[item.experiment_id].measured_rate for item in runnable)
     rest = f", and for the other {len(runnable) - measured} from {source}" if measured < len(runnable) else ""
     return f"this machine's measured rate{rest}" if measured else source

@@ -1,1 +1,1 @@
-"""What is measured: architectures, the tokenizer, and weights, synthetic or pretrained."""
+"""What is measured: pipelines, tokenizers and weights, synthetic or pretrained."""

@@ -45,7 +45,7 @@ class CostEstimate(Model):
     """Rough cost: the time (s) of a call, of a launch without its timed calls and in all, and the memory (bytes).
 
     What does not fit on the GPU costs the launch that finds it out. ``measured_rate``: the time is from the rate that
-    earlier runs reached here, and not from the architecture.
+    earlier runs reached here, and not from FLOP and typical rates.
     """
 
     call_s: float

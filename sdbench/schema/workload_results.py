@@ -61,7 +61,7 @@ class Divergence(Model):
     """
 
     steps: PositiveInt = Field(description="Steps of the scheduler.")
-    call: PositiveInt | None = Field(description="denoiser call that was decoded; null for a finished image.")
+    call: PositiveInt | None = Field(description="Denoiser call that was decoded; null for a finished image.")
     ssim: Reading[float] = Field(description="Structural similarity.")
     psnr_db: Reading[float] = Field(description="Peak signal-to-noise ratio in dB.")
     nrmse: Reading[float] = Field(description="Normalized root-mean-square error.")

@@ -1,6 +1,6 @@
 """Workload ``precision``: how far a candidate's images are from an fp32 reference's, at the same prompt and noise.
 
-Both ways of looking: one trajectory with the latents decoded after every UNet call, and finished images of separate
+Both ways of looking: one trajectory with the latents decoded after every denoiser call, and finished images of separate
 runs of different lengths.
 """
 

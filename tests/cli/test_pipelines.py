@@ -29,7 +29,7 @@ def test_every_shipped_pipeline_has_a_line(capsys: pytest.CaptureFixture[str]) -
 def test_one_pipeline_is_shown_by_component(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipelines", "flux.1-dev"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "made for 1024x1024, 50 steps, guidance 3.5, 512 tokens of a prompt" in out
+    assert "made for 1024x1024, 50 steps, guidance 3.5, prompts padded to 512 tokens" in out
     assert "flow-euler; guidance is an input of the denoiser" in out
     assert "4,096 tokens of 16 x 16 pixels, 2 x 2 latents packed into each" in out
     assert "transformer FluxTransformer2DModel 11,901,408,320 4,096 74.4 num_layers 19, num_single_layers 38" in out

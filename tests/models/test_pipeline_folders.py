@@ -19,7 +19,8 @@ SIBLINGS = {
     "tiny-flux": "flux.1-dev",
     "tiny-z-image": "z-image-turbo",
 }
-# Of the weights on the hub, a shared tensor counted once; SD3's position table is a buffer there too.
+# Published counts, where a source states them: of SD 1.x's networks. "Ours" is our own count of the public config; the
+# others are a second count of it. A shared tensor counts once; SD3's position table is a buffer.
 CLIP_L, T5_XXL, VAE_4, VAE_16 = 123_060_480, 4_762_310_656, 83_653_863, 83_819_683
 SD1 = {"unet": 859_520_964, "vae": VAE_4, "text_encoder": CLIP_L}
 SDXL = {"unet": 2_567_463_684, "vae": VAE_4, "text_encoder": CLIP_L, "text_encoder_2": 694_659_840}
@@ -27,18 +28,19 @@ FLUX = {"vae": VAE_16, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL}
 PUBLISHED_COUNTS = {
     "sd-1.4": SD1,
     "sd-1.5": SD1,
-    "sd-2.1": {"unet": 865_910_724, "vae": VAE_4, "text_encoder": 340_387_840},
+    "sd-2.1": {"unet": 865_910_724, "vae": VAE_4, "text_encoder": 340_387_840},  # UNet and encoder: ours
     "sdxl": SDXL,
     "sdxl-turbo": SDXL,
     "sd-3.5-medium": {
         "transformer": 2_243_171_520,
         "vae": VAE_16,
-        "text_encoder": 123_650_304,
+        "text_encoder": 123_650_304,  # ours
         "text_encoder_2": 694_659_840,
         "text_encoder_3": T5_XXL,
     },
     "flux.1-dev": FLUX | {"transformer": 11_901_408_320},
-    "flux.1-schnell": FLUX | {"transformer": 11_891_178_560},
+    "flux.1-schnell": FLUX | {"transformer": 11_891_178_560},  # ours
+    # Transformer and encoder: ours.
     "z-image-turbo": {"transformer": 6_154_908_736, "vae": VAE_16, "text_encoder": 4_022_468_096},
 }
 TINY_PARAMETERS_MAX = 3_500_000

@@ -89,7 +89,7 @@ def test_measured_rate_decides_the_time_of_its_precision_and_threads() -> None:
 
 def test_plan_says_what_its_times_are_from(monkeypatch: pytest.MonkeyPatch) -> None:
     request = PlanRequest("smoke", device="cpu", settings=("threads=2",))
-    assert "times are rough, from the architecture alone;" in plan_text(make_plan(request))
+    assert "times are rough, from FLOP and typical rates;" in plan_text(make_plan(request))
     monkeypatch.setattr("sdbench.plan.make_plan.read_rates", lambda *_: {KEY: 1e12})
     assert "from this machine's measured rate, and for the other " in plan_text(make_plan(request))
     assert "from this machine's measured rate;" in plan_text(

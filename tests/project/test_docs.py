@@ -14,7 +14,7 @@ from sdbench.schema.document import parse_yaml
 from sdbench.schema.warning_codes import WarningCode
 from tests.project.write_cli_docs import PATH, format_cli_docs
 from tests.project.write_pipeline_docs import PATH as PIPELINES_PAGE
-from tests.project.write_pipeline_docs import format_table
+from tests.project.write_pipeline_docs import format_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -97,8 +97,13 @@ def test_folder_of_the_docs_is_a_pipeline(tmp_path: Path) -> None:
     assert Shipped.model_validate(parse_yaml(line, "the line").value["small-flux"]).size % config.pixels_per_token == 0
 
 
-def test_table_of_pipelines_is_that_of_the_configs() -> None:
-    assert format_table() in PIPELINES_PAGE.read_text(encoding="utf-8")
+def test_tables_of_pipelines_are_those_of_the_configs() -> None:
+    page = PIPELINES_PAGE.read_text(encoding="utf-8")
+    assert page == format_page(page)
+    counts, sources = page.split("\n## Where the configs are from\n")
+    (head,) = re.findall(r"^\| pipeline \|.*$", counts, re.MULTILINE)
+    assert "| parameters in all |" in head
+    assert re.findall(r"^\| pipeline \|.*$", sources, re.MULTILINE) == ["| pipeline | source |"]
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

@@ -1,6 +1,6 @@
-"""Writes the table of docs/reference/pipelines.md: python -m tests.project.write_pipeline_docs."""
+"""Writes the tables of docs/reference/pipelines.md: python -m tests.project.write_pipeline_docs."""
 
-import re
+from collections.abc import Iterable, Sequence
 from math import fsum
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER
 
 PATH = Path(__file__).parents[2] / "docs" / "reference" / "pipelines.md"
-_TABLE = re.compile(r"\| pipeline \|.*?(?=\n\n)", re.DOTALL)
 _TITLES = (
     *("pipeline", "class", "text encoders", "denoiser", "decoder", "parameters in all"),
     *("size", "steps", "guidance", "tokens", "TFLOP an image"),
@@ -21,9 +20,27 @@ _TERA = 1e12
 _ROLE = {"unet": "UNet", "transformer": "transformer"}
 
 
-def format_table() -> str:
-    """Return the table of the shipped pipelines: what their configs and ``facts.json`` say."""
+def format_page(page: str) -> str:
+    """Return the page with the table below each marker written from the shipped pipelines."""
+    for marker, table in (("counts", _format_counts()), ("sources", _format_sources())):
+        before, line, after = page.partition(f"<!-- {marker} -->\n\n")
+        if not after.startswith("|"):
+            raise ValueError(f"{PATH.name} has no table below <!-- {marker} -->; add one with any head")
+        page = before + line + table + "\n\n" + after.partition("\n\n")[2]
+    return page
+
+
+def _format_counts() -> str:
     rows = [_TITLES, ("---",) * 6 + ("---:",) * 5, *(_row(name, line) for name, line in shipped_pipelines().items())]
+    return _format_table(rows)
+
+
+def _format_sources() -> str:
+    rows = [(f"`{name}`", f"`{line.source}`") for name, line in shipped_pipelines().items() if line.source]
+    return _format_table([("pipeline", "source"), ("---", "---"), *rows])
+
+
+def _format_table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -55,4 +72,4 @@ def _row(name: str, line: Shipped) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    PATH.write_text(_TABLE.sub(lambda _: format_table(), PATH.read_text(encoding="utf-8")), encoding="utf-8")
+    PATH.write_text(format_page(PATH.read_text(encoding="utf-8")), encoding="utf-8")
