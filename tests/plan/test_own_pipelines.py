@@ -62,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
 def add_weights(folder: Path, names: dict[str, str] | None = None) -> None:
     for name in (names or WEIGHTS).values():
         save_file({"a": torch.ones(3)}, folder / name)
+    (folder / "tokenizer/tokenizer.json").touch()
 
 
 def expand(manifest: Path, *settings: str, weights: str | None = None) -> tuple[PlannedExperiment, ...]:
@@ -227,6 +228,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights of two networks": (
         lambda folder: add_weights(folder, {"unet": WEIGHTS["unet"]}),
         "mine has no text_encoder/model.safetensors, vae/diffusion_pytorch_model.safetensors; copy what is missing",
+    ),
+    "no vocabulary": (
+        lambda folder: add_weights(folder) or (folder / "tokenizer/tokenizer.json").unlink(),
+        "mine has no tokenizer/tokenizer.json; copy what is missing, or set weights=synthetic",
     ),
     "cut weights": (
         cut_weights,
