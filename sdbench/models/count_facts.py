@@ -6,12 +6,15 @@ With ``--shipped`` it prints the counts of all shipped pipelines, which is sdben
 import json
 import sys
 from fractions import Fraction
+from typing import Any
 
+from sdbench.errors import UserError
+from sdbench.models.diffusers_layout import CONFIG_FILE
 from sdbench.models.facts import PipelineFacts, facts_key
 from sdbench.models.networks import build_on_meta, name_parameters
 from sdbench.models.pipeline_folders import load_shipped, shipped_pipelines
 from sdbench.models.work import count_flop, count_text_tokens
-from sdbench.schema.pipeline import PipelineConfig
+from sdbench.schema.pipeline import Component, PipelineConfig
 
 # Multiples of the native size at which FLOP are counted: three points decide a polynomial of the second degree.
 _SCALES = (1, 2, 4)
@@ -23,7 +26,7 @@ def count_facts(config: PipelineConfig) -> PipelineFacts:
     import torch
 
     tensors = {
-        name: name_parameters(build_on_meta(component, torch.float16)).values()
+        name: name_parameters(_build(name, component, torch.float16)).values()
         for name, component in config.networks.items()
     }
     parameters = {name: sum(tensor.numel() for tensor in items) for name, items in tensors.items()}
@@ -37,6 +40,13 @@ def count_facts(config: PipelineConfig) -> PipelineFacts:
             counts.setdefault(name, []).append((latent_tokens, flop))
     flop_by_name = {name: (float(points[0][1]),) if name in tokens else _fit(points) for name, points in counts.items()}
     return PipelineFacts(parameters=parameters, kept_in_fp32=sum(tensor.numel() for tensor in kept), flop=flop_by_name)
+
+
+def _build(name: str, component: Component, dtype: Any) -> Any:
+    try:
+        return build_on_meta(component, dtype)
+    except UserError as error:
+        raise UserError(f"{name}/{CONFIG_FILE}: {error}") from error
 
 
 def _fit(points: list[tuple[int, int]]) -> tuple[float, ...]:

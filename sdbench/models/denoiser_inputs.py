@@ -66,7 +66,7 @@ def _sd3(
 ) -> dict[str, Any]:
     transformer = config.denoiser
     # The two CLIP encoders are joined along the channels, T5 follows them along the tokens.
-    text = tokens["text_encoder"] + tokens.get("text_encoder_3", 0)
+    text = tokens["text_encoder"] + tokens["text_encoder_3"]
     return {
         "hidden_states": make(batch, transformer["in_channels"], rows, columns),
         "encoder_hidden_states": make(batch, text, transformer["joint_attention_dim"]),

@@ -24,6 +24,7 @@ _KEY_DIGITS = 16
 _COUNTERS = ("diffusers", "torch", "transformers")
 # -P: a sdbench of the current folder is not what counts.
 COMMAND = (sys.executable, "-P", "-m", "sdbench.models.count_facts")
+COUNTING_S_MAX = 60.0
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -101,7 +102,12 @@ def _shipped_facts() -> dict[str, PipelineFacts]:
 
 
 def _count_in_child(config: PipelineConfig) -> PipelineFacts:
-    done = subprocess.run(COMMAND, input=config.model_dump_json().encode(), capture_output=True)
+    content = config.model_dump_json().encode()
+    try:
+        done = subprocess.run(COMMAND, input=content, capture_output=True, timeout=COUNTING_S_MAX)
+    except subprocess.TimeoutExpired:
+        problem = f"{config.name}: its parameters and FLOP were not counted within {COUNTING_S_MAX:g} s"
+        raise UserError(f"{problem}; choose fewer layers, in its configs or the override") from None
     if done.returncode == 0:
         return PipelineFacts.model_validate_json(done.stdout)
     lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
@@ -112,4 +118,4 @@ def _count_in_child(config: PipelineConfig) -> PipelineFacts:
         )
     if kind.endswith("UserError"):
         raise UserError(f"{config.name}: {message}")
-    raise UserError(f"the configs of {config.name} make no network that runs ({lines[-1]}); correct them")
+    raise UserError(f"{config.name}: cannot build a working network from its configs ({lines[-1]}); correct them")

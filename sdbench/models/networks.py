@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_CANNOT_BUILD = (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, ZeroDivisionError)
+
+
 class UnknownBufferError(RuntimeError):
     """A network has a buffer that nothing here computes: the library changed, and so must this table."""
 
@@ -41,6 +44,7 @@ def build_on_meta(component: Component, dtype: "torch.dtype | None" = None) -> A
         UserError: its class does not know a key of the config, or cannot be built from it.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
     network_class = class_of(component.library, component.class_name)
     config = {key: value for key, value in component.config.items() if not key.startswith("_")}
@@ -52,7 +56,7 @@ def build_on_meta(component: Component, dtype: "torch.dtype | None" = None) -> A
                 network.tie_weights()
             else:
                 network = network_class(**config)
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, ZeroDivisionError) as error:
+    except (*_CANNOT_BUILD, StrictDataclassError) as error:
         raise UserError(_explain_config(component, config, network_class, error)) from error
     if dtype is not None:
         fill_parameters(network, lambda name, tensor: tensor.to(dtype_of_parameter(network, name, dtype)))

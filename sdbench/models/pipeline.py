@@ -142,9 +142,9 @@ def assemble(experiment: Experiment, config: PipelineConfig, networks: Mapping[s
     flags = config.flags | {"requires_safety_checker": False}
     pipeline_class = class_of("diffusers", config.class_name)
     accepted = signature(pipeline_class.__init__).parameters
+    left_out = dict.fromkeys(name for name in accepted if name.startswith(("text_encoder", "tokenizer")))
     pipeline = pipeline_class(
-        **networks,
-        **tokenizers,
+        **(left_out | dict(networks) | tokenizers),
         **{name: value for name, value in (optional | flags).items() if name in accepted},
         scheduler=build_scheduler(experiment.scheduler, config.scheduler, experiment.timestep_spacing),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdbench.errors import UserError
 from sdbench.models.diffusers_layout import CONFIG_FILE, INDEX_FILE, SCHEDULER_FILE, TOKENIZER_FILE, parts_of
-from sdbench.models.families import FAMILIES, KNOWN_NETWORKS, Family
+from sdbench.models.families import FAMILIES, KNOWN_NETWORKS, MODEL_TYPES, Family
 from sdbench.models.user_pipelines import load_registered
 from sdbench.schema.base import Model, PositiveInt
 from sdbench.schema.document import parse_yaml
@@ -77,6 +77,10 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
     denoiser = next((part for part in DENOISERS if part in parts), None)
     if denoiser is None or DECODER not in parts or not encoders or "scheduler" not in parts:
         raise UserError(f"{name}: {INDEX_FILE} must name a scheduler, a text_encoder, a unet or transformer, and a vae")
+    needed = {"text_encoder", "text_encoder_2"} if family.text_encoders > 1 else {"text_encoder"}
+    needed |= {part.replace("text_encoder", "tokenizer") for part in needed.union(encoders)}
+    if missing := sorted(needed.difference(parts)):
+        raise UserError(f"{name}: {INDEX_FILE} names no {', '.join(missing)}; {index['_class_name']} needs them")
     networks = {part: _read_component(folder, part, parts[part], name) for part in (*encoders, denoiser, DECODER)}
     scheduler = read_json(folder, SCHEDULER_FILE, name)
     class_name = parts["scheduler"][1]
@@ -146,10 +150,24 @@ def _read_component(folder: Traversable | Path, part: str, written: tuple[str, s
             f"{name}: the {part} has the class {library}.{class_name}, which sdbench does not know: {known}"
         )
     config = read_json(folder, f"{part}/{CONFIG_FILE}", name)
-    own = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
-    if library == "diffusers" and own not in (None, class_name):
+    if (own := _other_class(config, class_name)) is not None:
         raise UserError(f"{name}: {part}/{CONFIG_FILE} is of {own}, and {INDEX_FILE} says {class_name}; correct one")
+    needed = ("vocab_size", "max_position_embeddings")[: 2 if class_name.startswith("CLIP") else 1]
+    if class_name in MODEL_TYPES and (missing := [key for key in needed if not isinstance(config.get(key), int)]):
+        problem = f"{part}/{CONFIG_FILE} has no {' and no '.join(missing)}"
+        raise UserError(f"{name}: {problem}; take the folder from a release of the model")
     return Component(library=library, class_name=class_name, config=_without_notes(config))
+
+
+def _other_class(config: Mapping[str, Any], class_name: str) -> Any:
+    """Return the class or the kind of model that a config says it is of; None if that is ``class_name``, or nothing."""
+    if class_name not in MODEL_TYPES:
+        own = config.get("_class_name")
+        return None if own in (None, class_name) else own
+    model_type, prefix = MODEL_TYPES[class_name]
+    written = config.get("architectures")
+    others = [item for item in written if not str(item).startswith(prefix)] if isinstance(written, list) else []
+    return next(iter(others), None) or (None if (own := config.get("model_type", model_type)) == model_type else own)
 
 
 def _without_notes(config: Mapping[str, Any]) -> dict[str, Any]:

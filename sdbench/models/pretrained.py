@@ -137,17 +137,18 @@ def fetch_tokenizers(experiment: Experiment, config: PipelineConfig, cache_folde
     if files.is_checkpoint:
         return None
     classes = {part: item[1].removesuffix("Fast") for part, item in parts_of(_read_json(files, INDEX_FILE)).items()}
-    return {part: _load_tokenizer(files, part, classes.get(part)) for part in config.tokenizers}
+    encoders = {part: config.networks[part.replace("tokenizer", "text_encoder")] for part in config.tokenizers}
+    return {part: _load_tokenizer(files, part, classes.get(part), item.config) for part, item in encoders.items()}
 
 
-def _load_tokenizer(files: WeightFiles, part: str, class_name: str | None) -> Any:
+def _load_tokenizer(files: WeightFiles, part: str, class_name: str | None, encoder: Mapping[str, Any]) -> Any:
     if class_name not in _TOKENIZERS:
         known = ", ".join(_TOKENIZERS)
         raise WeightsUnavailable(f"{files.name}: the {part} has the class {class_name}: expected {known}; {files.hint}")
     # CLIP has no more positions; the others are cut by the pipeline.
     options = {"model_max_length": TOKENS_PER_PROMPT} if class_name == "CLIPTokenizer" else {}
     try:
-        return class_of("transformers", class_name).from_pretrained(
+        tokenizer = class_of("transformers", class_name).from_pretrained(
             str(files.path / part), local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
@@ -155,6 +156,12 @@ def _load_tokenizer(files: WeightFiles, part: str, class_name: str | None) -> An
             raise MemoryError(f"the {part} does not fit into the host's memory: {cause}") from error
         problem = f"{files.name}: the {part} cannot be loaded ({type(error).__name__})"
         raise WeightsUnavailable(f"{problem}; {files.hint}") from error
+    # transformers makes a tokenizer of a few special tokens where the vocabulary is missing.
+    count, expected = len(tokenizer), int(encoder["vocab_size"])
+    if count != expected if class_name == "CLIPTokenizer" else count < expected / 2:
+        problem = f"{files.name}: the {part} has {count:,} tokens, and its text encoder {expected:,}"
+        raise WeightsUnavailable(f"{problem}; {files.hint}")
+    return tokenizer
 
 
 def _load_of_checkpoint(

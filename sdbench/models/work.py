@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from sdbench.errors import EnvironmentProblem
+from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.networks import build_on_meta
 from sdbench.models.pipeline_folders import find_pipeline
@@ -63,12 +63,16 @@ def count_denoiser_calls(scheduler: Any, steps: int) -> int:
 def count_text_tokens(config: PipelineConfig, max_sequence_length: int | None) -> dict[str, int]:
     """Return the tokens that each text encoder gets of a prompt."""
     counts = {}
+    length = max_sequence_length or config.native.max_sequence_length or 512
     for name in config.text_encoders:
         component = config.networks[name]
         if component.class_name.startswith("CLIP"):
             counts[name] = int(component.config["max_position_embeddings"])
         else:
-            counts[name] = max_sequence_length or config.native.max_sequence_length or 512
+            counts[name] = length
+    if config.class_name == "StableDiffusion3Pipeline":
+        # Without T5 the pipeline puts as many zeros in place of its states.
+        counts.setdefault("text_encoder_3", length)
     return counts
 
 
@@ -89,8 +93,13 @@ def count_flop(
     counts: dict[str, int] = {}
     for name, component in config.networks.items():
         network = build_on_meta(component)
-        with FlopCounterMode(display=False) as counter:
-            _run(network, name, config, height, width, tokens)
+        try:
+            with FlopCounterMode(display=False) as counter:
+                _run(network, name, config, height, width, tokens)
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            problem = f"cannot build a working network from {name}/config.json ({reason})"
+            raise UserError(f"{problem}; correct the config or the override") from error
         counts[name] = int(counter.get_total_flops())
     if path is not None:
         with suppress(EnvironmentProblem):  # then the next launch counts again

@@ -7,7 +7,7 @@ from typing import Any
 
 from sdbench.errors import UserError
 from sdbench.models.config_differences import find_same
-from sdbench.models.diffusers_layout import INDEX_FILE, find_pickles, find_weights, missing_weights, networks_of
+from sdbench.models.diffusers_layout import INDEX_FILE, find_pickles, find_weights, missing_files, networks_of
 from sdbench.models.hub import Pin, check_pin, fetch_snapshot, list_files
 from sdbench.models.pipeline_folders import load_shipped, read_folder, read_json, shipped_pipelines
 from sdbench.models.safetensors_file import DamagedFileError, read_header
@@ -126,7 +126,7 @@ def _read_folder(path: Path, *, with_weights: bool) -> OwnFiles:
     index = read_json(path, INDEX_FILE, name)
     config, paths, libraries = read_folder(path, name), list_files(path), networks_of(index)
     weights = [item for part, library in libraries.items() for item in find_weights(paths, part, library)]
-    missing = missing_weights(paths, index)
+    missing = missing_files(paths, index)
     if not with_weights:
         return OwnFiles(config, path, {})
     if pickles := find_pickles(paths, missing):

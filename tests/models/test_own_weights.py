@@ -14,7 +14,7 @@ from sdbench.errors import UserError, WeightsUnavailable
 from sdbench.models.diffusers_layout import find_weights
 from sdbench.models.hub import list_files
 from sdbench.models.networks import Networks
-from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.pipeline_folders import load_shipped, override
 from sdbench.models.pretrained import fetch_tokenizers, load_pretrained
 from sdbench.models.synthetic import build_synthetic
 from sdbench.models.user_pipelines import UserPipeline, hash_file, register
@@ -220,7 +220,7 @@ def test_tokenizers_of_other_encoders_are_read_from_the_folder(
         (folder / "tokenizer" / name).write_text(make_vocabulary(name, kind))
     own = remember(folder, "tiny-sd", tmp_path)
     experiment = Experiment(pipeline=own.config.name, weights="pretrained")
-    tokenizers = fetch_tokenizers(experiment, own.config, tmp_path)
+    tokenizers = fetch_tokenizers(experiment, override(own.config, {"text_encoder.vocab_size": 8}), tmp_path)
     assert tokenizers is not None
     assert len(tokenizers["tokenizer"]("abc", max_length=12, padding="max_length").input_ids) == 12
 
@@ -240,6 +240,19 @@ def make_vocabulary(name: str, kind: str) -> str:
     if kind == "bpe":
         return str(Tokenizer(models.BPE(words, [])).to_str())
     return json.dumps(words) if name == "vocab.json" else "#version: 0.2\n"
+
+
+@pytest.mark.parametrize("class_name", ["CLIPTokenizer", "Qwen2Tokenizer"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path: Path, class_name: str) -> None:
+    folder = tmp_path / "mine"
+    write(folder, "tiny-sd")
+    change_index(folder, {"tokenizer": ["transformers", class_name]})
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer/tokenizer_config.json").write_text(json.dumps({"tokenizer_class": class_name}))
+    own = remember(folder, "tiny-sd", tmp_path)
+    problem = "the tokenizer has [1-9] tokens, and its text encoder 49,408; copy it again"
+    with pytest.raises(WeightsUnavailable, match=problem):
+        fetch_tokenizers(Experiment(pipeline=own.config.name, weights="pretrained"), own.config, tmp_path)
 
 
 def test_a_tokenizer_of_another_class_is_refused(tmp_path: Path) -> None:

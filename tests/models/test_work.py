@@ -1,5 +1,8 @@
 """The work of a call: counted from shapes alone, and checked against what the stock pipelines really call."""
 
+import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,20 @@ import torch
 from torch.utils._pytree import tree_map
 
 from sdbench.models import work as work_module
+from sdbench.models.count_facts import count_facts
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.facts import load_facts
 from sdbench.models.pipeline import build_pipeline
-from sdbench.models.pipeline_folders import find_pipeline, load_shipped, override, shipped_pipelines
+from sdbench.models.pipeline_folders import (
+    find_pipeline,
+    load_pipeline,
+    load_shipped,
+    override,
+    read_folder,
+    shipped_pipelines,
+)
 from sdbench.models.schedulers import build_scheduler, native_scheduler
+from sdbench.models.user_pipelines import register
 from sdbench.models.work import count_flop, count_text_tokens, count_work
 from sdbench.plan.families import native_options
 from sdbench.schema.experiment import Experiment
@@ -40,9 +52,33 @@ def shapes(value: Any) -> Any:
     return tree_map(lambda item: tuple(item.shape) if torch.is_tensor(item) else item, value)
 
 
+@pytest.fixture
+def without_t5(tmp_path: Path) -> str:
+    """Return the name of an SD3 whose index has null in place of T5."""
+    folder = tmp_path / "without-t5"
+    shutil.copytree(str(files("sdbench.models").joinpath("pipelines", "tiny-sd3")), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {part: [None, None] for part in ("text_encoder_3", "tokenizer_3")}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return register(read_folder(folder, "without-t5"), None, {}, tmp_path).config.name
+
+
+@pytest.mark.parametrize("max_sequence_length", [None, 96])
+def test_zeros_of_an_sd3_without_t5_are_counted(
+    tmp_path: Path, without_t5: str, max_sequence_length: int | None
+) -> None:
+    options = {"guidance_scale": 4.5, "scheduler": "flow-euler", "max_sequence_length": max_sequence_length}
+    check_shapes(tmp_path, Experiment(pipeline=without_t5, height=64, width=128, steps=2, **options))
+    config = load_pipeline(without_t5, tmp_path)
+    assert count_facts(config).parameters.keys() == {"text_encoder", "text_encoder_2", "transformer", "vae"}
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_denoiser_is_called_with_the_shapes_that_are_counted(tmp_path: Path, name: str) -> None:
-    experiment = make_experiment(name, height=64, width=128, steps=2)
+    check_shapes(tmp_path, make_experiment(name, height=64, width=128, steps=2))
+
+
+def check_shapes(tmp_path: Path, experiment: Experiment) -> None:
     built = build_pipeline(experiment, "cpu", tmp_path)
     calls: list[tuple[Any, ...]] = []
     denoiser = getattr(built.pipeline, built.config.denoiser_name)

@@ -241,7 +241,11 @@ def test_time_of_warm_up_and_of_sustained_load_is_in_every_launch() -> None:
     [
         ("ModuleNotFoundError: No module named 'torch'", EnvironmentProblem, "install torch and diffusers"),
         ("sdbench.errors.UserError: the class has no key 'x'", UserError, "mine: the class has no key 'x'"),
-        ("RuntimeError: shapes differ", UserError, r"make no network that runs \(RuntimeError: shapes differ\)"),
+        (
+            "RuntimeError: shapes differ",
+            UserError,
+            r"mine: cannot build a working network from its configs \(RuntimeError: shapes differ\)",
+        ),
     ],
 )
 def test_pipeline_that_cannot_be_counted_is_refused_by_cause(
@@ -251,4 +255,12 @@ def test_pipeline_that_cannot_be_counted_is_refused_by_cause(
     monkeypatch.setattr("sdbench.models.facts.COMMAND", (sys.executable, "-c", code))
     config = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1}).model_copy(update={"name": "mine"})
     with pytest.raises(error, match=message):
+        load_facts(config, tmp_path)
+
+
+def test_pipeline_that_takes_too_long_to_count_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbench.models.facts.COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr("sdbench.models.facts.COUNTING_S_MAX", 0.1)
+    config = override(load_shipped("tiny-flux"), {"transformer.num_layers": 1})
+    with pytest.raises(UserError, match=r"tiny-flux: its parameters and FLOP were not counted within 0\.1 s; choose"):
         load_facts(config, tmp_path)

@@ -62,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
 def add_weights(folder: Path, names: dict[str, str] | None = None) -> None:
     for name in (names or WEIGHTS).values():
         save_file({"a": torch.ones(3)}, folder / name)
+    (folder / "tokenizer/tokenizer.json").touch()
 
 
 def expand(manifest: Path, *settings: str, weights: str | None = None) -> tuple[PlannedExperiment, ...]:
@@ -216,6 +217,34 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: change(folder / "model_index.json", unet=["diffusers", "MotionAdapter"]),
         "the unet has the class diffusers.MotionAdapter, which sdbench does not know",
     ),
+    "text encoder that is null": (
+        lambda folder: change(folder / "model_index.json", text_encoder=[None, None]),
+        "mine: model_index.json must name a scheduler, a text_encoder",
+    ),
+    "tokenizer that is null": (
+        lambda folder: change(folder / "model_index.json", tokenizer=[None, None]),
+        "mine: model_index.json names no tokenizer; StableDiffusionPipeline needs them",
+    ),
+    "text encoder of another class": (
+        lambda folder: change(folder / "text_encoder/config.json", architectures=["BertModel"]),
+        "text_encoder/config.json is of BertModel, and model_index.json says CLIPTextModel; correct one",
+    ),
+    "text encoder of another model": (
+        lambda folder: change(folder / "text_encoder/config.json", model_type="bert"),
+        "text_encoder/config.json is of bert, and model_index.json says CLIPTextModel; correct one",
+    ),
+    "text encoder without its positions": (
+        lambda folder: change(folder / "text_encoder/config.json", max_position_embeddings=None),
+        "mine: text_encoder/config.json has no max_position_embeddings; take the folder from a release of the model",
+    ),
+    "text encoder that cannot be built": (
+        lambda folder: change(folder / "text_encoder/config.json", num_attention_heads=5),
+        "text_encoder/config.json: CLIPTextModel cannot be built from its config (",
+    ),
+    "denoiser that does not run": (
+        lambda folder: change(folder / "unet/config.json", class_embed_type="timestep"),
+        "cannot build a working network from unet/config.json (ValueError: ",
+    ),
     "damaged config": (
         lambda folder: (folder / "vae/config.json").write_text("{"),
         "vae/config.json cannot be read (JSONDecodeError); copy it again",
@@ -227,6 +256,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights of two networks": (
         lambda folder: add_weights(folder, {"unet": WEIGHTS["unet"]}),
         "mine has no text_encoder/model.safetensors, vae/diffusion_pytorch_model.safetensors; copy what is missing",
+    ),
+    "no vocabulary": (
+        lambda folder: add_weights(folder) or (folder / "tokenizer/tokenizer.json").unlink(),
+        "mine has no tokenizer/tokenizer.json; copy what is missing, or set weights=synthetic",
     ),
     "cut weights": (
         cut_weights,
