@@ -182,6 +182,11 @@ def test_a_record_whose_pipeline_is_not_the_one_of_its_name_is_not_consistent(
     assert "has configs or weights of another name" in problem
 
 
+def add_weights_without_vocabulary(folder: Path) -> None:
+    add_weights(folder)
+    (folder / "tokenizer/tokenizer.json").unlink()
+
+
 def cut_weights(folder: Path) -> None:
     add_weights(folder)
     os.truncate(folder / WEIGHTS["vae"], 70)
@@ -258,7 +263,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "mine has no text_encoder/model.safetensors, vae/diffusion_pytorch_model.safetensors; copy what is missing",
     ),
     "no vocabulary": (
-        lambda folder: add_weights(folder) or (folder / "tokenizer/tokenizer.json").unlink(),
+        add_weights_without_vocabulary,
         "mine has no tokenizer/tokenizer.json; copy what is missing, or set weights=synthetic",
     ),
     "cut weights": (
