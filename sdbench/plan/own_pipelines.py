@@ -108,6 +108,8 @@ def read_own(path: Path, *, with_weights: bool) -> OwnFiles:
         is_folder = path.is_dir()
         if is_folder:
             next(path.iterdir(), None)
+    except FileNotFoundError:
+        raise UserError(f"there is no folder or file {path}; check the path") from None
     except OSError as error:
         raise UserError(f"pipeline={path} cannot be read: {error.strerror}; check the path") from None
     if is_folder:

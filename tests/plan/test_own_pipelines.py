@@ -263,7 +263,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "cut weights": (
         cut_weights,
-        "vae/diffusion_pytorch_model.safetensors cannot be loaded: it is cut",
+        "vae/diffusion_pytorch_model.safetensors cannot be loaded: it is truncated",
     ),
 }
 
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_measured_is_refused(
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("none/mine", "cannot be read: No such file or directory; check the path"),
+        ("none/mine", "there is no folder or file "),
         ("model.ckpt", "model.ckpt is not a file of safetensors; name a folder"),
         ("pipe.safetensors", "pipe.safetensors is not a file of safetensors; name a folder"),
         ("empty.safetensors", "empty.safetensors cannot be loaded: it is empty"),
