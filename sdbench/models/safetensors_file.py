@@ -61,7 +61,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             raise DamagedFileError("it is empty" if not size_bytes else "it is not a safetensors file")
         if header_bytes > min(_HEADER_BYTES_MAX, size_bytes - _LENGTH_BYTES):
             raise DamagedFileError(
-                f"it is cut, or not a safetensors file: its header would take {header_bytes:,} bytes"
+                f"it is truncated, or not a safetensors file: its header would take {header_bytes:,} bytes"
             )
         content = file.read(header_bytes)
     try:
@@ -95,7 +95,7 @@ def read_tensors(path: Path, tensors: Iterable[tuple[str, StoredTensor]]) -> "It
             values = torch.empty(stored.end - stored.start, dtype=torch.uint8)
             file.seek(stored.start)
             if file.readinto(values.numpy().data) != len(values):
-                raise DamagedFileError("it became shorter while it was read")
+                raise DamagedFileError("it was truncated while being read")
             yield name, values.view(getattr(torch, _TORCH_NAMES[stored.dtype])).view(stored.shape)
 
 
@@ -133,6 +133,6 @@ def _check_extent(tensors: dict[str, StoredTensor], data_start: int, size_bytes:
         raise DamagedFileError("its tensors overlap or leave gaps")
     end = ordered[-1][1] if ordered else data_start
     if end > size_bytes:
-        raise DamagedFileError(f"it is cut: {end - size_bytes:,} of {end:,} bytes are missing")
+        raise DamagedFileError(f"it is truncated: {end - size_bytes:,} of {end:,} bytes are missing")
     if end < size_bytes:
         raise DamagedFileError(f"it has {size_bytes - end:,} bytes more than its header says")

@@ -68,7 +68,6 @@ _OTHERS = {
     "down_blocks.": "one network of a folder in diffusers' layout",
 }
 _OTHERS_WITHOUT_UNET = {_VAE: "a VAE", "decoder.conv_in.": "a VAE", "text_model.": "a text encoder"}
-_CHANNELS = {9: "inpainting", 8: "editing (InstructPix2Pix)", 7: "upscaling", 5: "depth to image"}
 
 
 def read_checkpoint(path: Path) -> PipelineConfig:
@@ -100,8 +99,8 @@ def find_layout(tensors: Mapping[str, StoredTensor], name: str) -> Layout:
     if first is None or len(first.shape) != 4:  # noqa: PLR2004 - of a convolution
         raise UserError(f"{name} has no UNet that sdbench knows; one file can be of {known}")
     if (channels := first.shape[1]) != _LATENT_CHANNELS:
-        use = _CHANNELS.get(channels, "another use")
-        raise UserError(f"{name} is a model for {use} (its UNet has {channels} input channels); choose one for images")
+        problem = f"is not a text-to-image model (its UNet has {channels} input channels)"
+        raise UserError(f"{name} {problem}; choose a text-to-image checkpoint")
     sizes = {item.shape[-1] for key, item in tensors.items() if key.startswith(_UNET) and "attn2.to_k.weight" in key}
     layout = next((layout for layout in _LAYOUTS if sizes == {layout.context_size}), None)
     if layout is None:
@@ -128,11 +127,19 @@ def read_component(path: Path, part: str, config: PipelineConfig, network: Any) 
         raise UnfitWeightsError(f"{len(strays)} unexpected ({', '.join(strays[:_NAMES_SHOWN])})")
     prefix = prefixes[part]
     wanted = {key: item for key, item in header.items() if key.startswith(prefix) and not _is_ignored(key, prefix)}
-    converted = _convert(prefix, dict(read_tensors(path, wanted.items())), config.networks[part].config, network)
+    tensors = {key: _narrow(tensor, network) for key, tensor in read_tensors(path, wanted.items())}
+    converted = _convert(prefix, tensors, config.networks[part].config, network)
     left = sum(item.value_count for item in wanted.values()) - sum(tensor.numel() for tensor in converted.values())
     if left > 0:
         raise UnfitWeightsError(f"{left:,} values that belong to nothing in the network")
     return converted
+
+
+def _narrow(tensor: Any, network: Any) -> Any:
+    """Return a tensor in the type of the network if that takes less memory: a whole network is held at once."""
+    dtypes = {parameter.dtype for parameter in network.parameters()}
+    is_wider = len(dtypes) == 1 and tensor.element_size() > max(dtype.itemsize for dtype in dtypes)
+    return tensor.to(dtypes.pop()) if is_wider else tensor
 
 
 def _is_ignored(key: str, prefix: str) -> bool:

@@ -150,6 +150,8 @@ def describe_problem(detail: ErrorDetails, model: type[Model] = Manifest) -> str
     if kind == "missing":
         above = path[-2] if len(path) > 1 else "the manifest"
         return f"the key {key!r} is missing in {above if isinstance(above, str) else keys[-2]}; add it"
+    if key in ("bool", "int", "float", "str"):  # one for each type that a key of a config may have
+        return f"{keys[-2]} is {show(detail['input'])}: expected a number, text, true, false or null"
     return f"{key} is {show(detail['input'])}: {_describe_value(detail)}"
 
 

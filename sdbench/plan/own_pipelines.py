@@ -108,6 +108,8 @@ def read_own(path: Path, *, with_weights: bool) -> OwnFiles:
         is_folder = path.is_dir()
         if is_folder:
             next(path.iterdir(), None)
+    except FileNotFoundError:
+        raise UserError(f"there is no folder or file {path}; check the path") from None
     except OSError as error:
         raise UserError(f"pipeline={path} cannot be read: {error.strerror}; check the path") from None
     if is_folder:
@@ -153,8 +155,9 @@ def _name_of_hub(values: Mapping[str, str], manifest: Manifest, cache: Path) -> 
         raise UserError(f"pipeline={FROM_HUB} needs hub_id and revision (a commit hash); set both")
     pin = Pin(*check_pin(written["hub_id"], written["revision"]), cache)
     config = read_folder(fetch_snapshot(pin, configs_only=True), pin.hub_id)
-    # The manifest's own comes first: some shipped pipelines have the same networks.
-    names = dict.fromkeys((*_pipelines_of(manifest), *shipped_pipelines()))
+    # Fine-tuned models have the networks of a shipped pipeline too, and keep their own name.
+    released = (name for name, line in shipped_pipelines().items() if line.source == pin.hub_id)
+    names = dict.fromkeys((*_pipelines_of(manifest), *released))
     if (same := find_same(config, {name: load_shipped(name) for name in names})) is not None:
         return same
     named = config.model_copy(update={"name": pin.hub_id.rpartition("/")[2]})

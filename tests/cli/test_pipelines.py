@@ -57,6 +57,11 @@ def test_folder_of_a_pipeline_is_shown_without_its_path(tmp_path: Path, capsys: 
     assert str(tmp_path) not in out
 
 
+def test_path_where_nothing_is_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipelines", "./sdxxl"]) == 2
+    assert "there is no folder or file sdxxl; check the path" in capsys.readouterr().err
+
+
 def test_unknown_pipeline_is_refused_with_those_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipelines", "sdxxl"]) == 2
     assert "unknown pipeline 'sdxxl'; choose one of: sd-1.4," in capsys.readouterr().err

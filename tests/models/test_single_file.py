@@ -150,16 +150,24 @@ def test_a_checkpoint_of_real_shapes_is_known_and_fits(
     ldm.write_header(path, tensors)
     assert read_checkpoint(path) == config.model_copy(update={"name": "real"})
     monkeypatch.setattr(single_file, "read_tensors", lambda _, items: ((name, tensors[name]) for name, _ in items))
-    for part, network in networks.items():
+    for part, component in config.networks.items():
+        network = build_on_meta(component, torch.float16)
         converted = single_file.read_component(path, part, config, network)
+        assert {tensor.dtype for tensor in converted.values()} == {torch.float16}
         match_names(network, {name: tuple(tensor.shape) for name, tensor in converted.items()})
 
 
 @pytest.mark.parametrize(
     ("tensors", "problem"),
     [
-        ({ldm.UNET + "input_blocks.0.0.weight": (320, 9, 3, 3)}, "is a model for inpainting"),
-        ({ldm.UNET + "input_blocks.0.0.weight": (320, 8, 3, 3)}, "is a model for editing"),
+        (
+            {ldm.UNET + "input_blocks.0.0.weight": (320, 9, 3, 3)},
+            "is not a text-to-image model (its UNet has 9 input channels); choose",
+        ),
+        (
+            {ldm.UNET + "input_blocks.0.0.weight": (320, 8, 3, 3)},
+            "is not a text-to-image model (its UNet has 8 input channels); choose",
+        ),
         ({ldm.UNET + "input_blocks.0.0.weight": (320, 4, 3, 3)}, "has a UNet with text of size"),
         ({"lora_unet_down_blocks_0.lora_up.weight": (4, 4)}, "is a LoRA"),
         ({"model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": (128,)}, "is FLUX"),
@@ -213,7 +221,7 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path, content: bytes, probl
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"), [(-5, "it is cut: 5 of "), (5, "it has 5 bytes more than its header says")]
+    ("change", "problem"), [(-5, "it is truncated: 5 of "), (5, "it has 5 bytes more than its header says")]
 )
 def test_a_file_of_another_length_is_named(tmp_path: Path, change: int, problem: str) -> None:
     path = tmp_path / "x.safetensors"

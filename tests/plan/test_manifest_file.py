@@ -66,6 +66,11 @@ def group(keys: str) -> str:
             "4:12",
             "expected pndm, ddim, euler, dpm++, euler-ancestral, unipc, lcm, flow-euler; nearest: 'euler'",
         ),
+        (
+            "defaults: {config: {unet.layers_per_block: [1]}}\n" + GROUP,
+            "4:21",
+            "unet.layers_per_block is [1]: expected a number, text, true, false or null",
+        ),
         ("defaults: {pipeline: ./mine}\n" + GROUP, "4:12", "a path is set by --set pipeline=PATH, and is not portable"),
         ("defaults: {pipeline: mine@0123456789ab}\n" + GROUP, "4:12", "unknown pipeline; known: flux.1-dev, "),
         (group("options: {backend: pytorhc}"), "7:15", "unknown backend; nearest: 'pytorch'"),

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdbench.errors import EnvironmentProblem, SdbenchError, UserError, WeightsUnavailable
-from sdbench.models.pipeline_folders import load_shipped
+from sdbench.models.pipeline_folders import load_shipped, shipped_pipelines
 from sdbench.models.user_pipelines import register
 from sdbench.plan.make_plan import Plan, PlanRequest, expand_request, make_plan
 from sdbench.plan.own_pipelines import refuse_own_pipeline
@@ -268,7 +268,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "cut weights": (
         cut_weights,
-        "vae/diffusion_pytorch_model.safetensors cannot be loaded: it is cut",
+        "vae/diffusion_pytorch_model.safetensors cannot be loaded: it is truncated",
     ),
 }
 
@@ -284,7 +284,7 @@ def test_a_folder_that_cannot_be_measured_is_refused(
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("none/mine", "cannot be read: No such file or directory; check the path"),
+        ("none/mine", "there is no folder or file "),
         ("model.ckpt", "model.ckpt is not a file of safetensors; name a folder"),
         ("pipe.safetensors", "pipe.safetensors is not a file of safetensors; name a folder"),
         ("empty.safetensors", "empty.safetensors cannot be loaded: it is empty"),
@@ -347,8 +347,22 @@ PINNED = (f"hub_id={HUB_ID}", f"revision={REVISION}")
 def test_the_configs_of_a_repository_decide_which_pipeline_it_is(
     manifest: Path, hub: Hub, more: tuple[str, ...]
 ) -> None:
-    assert options_of(manifest, *PINNED, *more) == {("tiny-sd", "pretrained", HUB_ID)}
+    assert options_of(manifest, *PINNED, *more) == {("tiny", "pretrained", HUB_ID)}
     assert not [item for item in hub.requests if item.path.endswith(".safetensors")]
+
+
+def test_a_repository_with_the_networks_of_the_manifests_pipeline_is_that_one(manifest: Path, hub: Hub) -> None:
+    manifest.write_text(MANIFEST.replace("sd-1.4", "tiny-sd"))
+    assert options_of(manifest, *PINNED) == {("tiny-sd", "pretrained", HUB_ID)}
+
+
+def test_the_repository_of_a_shipped_pipeline_is_that_one(
+    manifest: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = shipped_pipelines()
+    released = table | {"tiny-sd": table["tiny-sd"].model_copy(update={"source": HUB_ID})}
+    monkeypatch.setattr("sdbench.plan.own_pipelines.shipped_pipelines", lambda: released)
+    assert options_of(manifest, *PINNED) == {("tiny-sd", "pretrained", HUB_ID)}
 
 
 def test_a_repository_with_networks_of_its_own_gets_its_name(manifest: Path, hub: Hub) -> None:
@@ -358,6 +372,7 @@ def test_a_repository_with_networks_of_its_own_gets_its_name(manifest: Path, hub
 
 
 def test_notes_and_the_size_of_training_do_not_make_another_pipeline(manifest: Path, hub: Hub) -> None:
+    manifest.write_text(MANIFEST.replace("sd-1.4", "tiny-sd"))
     config = json.loads(hub.files["vae/config.json"]) | {"sample_size": 256, "_name_or_path": "/home/author"}
     hub.files["vae/config.json"] = json.dumps(config).encode()
     assert options_of(manifest, *PINNED) == {("tiny-sd", "pretrained", HUB_ID)}
