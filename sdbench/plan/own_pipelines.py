@@ -1,6 +1,8 @@
 """A path or a repository as the pipeline of a command line: remembered, and from then on a name and a hash."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from sdbench.schema.manifest import Manifest
 from sdbench.schema.pipeline import PipelineConfig
 
 FROM_HUB = "from-hub"
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_PATH_SHOWN = 80
 _CHECKPOINT_SUFFIX = ".safetensors"
 _HUB_KEYS = ("hub_id", "revision")
 
@@ -55,7 +59,7 @@ def name_pipeline(
         if not ask_hub:
             return [item for item in assignments if item != f"pipeline={FROM_HUB}"]
         return _replace(assignments, {"pipeline": _name_of_hub(values, manifest, cache)})
-    if pipeline is None or not is_path(pipeline):
+    if not pipeline or not is_path(pipeline):
         return list(assignments)
     files = read_own(Path(pipeline).expanduser(), with_weights=values.get("weights") != "synthetic")
     kind = values.get("weights") or ("pretrained" if files.weights else "synthetic")
@@ -75,7 +79,11 @@ def is_path(pipeline: str) -> bool:
     """Return whether the value of ``pipeline`` is a path, and not a name."""
     if pipeline in shipped_pipelines() or ("@" in Path(pipeline).name and "/" not in pipeline):
         return False
-    return "/" in pipeline or pipeline.startswith(("~", ".")) or Path(pipeline).exists()
+    if "/" in pipeline or pipeline.startswith(("~", ".")):
+        return True
+    with suppress(OSError):  # no file has so long a name
+        return Path(pipeline).exists()
+    return False
 
 
 def refuse_own_pipeline(assignments: Sequence[str], where: str) -> None:
@@ -109,9 +117,14 @@ def read_own(path: Path, *, with_weights: bool) -> OwnFiles:
         if is_folder:
             next(path.iterdir(), None)
     except FileNotFoundError:
-        raise UserError(f"there is no folder or file {path}; check the path") from None
+        hint = "check the path"
+        if _REPOSITORY.fullmatch(str(path)):
+            hint += f", or measure a repository with hub_id={path}, revision=COMMIT and weights=pretrained"
+        raise UserError(f"there is no folder or file {path}; {hint}") from None
     except OSError as error:
-        raise UserError(f"pipeline={path} cannot be read: {error.strerror}; check the path") from None
+        raise UserError(
+            f"pipeline={str(path)[:_PATH_SHOWN]} cannot be read: {error.strerror}; check the path"
+        ) from None
     if is_folder:
         return _read_folder(path, with_weights=with_weights)
     if path.suffix != _CHECKPOINT_SUFFIX or not path.is_file():
@@ -124,7 +137,7 @@ def read_own(path: Path, *, with_weights: bool) -> OwnFiles:
 
 
 def _read_folder(path: Path, *, with_weights: bool) -> OwnFiles:
-    name = path.absolute().name
+    name = path.absolute().name or str(path)
     index = read_json(path, INDEX_FILE, name)
     config, paths, libraries = read_folder(path, name), list_files(path), networks_of(index)
     weights = [item for part, library in libraries.items() for item in find_weights(paths, part, library)]

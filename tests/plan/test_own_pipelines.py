@@ -412,3 +412,21 @@ def test_cache_that_cannot_be_written_is_named_with_its_variable(tmp_path: Path)
     (tmp_path / "cache").write_text("")
     with pytest.raises(EnvironmentProblem, match="set SDBENCH_CACHE to a folder that can be written"):
         register(load_shipped("tiny-sd"), None, {}, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ("stabilityai/sdxl-turbo", "there is no folder or file .*, or measure a repository with hub_id=stabilityai/"),
+        ("/", "/ has no model_index.json"),
+        ("a" * 300, "expected a name that sdbench pipelines lists"),
+        ("./" + "a" * 5000, r"pipeline=a{80} cannot be read: File name too long"),
+    ],
+    ids=["repository", "root", "long name", "long path"],
+)
+def test_pipeline_that_is_no_path_gets_one_line(tmp_path: Path, pipeline: str, message: str) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("schema: sdbench/manifest/v1\ntitle: T\nexperiments: [{id: a, title: A}]\n")
+    with pytest.raises(UserError, match=message) as caught:
+        make_plan(PlanRequest(manifest, settings=(f"pipeline={pipeline}",), device="cpu"))
+    assert len(str(caught.value)) < 600
