@@ -54,7 +54,8 @@ def check_pin(hub_id: str | None, revision: str | None) -> tuple[str, str]:
     if not _COMMIT.fullmatch(revision):
         raise UserError(f"revision is {revision!r}: expected {REVISION_FORM}")
     try:
-        validate_repo_id(hub_id)
+        # Without an owner the hub has repositories of its own, which no manifest means.
+        validate_repo_id(hub_id if "/" in hub_id else "")
     except HFValidationError:
         raise UserError(f"model.hub_id {hub_id!r} is not a repository; write it as owner/name") from None
     return hub_id, revision

@@ -384,7 +384,7 @@ def test_a_revision_that_is_not_a_commit_hash_is_refused(revision: str) -> None:
         check_pin(HUB_ID, revision)
 
 
-@pytest.mark.parametrize("hub_id", ["a/b/c", "../../etc", "org/ti ny", "org/tiny.git"])
+@pytest.mark.parametrize("hub_id", ["name", "a/b/c", "../../etc", "org/ti ny", "org/tiny.git"])
 def test_a_hub_id_that_names_no_repository_is_refused(hub_id: str) -> None:
     with pytest.raises(UserError, match="write it as owner/name"):
         check_pin(hub_id, REVISION)
