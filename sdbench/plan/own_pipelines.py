@@ -3,13 +3,20 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sdbench.errors import UserError
 from sdbench.models.config_differences import find_same
-from sdbench.models.diffusers_layout import INDEX_FILE, find_pickles, find_weights, missing_files, networks_of
+from sdbench.models.diffusers_layout import (
+    INDEX_FILE,
+    find_pickles,
+    find_weights,
+    missing_files,
+    networks_of,
+    tokenizer_files,
+)
 from sdbench.models.hub import Pin, check_pin, fetch_snapshot, list_files
 from sdbench.models.pipeline_folders import load_shipped, read_folder, read_json, shipped_pipelines
 from sdbench.models.safetensors_file import DamagedFileError, read_header
@@ -27,11 +34,12 @@ _HUB_KEYS = ("hub_id", "revision")
 
 @dataclass(frozen=True)
 class OwnFiles:
-    """The configs at a path, and its weights files by their paths within."""
+    """The configs at a path, and its weights files and those of its tokenizers by their paths within."""
 
     config: PipelineConfig
     root: Path
     weights: Mapping[str, Path]
+    tokenizers: Mapping[str, Path] = field(default_factory=dict)
 
 
 def name_pipeline(
@@ -69,6 +77,7 @@ def name_pipeline(
     if kind == "pretrained" and not files.weights and hub_id is None:
         raise UserError(f"{files.root.name} has no weights; set weights=synthetic, or hub_id and revision")
     hashes = {name: _hash_weights(name, path, cache) for name, path in files.weights.items()}
+    hashes |= {name: hash_file(path, cache) for name, path in files.tokenizers.items()}
     named = register(files.config, files.root, hashes, cache).config.name
     changes = {"pipeline": named} | ({} if weights else {"weights": kind})
     # Those of the manifest are for its own pipeline.
@@ -149,7 +158,8 @@ def _read_folder(path: Path, *, with_weights: bool) -> OwnFiles:
         raise UserError(f"{problem}; save them as safetensors, or set weights=synthetic")
     if weights and missing:
         raise UserError(f"{name} has no {', '.join(missing)}; copy what is missing, or set weights=synthetic")
-    return OwnFiles(config, path, {item: path / item for item in weights})
+    tokenizers = [item for item in tokenizer_files(index) if item in paths] if weights else []
+    return OwnFiles(config, path, {item: path / item for item in weights}, {item: path / item for item in tokenizers})
 
 
 def _hash_weights(name: str, path: Path, cache: Path) -> str:

@@ -141,6 +141,9 @@ def test_the_name_depends_on_configs_and_weights_and_not_on_the_place(
     save_file({"a": torch.zeros(3)}, Path(elsewhere) / WEIGHTS["vae"])
     names.add(expand(manifest, f"pipeline={elsewhere}")[0].experiment.pipeline)
     assert len(names) == 3
+    (Path(elsewhere) / "tokenizer/tokenizer.json").write_text("{}")
+    names.add(expand(manifest, f"pipeline={elsewhere}")[0].experiment.pipeline)
+    assert len(names) == 4
 
 
 def test_weights_that_did_not_change_are_hashed_once(
