@@ -126,8 +126,7 @@ def build_tokenizers(config: PipelineConfig, max_sequence_length: int | None) ->
         if encoder.class_name.startswith("CLIP"):
             tokenizers[name] = build_tokenizer(facts["pad_token"])
         else:
-            token_count = max_sequence_length or config.native.max_sequence_length or facts["model_max_length"]
-            tokenizers[name] = DrawnTokens(encoder.config["vocab_size"], token_count)
+            tokenizers[name] = DrawnTokens(encoder.config["vocab_size"], config.prompt_tokens(max_sequence_length))
     return tokenizers
 
 

@@ -63,16 +63,15 @@ def count_denoiser_calls(scheduler: Any, steps: int) -> int:
 def count_text_tokens(config: PipelineConfig, max_sequence_length: int | None) -> dict[str, int]:
     """Return the tokens that each text encoder gets of a prompt."""
     counts = {}
-    length = max_sequence_length or config.native.max_sequence_length or 512
     for name in config.text_encoders:
         component = config.networks[name]
         if component.class_name.startswith("CLIP"):
             counts[name] = int(component.config["max_position_embeddings"])
         else:
-            counts[name] = length
+            counts[name] = config.prompt_tokens(max_sequence_length)
     if config.class_name == "StableDiffusion3Pipeline":
         # Without T5 the pipeline puts as many zeros in place of its states.
-        counts.setdefault("text_encoder_3", length)
+        counts.setdefault("text_encoder_3", config.prompt_tokens(max_sequence_length))
     return counts
 
 

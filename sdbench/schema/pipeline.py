@@ -106,6 +106,17 @@ class PipelineConfig(Model):
             return 1
         return self.guided_batch(guidance_scale)
 
+    def prompt_tokens(self, max_sequence_length: int | None) -> int:
+        """Return the tokens that a prompt is padded to for encoders other than CLIP's.
+
+        Raises:
+            ValueError: neither the experiment nor the pipeline says how many.
+        """
+        length = max_sequence_length or self.native.max_sequence_length
+        if length is None:
+            raise ValueError(f"{self.name} does not say to how many tokens it pads a prompt")
+        return length
+
     def latent_tokens(self, height: int, width: int) -> int:
         """Return the tokens that the denoiser makes of an image of this size (pixels)."""
         return (height // self.pixels_per_token) * (width // self.pixels_per_token)

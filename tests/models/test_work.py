@@ -191,3 +191,13 @@ def test_weights_in_fp16_count_what_t5_keeps_in_fp32(tmp_path: Path) -> None:
     facts = load_facts(load_shipped("sd-3.5-medium"), tmp_path)
     assert facts.weights_bytes("fp16") - facts.weights_bytes("bf16") == 2 * 24 * 10_240 * 4_096
     assert load_facts(load_shipped("sdxl"), tmp_path).weights_bytes("fp16") == 2 * 3_468_837_867
+
+
+def test_sdxl_without_the_flag_has_the_default_of_its_class(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(str(files("sdbench.models").joinpath("pipelines", "tiny-sdxl")), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["force_zeros_for_empty_prompt"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert read_folder(folder, "mine").prompts_encoded(5.0, "") == 1
+    assert load_shipped("tiny-sd").prompts_encoded(5.0, "") == 2
