@@ -92,7 +92,7 @@ def plan_text(plan: Plan) -> str:
     lines += [f"{count} more are for {kind}: --device {kind}" for kind, count in elsewhere.items()]
     lines += [
         "",
-        f"in all {describe_total(plan)}",
+        f"total: {describe_total(plan)}",
         f"times are rough, from {_describe_rates(plan, runnable)}; the first launch corrects them",
     ]
     return "\n".join(lines)
