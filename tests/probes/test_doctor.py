@@ -250,7 +250,7 @@ def test_docker_is_optional(look: Any, tmp_path: Path) -> None:
 
 
 def test_weights_cache_is_measured_and_its_limit_checked(tmp_path: Path, look: Any) -> None:
-    assert look()["weights cache"].value == f"synthetic weights take 0.0 B of at most 20.0 GiB in {tmp_path / 'cache'}"
+    assert look()["weights cache"].value == f"synthetic weights take 0.0 B of at most 64.0 GiB in {tmp_path / 'cache'}"
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "a.safetensors").write_bytes(bytes(2048))
     environ = {"SDBENCH_CACHE": str(tmp_path)}
