@@ -256,5 +256,5 @@ def test_weights_cache_is_measured_and_its_limit_checked(tmp_path: Path, look: A
     environ = {"SDBENCH_CACHE": str(tmp_path)}
     assert doctor._weights_cache(environ)[0].startswith("synthetic weights take 2.00 KiB of at most")
     value, hint = doctor._weights_cache(environ | {"SDBENCH_CACHE_GIB": "many"})
-    assert value == "invalid SDBENCH_CACHE_GIB 'many': expected a number of GiB, such as 20 or 0"
+    assert value == "invalid SDBENCH_CACHE_GIB 'many': expected a number of GiB, such as 64 or 0"
     assert hint
