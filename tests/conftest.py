@@ -14,6 +14,7 @@ NEED_TORCH = (
     "containers/test_hadolint.py",
     "gpu",
     "models",
+    "plan/test_own_pipelines.py",
     "workloads/test_precision.py",
 )
 HAS_TORCH = find_spec("torch") is not None
