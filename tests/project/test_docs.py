@@ -83,6 +83,7 @@ def test_example_of_the_api_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(Path("results").glob("*/record.json"))) == 2
 
 
+@pytest.mark.torch
 def test_folder_of_the_docs_is_a_pipeline(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "how-to" / "add-a-pipeline.md").read_text(encoding="utf-8")
     files = re.findall(r"^`(small-flux/\S+)`\n\n```json\n(.*?)```", text, re.DOTALL | re.MULTILINE)
