@@ -22,7 +22,7 @@ from sdbench.backends.onednn import read_effective_isa
 from sdbench.backends.reference_operation import time_reference_operation
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.families import FAMILIES
-from sdbench.models.pipeline import BuiltPipeline, dtype_of
+from sdbench.models.pipeline import BuiltPipeline, decodes_in_fp32, dtype_of
 from sdbench.models.work import count_work
 from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Reading, Unknown
@@ -89,7 +89,7 @@ class DiffusersCall(Backend, ABC):
             latents = pipeline._unpack_latents(  # noqa: SLF001 - the stock pipeline's own, before it decodes
                 latents, experiment.height, experiment.width, pipeline.vae_scale_factor
             )
-        upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False) and self._upcasts
+        upcast = decodes_in_fp32(pipeline)
         # Under autocast a flow-match scheduler gives latents in its type, which most pipelines scale as they are.
         as_they_are = experiment.autocast != "off" and not FAMILIES[self.config.class_name].latents_in_fp32
         with torch.no_grad():
@@ -106,11 +106,6 @@ class DiffusersCall(Backend, ABC):
         image = decoded[0].float() / 2 + 0.5
         image = image.clamp(0, 1).where(image.isfinite(), torch.nan)
         return image.permute(1, 2, 0).cpu().numpy()
-
-    @property
-    def _upcasts(self) -> bool:
-        """Whether the pipeline decodes in fp32 where its VAE overflows in fp16."""
-        return hasattr(self.pipeline, "upcast_vae")
 
     def synchronize(self) -> None:
         """Wait until the device is idle; the CPU always is."""

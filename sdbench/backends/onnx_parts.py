@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sdbench.models.denoiser_inputs import denoiser_inputs
 from sdbench.models.networks import dtype_of_parameter
+from sdbench.models.pipeline import decodes_in_fp32
 from sdbench.models.work import count_text_tokens
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.schema.workload_results import ExportedPart
@@ -56,14 +57,6 @@ def find_unexportable(config: PipelineConfig) -> str | None:
     networks = config.networks.items()
     reasons = ((name, reason) for name, item in networks if (reason := _NOT_EXPORTED.get(item.class_name)))
     return next((f"the {name} of {config.name} {reason}" for name, reason in reasons), None)
-
-
-def decodes_in_fp32(pipeline: Any) -> bool:
-    """Return whether the stock pipeline decodes in fp32 where all else is fp16, in which the VAE of SDXL overflows."""
-    import torch
-
-    vae = pipeline.vae
-    return vae.dtype == torch.float16 and bool(vae.config.force_upcast) and hasattr(pipeline, "upcast_vae")
 
 
 def flatten_inputs(named: Mapping[str, Any]) -> "dict[str, torch.Tensor]":

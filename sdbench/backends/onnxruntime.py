@@ -14,7 +14,7 @@ from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
 from sdbench.backends.onnx_networks import make_network
-from sdbench.backends.onnx_parts import decodes_in_fp32, part_of
+from sdbench.backends.onnx_parts import part_of
 from sdbench.backends.onnx_session import (
     OPSETS,
     GraphRunner,
@@ -27,7 +27,7 @@ from sdbench.backends.onnx_session import (
     provider_of,
 )
 from sdbench.models import libraries
-from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, dtype_of
+from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, decodes_in_fp32, dtype_of
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.pretrained import fetch_weights
 from sdbench.models.work import keep_flop

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.schema.base import Model, sha256_of
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.pipeline import DECODER, PipelineConfig
+from sdbench.schema.pipeline import PipelineConfig
 from sdbench.store.cache_folder import write_cached
 
 _SHIPPED = files("sdbench.models").joinpath("pipelines", "facts.json")
@@ -57,9 +57,7 @@ class PipelineFacts(Model):
 
     def flop_per_image(self, config: PipelineConfig, experiment: Experiment, calls: int) -> float:
         """Return the FLOP of one image with so many denoiser calls."""
-        samples = config.guided_batch(experiment.guidance_scale)
-        texts = config.prompts_encoded(experiment.guidance_scale, experiment.negative_prompt)
-        counts = dict.fromkeys(config.text_encoders, texts) | {config.denoiser_name: calls * samples, DECODER: 1}
+        counts = config.runs_per_image(calls, experiment.guidance_scale, experiment.negative_prompt)
         latent_tokens = config.latent_tokens(experiment.height, experiment.width)
         return fsum(count * self.flop_of(name, latent_tokens) for name, count in counts.items())
 

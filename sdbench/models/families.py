@@ -1,6 +1,7 @@
 """What the pipelines of one diffusers class have in common, and their configs do not say."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sdbench.schema.pipeline import NativeOptions
 
@@ -11,8 +12,8 @@ class Family:
 
     ``latents_in_a_row`` is the size for configs that name none, as ``default_sample_size`` in the pipeline's code.
     ``longest_prompt`` is what ``max_sequence_length`` may be. ``text_encoders`` is how many it cannot do without. With
-    ``upcasts_decoder`` a decoder that overflows in fp16 runs in fp32. ``zeros_for_empty_prompt`` is its class's default
-    of ``force_zeros_for_empty_prompt``.
+    ``upcasts_decoder`` a decoder that overflows in fp16 runs in fp32. ``flags`` are switches of its class that
+    an index may omit, with their defaults.
     """
 
     steps: int
@@ -24,7 +25,7 @@ class Family:
     latents_in_fp32: bool = False
     is_flow_matching: bool = False
     upcasts_decoder: bool = False
-    zeros_for_empty_prompt: bool = False
+    flags: Mapping[str, bool] = field(default_factory=dict)
 
     def native(self, size_px: int) -> NativeOptions:
         """Return the native options of a pipeline that has no line in the table."""
@@ -40,7 +41,9 @@ class Family:
 # has 1536 positions for the prompt, in blocks of 32, and the image that follows.
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(50, 7.5, latents_in_a_row=64),
-    "StableDiffusionXLPipeline": Family(50, 5.0, text_encoders=2, upcasts_decoder=True, zeros_for_empty_prompt=True),
+    "StableDiffusionXLPipeline": Family(
+        50, 5.0, text_encoders=2, upcasts_decoder=True, flags={"force_zeros_for_empty_prompt": True}
+    ),
     "StableDiffusion3Pipeline": Family(28, 7.0, 256, 512, text_encoders=2, is_flow_matching=True),
     "FluxPipeline": Family(28, 3.5, 512, 512, text_encoders=2, is_flow_matching=True),
     "ZImagePipeline": Family(50, 5.0, 512, 1504, latents_in_fp32=True, is_flow_matching=True),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 
+# What the constructors of diffusers and transformers raise for configs that they cannot use; NotImplementedError is
+# how diffusers refuses a kind of block or activation that it does not know.
 _CANNOT_BUILD = (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, ZeroDivisionError)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdbench.models.libraries import class_of, disable_progress_bars
 from sdbench.models.networks import build_on_meta
 from sdbench.models.pipeline_folders import find_pipeline
-from sdbench.models.pretrained import fetch_tokenizers, fetch_weights, load_pretrained
+from sdbench.models.pretrained import check_weights, fetch_tokenizers, load_pretrained
 from sdbench.models.schedulers import build_scheduler
 from sdbench.models.tokenizer import DrawnTokens, build_tokenizer
 from sdbench.models.weights_cache import keep_weights, load_synthetic, make_keys
@@ -82,10 +82,10 @@ def fetch_networks(experiment: Experiment, cache_folder: Path, emit_stage: Calla
         UserError: the pipeline is unknown, or the weights are not pinned.
         WeightsUnavailable: pretrained weights are not available.
     """
-    if experiment.weights == "pretrained":
-        fetch_weights(experiment, cache_folder)
-        return
     config, dtype = find_pipeline(experiment, cache_folder), dtype_of(experiment.precision)
+    if experiment.weights == "pretrained":
+        check_weights(experiment, config, cache_folder)
+        return
     keep_weights(make_keys(config, experiment.weights_seed, dtype, cache_folder), lambda: emit_stage("draw"))
 
 
@@ -112,6 +112,14 @@ def dtype_of(precision: Precision) -> "torch.dtype":
     import torch
 
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+def decodes_in_fp32(pipeline: Any) -> bool:
+    """Return whether the stock pipeline decodes in fp32 where all else is fp16, in which the VAE of SDXL overflows."""
+    import torch
+
+    vae = pipeline.vae
+    return vae.dtype == torch.float16 and bool(vae.config.force_upcast) and hasattr(pipeline, "upcast_vae")
 
 
 def build_tokenizers(config: PipelineConfig, max_sequence_length: int | None) -> dict[str, Any]:

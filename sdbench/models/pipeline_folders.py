@@ -91,7 +91,7 @@ def read_folder(folder: Traversable | Path, name: str) -> PipelineConfig:
         networks=networks,
         scheduler=Component(library="diffusers", class_name=class_name, config=_without_notes(scheduler)),
         tokenizers=tokenizers,
-        flags=_default_flags(family) | {key: value for key, value in index.items() if isinstance(value, bool)},
+        flags={**family.flags} | {key: value for key, value in index.items() if isinstance(value, bool)},
         native=family.native(0),
     )
     try:
@@ -131,10 +131,6 @@ def override(config: PipelineConfig, changes: Mapping[str, Any]) -> PipelineConf
 
 def _kind(value: Any) -> str:
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-
-
-def _default_flags(family: Family) -> dict[str, bool]:
-    return {"force_zeros_for_empty_prompt": True} if family.zeros_for_empty_prompt else {}
 
 
 def _find_family(class_name: Any, name: str) -> Family:

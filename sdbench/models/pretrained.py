@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,31 @@ def fetch_weights(experiment: Experiment, cache_folder: Path) -> WeightFiles:
     return WeightFiles(fetch_snapshot(pin), f"{pin.hub_id} at {pin.revision}", "pin another revision", "downloaded")
 
 
+def check_weights(experiment: Experiment, config: PipelineConfig, cache_folder: Path) -> str:
+    """Return the digest of an experiment's weights, downloading what is missing; loading does not hash them again.
+
+    Raises:
+        UserError: hub id or revision name no exact set of weights, or the pipeline is not known here.
+        WeightsUnavailable: the files are not available, or not those that were announced.
+    """
+    files = fetch_weights(experiment, cache_folder)
+    names = [name for item in _name_weights(files, config).values() for name in item]
+    if files.is_checkpoint:
+        return f"sha256:{_hash_weights(files, files.path.name)}"
+    return f"sha256:{combine_hashes({name: _hash_weights(files, name) for name in names})}"
+
+
+def _name_weights(files: WeightFiles, config: PipelineConfig) -> dict[str, tuple[str, ...]]:
+    """Return the weights files of each network in a folder; none for a checkpoint, which is one file."""
+    if files.is_checkpoint:
+        return {}
+    paths = list_files(files.path)
+    weights = {part: find_weights(paths, part, item.library) for part, item in config.networks.items()}
+    if missing := [part for part, names in weights.items() if not names]:
+        raise WeightsUnavailable(f"{files.name} has no safetensors for {', '.join(missing)}; {files.hint}")
+    return weights
+
+
 def load_pretrained(
     experiment: Experiment, config: PipelineConfig, cache_folder: Path, device: str, dtype: "torch.dtype"
 ) -> Networks:
@@ -84,24 +110,18 @@ def load_pretrained(
             that is missing, unexpected or of another shape.
     """
     files = fetch_weights(experiment, cache_folder)
+    if not files.is_checkpoint:
+        _check_configs(files, load_pipeline(experiment.pipeline, cache_folder))
+    # Before loading: a file that is not the one of the plan must not be parsed.
+    digest = check_weights(experiment, config, cache_folder)
     if files.is_checkpoint:
-        # Before loading: a file that is not the one of the plan must not be parsed.
-        digest = _hash_weights(files, files.path.name)
-        return Networks(
-            {part: _load_of_checkpoint(files, part, config, device, dtype) for part in config.networks},
-            f"sha256:{digest}",
-            files.source,
-        )
-    _check_configs(files, load_pipeline(experiment.pipeline, cache_folder))
-    paths = list_files(files.path)
-    weights = {part: find_weights(paths, part, item.library) for part, item in config.networks.items()}
-    if missing := [part for part, names in weights.items() if not names]:
-        raise WeightsUnavailable(f"{files.name} has no safetensors for {', '.join(missing)}; {files.hint}")
-    digest = combine_hashes({name: _hash_weights(files, name) for names in weights.values() for name in names})
-    networks = {
-        part: load_network(files, names, config.networks[part], device, dtype) for part, names in weights.items()
-    }
-    return Networks(networks, f"sha256:{digest}", files.source)
+        networks = {part: _load_of_checkpoint(files, part, config, device, dtype) for part in config.networks}
+    else:
+        networks = {
+            part: load_network(files, names, config.networks[part], device, dtype)
+            for part, names in _name_weights(files, config).items()
+        }
+    return Networks(networks, digest, files.source)
 
 
 def load_network(
@@ -194,8 +214,9 @@ def _explained(files: WeightFiles, subject: str) -> Iterator[None]:
 def _hash_weights(files: WeightFiles, name: str) -> str:
     """Return the SHA-256 (hex) of a weights file, unless it was another when it was downloaded or registered."""
     path = files.path if files.is_checkpoint else files.path / name
-    with _explained(files, name), path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with _explained(files, name):
+        status = path.stat()
+        digest = _hash_file(path, status.st_size, status.st_mtime_ns)
     if files.source == "file":
         if files.hashes.get(name) != digest:
             raise WeightsUnavailable(f"{files.name}: {name} has changed since the run was planned; run it again")
@@ -207,6 +228,13 @@ def _hash_weights(files: WeightFiles, name: str) -> str:
             f"{files.name}: {path.name} is damaged in the cache; remove {path.resolve()} and run again"
         )
     return digest
+
+
+@cache
+def _hash_file(path: Path, _size_bytes: int, _changed_ns: int) -> str:
+    """Return the SHA-256 (hex) of a file, which a process reads once unless it changes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_configs(files: WeightFiles, config: PipelineConfig) -> None:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 # MAX_HEADER_SIZE in safetensors/src/tensor.rs, and the format's README: 8 bytes of length, little-endian, then JSON.
 _HEADER_BYTES_MAX = 100_000_000
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 # torch's own allocator aligns to a cache line; what sdbench writes to be mapped is aligned like it.
 ALIGNMENT_BYTES = 64
-_METADATA = "__metadata__"
+METADATA = "__metadata__"
 _WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _TORCH_NAMES = {
     "F64": "float64",
@@ -56,10 +56,10 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
-        header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if size_bytes <= _LENGTH_BYTES:
+        header_bytes = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if size_bytes <= LENGTH_BYTES:
             raise DamagedFileError("it is empty" if not size_bytes else "it is not a safetensors file")
-        if header_bytes > min(_HEADER_BYTES_MAX, size_bytes - _LENGTH_BYTES):
+        if header_bytes > min(_HEADER_BYTES_MAX, size_bytes - LENGTH_BYTES):
             raise DamagedFileError(
                 f"it is truncated, or not a safetensors file: its header would take {header_bytes:,} bytes"
             )
@@ -67,13 +67,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     try:
         entries = json.loads(content)
         tensors = {
-            name: _read_entry(entry, _LENGTH_BYTES + header_bytes)
-            for name, entry in entries.items()
-            if name != _METADATA
+            name: _read_entry(entry, LENGTH_BYTES + header_bytes) for name, entry in entries.items() if name != METADATA
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedFileError("its header cannot be read") from None
-    _check_extent(tensors, _LENGTH_BYTES + header_bytes, size_bytes)
+    _check_extent(tensors, LENGTH_BYTES + header_bytes, size_bytes)
     return tensors
 
 

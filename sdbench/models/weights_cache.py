@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import EnvironmentProblem
 from sdbench.models.networks import Networks, build_on_meta, fill_buffers, fill_parameters, name_parameters
-from sdbench.models.safetensors_file import ALIGNMENT_BYTES, add_words, bytes_of
+from sdbench.models.safetensors_file import ALIGNMENT_BYTES, LENGTH_BYTES, METADATA, add_words, bytes_of
 from sdbench.models.synthetic import RECIPE_VERSION, Drawn, build_synthetic, combine_digests
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.processes import return_freed_memory
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 # 64 bits of a hash distinguish the files of one machine; the header has all that is hashed, and is compared.
 _KEY_DIGITS = 16
 _LOCK_NAME = ".lock"
-# safetensors README, "Format": the header begins with its length in 8 bytes, little-endian, and may end with spaces.
-_LENGTH_BYTES = 8
-_METADATA = "__metadata__"
 # That of SD v1.4 has 130 KB.
 _HEADER_BYTES_MAX = 2**24
 _DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
@@ -260,11 +257,11 @@ def _map(key: WeightsKey, path: Path, device: str, *, mapped: bool) -> Drawn:
 
 
 def _read_metadata(content: mmap.mmap) -> tuple[dict[str, str], int]:
-    header_bytes = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header_bytes = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     if header_bytes > _HEADER_BYTES_MAX:
         raise ValueError("its header cannot be read")
     try:
-        metadata = json.loads(content[_LENGTH_BYTES:header_bytes])[_METADATA]
+        metadata = json.loads(content[LENGTH_BYTES:header_bytes])[METADATA]
         return {name: str(metadata[name]) for name in ("identity", "weights_digest", "checksum")}, header_bytes
     except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError("its header cannot be read") from None
@@ -277,7 +274,7 @@ def _make_metadata(key: WeightsKey, digest: str, tensors: Mapping[str, "torch.Te
 
 
 def _make_header(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> bytes:
-    entries: dict[str, Any] = {_METADATA: metadata}
+    entries: dict[str, Any] = {METADATA: metadata}
     offset = 0
     for name in _order(tensors):
         tensor = tensors[name]
@@ -289,8 +286,8 @@ def _make_header(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, s
         }
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-(_LENGTH_BYTES + len(text)) % ALIGNMENT_BYTES)
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    text += b" " * (-(LENGTH_BYTES + len(text)) % ALIGNMENT_BYTES)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def _order(tensors: Mapping[str, "torch.Tensor"]) -> list[str]:

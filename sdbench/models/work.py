@@ -31,9 +31,7 @@ def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, c
     native_steps = experiment.steps if experiment.scheduler in FEW_STEP_SCHEDULERS else config.native.steps
     tokens = count_text_tokens(config, experiment.max_sequence_length)
     flop = count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
-    samples = config.guided_batch(experiment.guidance_scale)
-    texts = config.prompts_encoded(experiment.guidance_scale, experiment.negative_prompt)
-    runs = dict.fromkeys(config.text_encoders, texts) | {config.denoiser_name: calls * samples, DECODER: 1}
+    runs = config.runs_per_image(calls, experiment.guidance_scale, experiment.negative_prompt)
     return Work(
         pixels=experiment.height * experiment.width,
         latent_tokens=config.latent_tokens(experiment.height, experiment.width),

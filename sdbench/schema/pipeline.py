@@ -106,6 +106,12 @@ class PipelineConfig(Model):
             return 1
         return self.guided_batch(guidance_scale)
 
+    def runs_per_image(self, denoiser_calls: int, guidance_scale: float, negative_prompt: str) -> dict[str, int]:
+        """Return how many samples each network computes for one image."""
+        texts = self.prompts_encoded(guidance_scale, negative_prompt)
+        samples = denoiser_calls * self.guided_batch(guidance_scale)
+        return dict.fromkeys(self.text_encoders, texts) | {self.denoiser_name: samples, DECODER: 1}
+
     def prompt_tokens(self, max_sequence_length: int | None) -> int:
         """Return the tokens that a prompt is padded to for encoders other than CLIP's.
 

@@ -14,6 +14,7 @@ from sdbench.errors import UserError, WeightsUnavailable
 from sdbench.models.diffusers_layout import find_weights
 from sdbench.models.hub import list_files
 from sdbench.models.networks import Networks
+from sdbench.models.pipeline import fetch_networks
 from sdbench.models.pipeline_folders import load_shipped, override
 from sdbench.models.pretrained import fetch_tokenizers, load_pretrained
 from sdbench.models.synthetic import build_synthetic
@@ -263,3 +264,12 @@ def test_a_tokenizer_of_another_class_is_refused(tmp_path: Path) -> None:
         WeightsUnavailable, match="class AutoTokenizer: expected CLIPTokenizer, T5Tokenizer, Qwen2Tokenizer"
     ):
         fetch_tokenizers(Experiment(pipeline=own.config.name, weights="pretrained"), own.config, tmp_path)
+
+
+def test_weights_are_hashed_before_loading_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine", "tiny-sd")
+    own = remember(tmp_path / "mine", "tiny-sd", tmp_path)
+    experiment = Experiment(pipeline=own.config.name, weights="pretrained")
+    fetch_networks(experiment, tmp_path, lambda _stage: None)
+    monkeypatch.setattr("sdbench.models.pretrained.hashlib.file_digest", None)
+    assert load_pretrained(experiment, own.config, tmp_path, "cpu", torch.float32).source == "file"

@@ -1,7 +1,6 @@
 """Writes the tables of docs/reference/pipelines.md: python -m tests.project.write_pipeline_docs."""
 
 from collections.abc import Iterable, Sequence
-from math import fsum
 from pathlib import Path
 
 from sdbench.models.facts import load_facts
@@ -49,11 +48,7 @@ def _row(name: str, line: Shipped) -> tuple[str, ...]:
     # The counts of shipped pipelines are in the package; nothing is read from or written to this folder.
     facts = load_facts(config, Path("unused"))
     experiment = Experiment(pipeline=name, **native_options(config))
-    tokens = config.latent_tokens(experiment.height, experiment.width)
-    samples, texts = config.guided_batch(line.guidance), config.prompts_encoded(line.guidance, "")
-    runs = dict.fromkeys(config.text_encoders, texts)
-    runs |= {config.denoiser_name: count_denoiser_calls(experiment) * samples, DECODER: 1}
-    flop = fsum(count * facts.flop_of(part, tokens) for part, count in runs.items())
+    flop = facts.flop_per_image(config, experiment, count_denoiser_calls(experiment))
     counts = {part: f"{facts.parameters[part]:,}" for part in config.networks}
     encoders = "<br>".join(counts[part] for part in config.text_encoders)
     return (
