@@ -36,3 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _without_measured_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan as on a machine that has measured nothing."""
     monkeypatch.setattr("sdbench.plan.make_plan.read_rates", lambda *_: {})
+
+
+@pytest.fixture(autouse=True)
+def _with_own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Wait for no run outside these tests: another one may hold this machine's CPU."""
+    monkeypatch.setattr("sdbench.store.lock.LOCK_FOLDER", tmp_path_factory.getbasetemp() / "locks")

@@ -32,6 +32,28 @@ class RunFolder:
     entries: tuple[dict[str, Any], ...]
 
 
+def check_output_folder(out: Path) -> None:
+    """Make the folder that run folders go into, so that a run which cannot write there fails before it waits.
+
+    Raises:
+        UserError: it is a file.
+        EnvironmentProblem: it is not writable.
+    """
+    with _explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Raise a file in the place of the output folder as UserError, and other OSErrors as EnvironmentProblem."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--out {out} is not a folder; choose another") from None
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write in {out}: {error.strerror}; choose another folder with --out") from None
+
+
 @contextlib.contextmanager
 def open_run_folder(spec: RunSpec, fingerprint: Fingerprint) -> Iterator[RunFolder]:
     """Open the folder of an unfinished run of the same request on the same machine and software, or a new one.
@@ -43,17 +65,11 @@ def open_run_folder(spec: RunSpec, fingerprint: Fingerprint) -> Iterator[RunFold
     """
     key = spec.key or resume_key(spec, fingerprint)
     with contextlib.ExitStack() as stack:
-        try:
+        with _explained(spec.out):
             path, first = _prepare_folder(spec, key)
             journal = stack.enter_context(Journal(path / JOURNAL_NAME))
             telemetry = stack.enter_context(Journal(path / TELEMETRY_NAME))
             sync_folder(path)
-        except (FileExistsError, NotADirectoryError):
-            raise UserError(f"--out {spec.out} is not a folder; choose another") from None
-        except OSError as error:
-            raise EnvironmentProblem(
-                f"cannot write in {spec.out}: {error.strerror}; choose another folder with --out"
-            ) from None
         journal.append(first)
         entries, _ = read_journal(path / JOURNAL_NAME)
         yield RunFolder(path, journal, telemetry, entries)

@@ -11,7 +11,7 @@ from sdbench.plan.budget import total_s
 from sdbench.plan.make_plan import Plan
 from sdbench.plan.rates import keep_rates
 from sdbench.runner.events import Listener, RunEvent
-from sdbench.runner.folder import open_run_folder
+from sdbench.runner.folder import check_output_folder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.launch import launch
 from sdbench.runner.schedule import limit_to_share, next_round, round_start_s
@@ -83,6 +83,8 @@ def measure(
     def report_waiting(holder: str) -> None:
         listener(RunEvent("waiting", f"device {device.torch_name} is held by {holder}; waiting for it to finish"))
 
+    for spec in specs:
+        check_output_folder(spec.out)
     with contextlib.ExitStack() as stack:
         note_worker: Callable[[int], object] = id
         if not specs[0].is_virtual:  # it uses no device, and simulates its own time

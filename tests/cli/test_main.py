@@ -115,10 +115,13 @@ def test_missing_file_and_folder_are_named(tmp_path: Path, capsys: pytest.Captur
     assert "No such file" in capsys.readouterr().err
 
 
-def test_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_that_is_a_file_is_one_line_before_any_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sdbench.runner.run.hold_device", lambda *_, **__: pytest.fail("it waited for the device"))
     (tmp_path / "out").write_text("")
-    assert main(["run", str(SMOKE), "--out", str(tmp_path / "out"), "--quiet"]) in (2, 3)
-    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["run", str(SMOKE), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert capsys.readouterr().err == f"sdbench: --out {tmp_path / 'out'} is not a folder; choose another\n"
 
 
 def test_shipped_manifests_are_sound(capsys: pytest.CaptureFixture[str]) -> None:

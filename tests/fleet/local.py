@@ -12,7 +12,7 @@ import pytest
 
 from sdbench.store.bundle import load_record, verify_files
 from sdbench.store.journal import read_journal
-from sdbench.store.lock import hold_device
+from sdbench.store.lock import LOCK_FOLDER, hold_device
 
 MANIFEST = """schema: sdbench/manifest/v1
 title: A fleet of virtual machines
@@ -80,7 +80,7 @@ def start_fleet(
 @contextlib.contextmanager
 def cpu_held() -> Iterator[None]:
     """Hold the CPU, so that a run on a node of this machine waits and cannot end before the test acts."""
-    with hold_device("cpu", lambda _holder: None, purpose=lambda: "a test"):
+    with hold_device("cpu", lambda _holder: None, LOCK_FOLDER, purpose=lambda: "a test"):
         yield
 
 

@@ -20,8 +20,8 @@ from sdbench.runner.spec import RunSpec
 from sdbench.runner.template import ForkedWorker, TemplateDied
 from sdbench.runner.worker_process import Pipes, SpawnedWorker
 from sdbench.schema.outcome import Failed, Succeeded, launches_of
+from sdbench.store import lock
 from sdbench.store.bundle import load_record
-from sdbench.store.lock import LOCK_FOLDER
 from tests.records import make_failed
 from tests.runner.setups import make_spec
 
@@ -196,7 +196,7 @@ def test_template_that_cannot_be_killed_is_reported(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("_both_isolations")
 def test_lock_names_the_worker_so_that_the_next_run_sees_one_that_is_left(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, "good")
-    path = LOCK_FOLDER / (hashlib.sha256(spec.plan.device.lock_key.encode()).hexdigest()[:16] + ".lock")
+    path = lock.LOCK_FOLDER / (hashlib.sha256(spec.plan.device.lock_key.encode()).hexdigest()[:16] + ".lock")
     noted: list[str] = []
     run(spec, lambda event: noted.append(path.read_text()) if event.kind == "sample" else None)
     workers = {text.splitlines()[1].split()[1] for text in noted}
