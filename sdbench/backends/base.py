@@ -11,8 +11,10 @@ from sdbench.probes.out_of_memory import where_memory_ran_out as where_memory_ra
 from sdbench.processes import return_freed_memory
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.experiment import Experiment, Precision
-from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment
+from sdbench.schema.operators import OperatorTable
+from sdbench.schema.outcome import Check, RecordWarning
 from sdbench.schema.wire import Stage
+from sdbench.schema.worker_environment import WorkerEnvironment
 from sdbench.schema.workload_results import AllocatorEvents, Export
 
 
@@ -105,6 +107,11 @@ class Backend(Protocol):
             WrongExecution: another kernel ran than the experiment requests.
         """
         return ()
+
+    def profile_operators(self, clock: Clock) -> Reading[OperatorTable]:
+        """Return where the time of a call goes, by calls of their own after the timed ones."""
+        del clock
+        return Unknown(reason="this backend has no profiler")
 
     def reset_peaks(self) -> None:
         """Forget the memory peaks so far."""

@@ -27,8 +27,9 @@ from sdbench.models.work import count_work
 from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment, Tf32, at_batch
-from sdbench.schema.outcome import Check, RecordWarning, WorkerEnvironment, warn
+from sdbench.schema.outcome import Check, RecordWarning, warn
 from sdbench.schema.warning_codes import WarningCode
+from sdbench.schema.worker_environment import WorkerEnvironment
 
 if TYPE_CHECKING:
     import torch

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from sdbench.backends.base import Clock
@@ -56,8 +57,8 @@ class ObservedCall:
         ]
         for name in self.config.text_encoders:
             encoder, marks = getattr(self.pipeline, name), self._text.setdefault(name, [])
-            handles.append(encoder.register_forward_pre_hook(lambda *_, marks=marks: marks.append(self._mark())))
-            handles.append(encoder.register_forward_hook(lambda *_, marks=marks: marks.append(self._mark())))
+            enter, leave = partial(self._record_mark, marks, name), partial(self._record_mark, marks, "rest")
+            handles += [encoder.register_forward_pre_hook(enter), encoder.register_forward_hook(leave)]
         return handles
 
     @property
@@ -100,9 +101,9 @@ class ObservedCall:
 
     def _marked(self, function: Callable[..., Any], marks: list[Mark]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            marks.append(self._mark())
+            marks.append(self._mark("vae_decode"))
             result = function(*args, **kwargs)
-            marks.append(self._mark())
+            marks.append(self._mark("rest"))
             return result
 
         return call
@@ -124,11 +125,16 @@ class ObservedCall:
         self.decoder_calls += 1
 
     def _enter_denoiser(self, _module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self._denoise.append(self._mark())
+        self._denoise.append(self._mark("denoise_step"))
         # Z-Image gives a list of samples.
         self.denoiser_batch_sizes.append(len(inputs[0] if inputs else named["hidden_states"]))
 
-    def _mark(self) -> Mark:
+    def _record_mark(self, marks: list[Mark], next_phase: str, *_: Any) -> None:
+        marks.append(self._mark(next_phase))
+
+    def _mark(self, next_phase: str) -> Mark:
+        """Return the time at which the next phase begins."""
+        del next_phase  # for those that mark it elsewhere too
         if self.device.type != "cuda":
             return self.clock.now_s()
         import torch

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -56,7 +57,9 @@ class TorchCall(ObservedCall):
         wait for the GPU there (PNDM reads a table of the CPU by a timestep on the GPU).
         """
         return (
-            _last_block(denoiser).register_forward_pre_hook(lambda *_: self._last_blocks.append(self._mark())),
+            _last_block(denoiser).register_forward_pre_hook(
+                partial(self._record_mark, self._last_blocks, "denoise_step")
+            ),
             denoiser.register_forward_hook(lambda *_: self._host_bound.append(bool(self._last_blocks[-1].query()))),
         )
 

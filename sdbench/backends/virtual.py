@@ -18,9 +18,10 @@ from sdbench.backends.base import Backend, Clock, DeviceMemory, Observation, Ref
 from sdbench.probes.virtual import STALLED_FACTOR, VirtualMachine, read_pace, read_virtual_machine
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import SIZE_STEP_PX, Experiment
-from sdbench.schema.outcome import Check, WorkerEnvironment
+from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
 from sdbench.schema.work import Work
+from sdbench.schema.worker_environment import WorkerEnvironment
 
 # The first call of a process is slower, as compilation and caches make it with a real one.
 _FIRST_CALL_FACTOR = 2.0

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sdbench.errors import UserError
 from sdbench.models.libraries import class_of
-from sdbench.schema.outcome import RecordWarning, WeightsSource
+from sdbench.schema.outcome import RecordWarning
 from sdbench.schema.pipeline import Component
+from sdbench.schema.worker_environment import WeightsSource
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,10 @@ from sdbench.models.schedulers import build_scheduler
 from sdbench.models.tokenizer import DrawnTokens, build_tokenizer
 from sdbench.models.weights_cache import keep_weights, load_synthetic, make_keys
 from sdbench.schema.experiment import Experiment, Precision
-from sdbench.schema.outcome import RecordWarning, WeightsSource
+from sdbench.schema.outcome import RecordWarning
 from sdbench.schema.pipeline import PipelineConfig
 from sdbench.schema.wire import Stage
+from sdbench.schema.worker_environment import WeightsSource
 
 if TYPE_CHECKING:
     import torch

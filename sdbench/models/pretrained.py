@@ -25,8 +25,8 @@ from sdbench.models.tokenizer import TOKENS_PER_PROMPT
 from sdbench.models.user_pipelines import combine_hashes, load_registered
 from sdbench.probes.out_of_memory import where_memory_ran_out
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import WeightsSource
 from sdbench.schema.pipeline import Component, PipelineConfig
+from sdbench.schema.worker_environment import WeightsSource
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from sdbench.privacy import Redactor
 from sdbench.probes.readings import ReadingFailed, as_reading, value_of
 from sdbench.probes.sysfs import ROOT, explain_os_error, read_text
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import LoadedLibrary
+from sdbench.schema.worker_environment import LoadedLibrary
 
 # A wheel's copy has a hash behind the name (auditwheel): libgomp-98b1f1a4.so.1.0.0.
 _FILE = re.compile(

@@ -128,6 +128,7 @@ def _make_request(state: RunState, progress: Progress) -> WorkerRequest:
         cache_folder=str(state.spec.cache_folder),
         image_prefix=None if measuring_launches(progress.launches) else _image_prefix(progress),
         known_probes=progress.known_probes,
+        is_first=not measuring_launches(progress.launches),
     )
 
 

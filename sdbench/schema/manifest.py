@@ -52,6 +52,11 @@ class Protocol(Model):
         default="fork",
         description="Launches are forked from a process that has only imported the libraries, or each is spawned.",
     )
+    operators: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether the first launch profiles a further call: auto where a call takes under 20 s.",
+    )
+    trace: bool = Field(default=False, description="Keep the trace of the profiled call next to the record.")
     adjust: Literal["none", "reference"] = Field(
         default="none", description="Whether the ratio at equal reference operation decides a comparison."
     )

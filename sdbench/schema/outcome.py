@@ -8,13 +8,13 @@ from pydantic import Field
 from sdbench.schema.base import Compact, Count, Known, Model, Number, PositiveFloat, PositiveInt, Reading, Sha256
 from sdbench.schema.conditions import Conditions
 from sdbench.schema.manifest import Isolation
+from sdbench.schema.operators import OperatorTable
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
-from sdbench.schema.work import Work
+from sdbench.schema.worker_environment import WorkerEnvironment
 from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Export, PrecisionResult, WorkloadResult
 
 StopReason = Literal["converged", "max_launches", "max_calls", "budget", "interrupted"]
-WeightsSource = Literal["drawn", "mapped", "downloaded", "file", "exported", "simulated"]
 QualityVerdict = Literal["passed", "warned", "not checked"]
 
 
@@ -116,39 +116,6 @@ def warn(code: WarningCode, message: str) -> RecordWarning:
     return RecordWarning(code=code, message=message, hint=code.hint)
 
 
-class LoadedLibrary(Compact):
-    """A library's file that the worker had loaded after its timed calls."""
-
-    name: str = Field(description="Name of the library, as libcudnn.")
-    path: str = Field(description="Its file, from site-packages on where it is there, without names of users.")
-    version: Reading[str] = Field(description="Version in the file's name.")
-    sha256: Reading[Sha256] = Field(description="Hash of its size and build id, or of blocks of it where it has none.")
-
-
-class WorkerEnvironment(Compact):
-    """Software and device as the worker process itself observed them."""
-
-    backend: str = Field(description="Name of the backend.")
-    backend_version: str = Field(description="Version of torch or onnxruntime.")
-    device: str = Field(description="Device as torch names it.")
-    device_name: str = Field(description="Model of the device.")
-    threads: PositiveInt = Field(description="CPU threads of one operator.")
-    cuda_version: Reading[str] = Field(description="CUDA version of the backend.")
-    cudnn_version: Reading[str] = Field(description="cuDNN version of the backend.")
-    weights_digest: str = Field(description="Hash of the weights.")
-    weights_source: WeightsSource = Field(description="Where loading got the weights from.")
-    weights_mapped_bytes: Count = Field(description="How much of the weights stayed in a mapped file.")
-    parameter_count: PositiveInt = Field(description="Parameters of the networks.")
-    work: Work = Field(description="How much work one pipeline call is.")
-    drawn_tokens: dict[str, PositiveInt] = Field(description="Tokens of a prompt, by tokenizer without vocabulary.")
-    cpu_capability: str = Field(description="Vector instructions that torch uses.")
-    onednn_isa: Reading[str] = Field(description="Vector and matrix instructions that oneDNN uses.")
-    cudnn_benchmark: Reading[bool] = Field(description="Whether cuDNN tries algorithms instead of choosing by rule.")
-    cudnn_deterministic: Reading[bool] = Field(description="Whether cuDNN takes deterministic algorithms only.")
-    deterministic_algorithms: bool = Field(description="Whether torch takes deterministic algorithms only.")
-    loaded_libraries: Reading[tuple[LoadedLibrary, ...]] = Field(description="Libraries that compute, as loaded.")
-
-
 class LaunchData(Compact):
     """What the worker measures in one launch: a latency series, or a ``workload_result`` of a search or comparison."""
 
@@ -166,6 +133,7 @@ class LaunchData(Compact):
     host_bound_ratio: Reading[float] = Field(
         description="Share of denoiser calls in which the GPU waited for the host."
     )
+    operators: Reading[OperatorTable] = Field(description="Where the time of a call goes, by operator.")
     checks: tuple[Check, ...] = Field(description="What was requested against what ran.")
     images: tuple[ImageResult, ...] = Field(description="Images of the last timed call.")
     exports: tuple[Export, ...] = Field(description="Networks that were exported.")

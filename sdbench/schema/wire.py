@@ -27,6 +27,7 @@ Stage = Literal[
     "measure",
     "sustain",
     "verify",
+    "profile",
     "probe",
     "compare",
 ]
@@ -40,7 +41,7 @@ class WorkerRequest(Model):
     """What one launch is to measure, and where.
 
     Pictures are kept under ``image_prefix``, None keeps none. ``known_probes`` is what earlier workers of the same
-    search for the largest batch found.
+    search for the largest batch found. The first launch of an experiment that measures also profiles a call.
     """
 
     experiment: Experiment
@@ -49,6 +50,7 @@ class WorkerRequest(Model):
     cache_folder: str
     image_prefix: Annotated[str, Field(pattern=r"^images/[0-9a-z-]+-$")] | None
     known_probes: tuple[BatchProbe, ...] = ()
+    is_first: bool = False
 
 
 class Picture(Model):

@@ -16,6 +16,7 @@ from sdbench.probes.energy import EnergyMeter
 from sdbench.probes.memory import HostMemoryProbe, read_device_memory
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
+from sdbench.schema.operators import OperatorTable
 from sdbench.schema.outcome import (
     Check,
     Energy,
@@ -32,6 +33,7 @@ from sdbench.schema.workload_results import AllocatorEvents, BatchSearch, Precis
 # Of the workloads that time no steady calls.
 NO_REFERENCE_OPERATION = Unknown(reason="it runs around timed calls, which only workload latency makes")
 NO_ALLOCATOR_EVENTS = Unknown(reason="they are counted up to the last timed call, and only workload latency makes any")
+NOT_PROFILED = Unknown(reason="only workload latency profiles a call")
 
 _PEAKS = ("torch_allocated_peak_bytes", "torch_reserved_peak_bytes", "host_rss_peak_bytes")
 
@@ -188,6 +190,7 @@ class WorkloadOutput:
     series: tuple[Series, ...] = ()
     checks: tuple[Check, ...] = ()
     images: tuple[ImageResult, ...] = ()
+    operators: Reading[OperatorTable] = NOT_PROFILED
     warnings: tuple[RecordWarning, ...] = ()
     workload_result: BatchSearch | PrecisionResult | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)

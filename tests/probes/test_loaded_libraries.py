@@ -6,7 +6,7 @@ import pytest
 
 from sdbench.probes.loaded_libraries import read_loaded_libraries
 from sdbench.schema.base import Known, Unknown
-from sdbench.schema.outcome import LoadedLibrary
+from sdbench.schema.worker_environment import LoadedLibrary
 from tests.probes.replay import plant
 
 PACKAGES = "/home/ann/secret/.venv/lib/python3.11/site-packages"

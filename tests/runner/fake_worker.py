@@ -35,6 +35,7 @@ SHARED = (
     "energy",
     "reference_operation",
     "host_bound_ratio",
+    "operators",
     "checks",
     "images",
     "exports",

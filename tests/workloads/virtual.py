@@ -11,8 +11,10 @@ from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.outcome import Check, Energy, MemoryUse, RecordWarning, WorkerEnvironment
+from sdbench.schema.operators import OperatorTable
+from sdbench.schema.outcome import Check, Energy, MemoryUse, RecordWarning
 from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
+from sdbench.schema.worker_environment import WorkerEnvironment
 from sdbench.schema.workload_results import AllocatorEvents, BatchProbe, Export
 from sdbench.workloads.base import Session
 from tests.records import make_environment, make_experiment, make_memory
@@ -83,6 +85,10 @@ class VirtualBackend:
     def observe_attention(self) -> tuple[Check, ...]:
         self.log.append("observe attention")
         return ()
+
+    def profile_operators(self, clock: Clock) -> Reading[OperatorTable]:
+        self.log.append("profile")
+        return Unknown(reason="virtual")
 
     def reset_peaks(self) -> None:
         self.log.append("reset")

@@ -10,8 +10,9 @@ from sdbench.report.model import Cell, Detail, Recipe, ReproduceSection, Table
 from sdbench.report.series import Machine, Source
 from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import WeightsSource, WorkerEnvironment, launches_of
+from sdbench.schema.outcome import launches_of
 from sdbench.schema.record import Record
+from sdbench.schema.worker_environment import WeightsSource, WorkerEnvironment
 from sdbench.units import format_count
 
 TITLE = "The same run again"
