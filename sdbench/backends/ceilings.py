@@ -25,7 +25,7 @@ _FIRST_SHAPE = (512, 512, 512)
 _SAMPLE_S = 0.005
 # Over so many samples, or so long, the best one settles. A shape of which one call takes longer is left out.
 _SAMPLES_MIN, _BUDGET_S, _CALL_MAX_S = 5, 0.15, 0.1
-# Caches of CPUs hold up to 1 GiB in a few servers, else far less than the 512 MiB that a copy touches here.
+# Caches of CPUs hold up to 1 GiB in a few servers, else far less than the 768 MiB that are touched here.
 _COPIED_BYTES = 256 * 2**20
 # As many as hide the wait for a GPU at their end.
 _LAUNCHES = 2_000
@@ -143,12 +143,17 @@ def _measure_product(
 
 
 def _measure_memory(device: "torch.device", timer: _Timer) -> float:
-    """Return the bytes/s that a copy reads and writes, as STREAM counts them."""
+    """Return the bytes/s that the faster of a copy and a sum of two arrays reads and writes.
+
+    Bytes are those of STREAM (McCalpin, 1995): a line that the CPU fetches to write into it does not count. Which of
+    the two is the faster depends on that.
+    """
     import torch
 
-    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device).view(torch.float32)
-    copy = partial(torch.empty_like(source).copy_, source)
-    return 2 * _COPIED_BYTES / timer.best(copy)
+    first = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device).view(torch.float32)
+    out = torch.empty_like(first)
+    add = partial(torch.add, first, first.clone(), out=out)
+    return max(2 * _COPIED_BYTES / timer.best(partial(out.copy_, first)), 3 * _COPIED_BYTES / timer.best(add))
 
 
 def _measure_copy(device: "torch.device", timer: _Timer, *, to_device: bool) -> float:

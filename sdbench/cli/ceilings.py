@@ -71,9 +71,8 @@ def _rows(ceilings: Ceilings, sheet: DataSheet | None) -> Iterator[tuple[str, ..
     for item in ceilings.matrix_products:
         peak = sheet.flop_per_s(item.precision) if sheet else None
         yield (f"matrix product {item.precision}", item.shape, *_cells(item.flop_per_s, peak, "FLOP/s"))
-    memory = "copy within the device" if ceilings.device.startswith("cuda") else "copy by all threads"
     peak = sheet.memory_bytes_per_s if sheet else None
-    yield ("memory", memory, *_cells(ceilings.memory_bytes_per_s, peak, "B/s"))
+    yield ("memory", "copy or sum of arrays", *_cells(ceilings.memory_bytes_per_s, peak, "B/s"))
     if ceilings.device.startswith("cuda"):
         yield ("host to device", "pinned", *_cells(ceilings.to_device_bytes_per_s, None, "B/s"))
         yield ("device to host", "pinned", *_cells(ceilings.from_device_bytes_per_s, None, "B/s"))

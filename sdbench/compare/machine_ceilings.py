@@ -1,7 +1,7 @@
 """Whether the machine itself changed, by what it reaches at best: from start to end of a run, and between two runs."""
 
-from collections.abc import Mapping
-from math import ceil, log, sqrt
+from collections.abc import Mapping, Sequence
+from math import ceil, exp, fsum, log
 from statistics import median
 
 from sdbench.schema.base import Known, Model, Reading, Unknown
@@ -51,12 +51,12 @@ def describe_drift(start: Reading[Ceilings], end: Reading[Ceilings]) -> str:
     return f"from start to end of the run: {', '.join(map(str, moved))}" if moved else ""
 
 
-def compare_machines(baseline: Record, candidate: Record, result_ratio: float | None) -> str:
+def compare_machines(baseline: Sequence[Record], candidate: Sequence[Record], result_ratio: float | None) -> str:
     """Return in a sentence whether the ceilings changed with the results; empty where that cannot be known.
 
     ``result_ratio`` is the latency of candidate over baseline, None where there is none.
     """
-    ends = [_ceilings_of(record) for record in (baseline, candidate)]
+    ends = [[item for record in records for item in ceilings_of(record)] for records in (baseline, candidate)]
     first, second = ([_fields(item) for item in items] for items in ends)
     if not first or not second:
         return ""
@@ -69,7 +69,8 @@ def compare_machines(baseline: Record, candidate: Record, result_ratio: float | 
     if not moved:
         most = max(abs(change.ratio - 1) for change in changes)
         return f"the machine's ceilings are equal within {max(1, ceil(100 * most))} %"
-    return _describe(moved, changes, result_ratio, is_same=baseline.machine_key == candidate.machine_key)
+    is_same = baseline[0].machine_key == candidate[0].machine_key
+    return _describe(moved, changes, result_ratio, is_same=is_same)
 
 
 def format_change_of_rate(ratio: float) -> str:
@@ -110,7 +111,8 @@ def _compare(first: Mapping[str, float], second: Mapping[str, float]) -> list[Ce
     return [CeilingChange(name=name, ratio=second[name] / first[name]) for name in first if name in second]
 
 
-def _ceilings_of(record: Record) -> list[Ceilings]:
+def ceilings_of(record: Record) -> list[Ceilings]:
+    """Return what is known of a run's ceilings: those of its start and of its end."""
     readings = (record.fingerprint.state.ceilings, record.ceilings_at_end)
     return [reading.value for reading in readings if isinstance(reading, Known)]
 
@@ -122,6 +124,7 @@ def _fields(ceilings: Ceilings) -> str:
 
 
 def _mean_rates(ends: list[Ceilings]) -> dict[str, float]:
-    """The rates over a run: the geometric mean of its start and end."""
-    first, *others = map(rates_of, ends)
-    return {name: sqrt(rate * others[0].get(name, rate)) if others else rate for name, rate in first.items()}
+    """The rates over the starts and ends of runs: the geometric mean of those that are known at each."""
+    rates = list(map(rates_of, ends))
+    shared = [name for name in rates[0] if all(name in other for other in rates)]
+    return {name: exp(fsum(log(other[name]) for other in rates) / len(rates)) for name in shared}

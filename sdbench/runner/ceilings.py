@@ -30,7 +30,7 @@ _NO_BUDGET = Unknown(reason=f"the budget is under {_BUDGET_MIN_S:g} s, which is 
 _NOTHING_RUNS = Unknown(reason="no experiment runs here")
 
 
-class Measured(NamedTuple):
+class MeasuredCeilings(NamedTuple):
     """What a worker measured, or why there is nothing; ``failure`` is what a warning says of it."""
 
     reading: Reading[Ceilings]
@@ -55,7 +55,7 @@ def measure_at_end(states: Sequence[RunState], ended: Ended) -> None:
 
 def _measure_all(states: Sequence[RunState], when: When) -> None:
     """Measure once for all states whose workers would do the same."""
-    known: list[tuple[object, Measured]] = []
+    known: list[tuple[object, MeasuredCeilings]] = []
     for state in states:
         started_s = time.monotonic()
         request = _make_request(state)
@@ -65,7 +65,7 @@ def _measure_all(states: Sequence[RunState], when: When) -> None:
         _keep(state, when, measured, time.monotonic() - started_s)
 
 
-def _keep(state: RunState, when: When, measured: Measured, wall_s: float) -> None:
+def _keep(state: RunState, when: When, measured: MeasuredCeilings, wall_s: float) -> None:
     reading = CEILINGS.dump_python(measured.reading, mode="json")
     entry = {"kind": "ceilings", "when": when, "reading": reading, "failure": measured.failure, "wall_s": wall_s}
     with interrupts_held():
@@ -90,22 +90,22 @@ def _make_request(state: RunState) -> CeilingsRequest:
     )
 
 
-def _measure(state: RunState, request: CeilingsRequest, when: When) -> Measured:
+def _measure(state: RunState, request: CeilingsRequest, when: When) -> MeasuredCeilings:
     runnable, budget_s = _runnable(state), state.spec.plan.budget_s
     if not runnable:
-        return Measured(_NOTHING_RUNS, "")
+        return MeasuredCeilings(_NOTHING_RUNS, "")
     if state.virtual is not None:
         place = sum(item.next_index for item in state.progress)
-        return Measured(
+        return MeasuredCeilings(
             Known(value=virtual_ceilings(state.virtual, place, runnable[0].experiment, request.precisions)), ""
         )
     if budget_s is not None and budget_s < _BUDGET_MIN_S:
-        return Measured(_NO_BUDGET, "")
+        return MeasuredCeilings(_NO_BUDGET, "")
     state.emit("stage", f"what the machine reaches, at the {when}")
     return _measure_in_worker(state, runnable[0], request)
 
 
-def _measure_in_worker(state: RunState, first: PlannedExperiment, request: CeilingsRequest) -> Measured:
+def _measure_in_worker(state: RunState, first: PlannedExperiment, request: CeilingsRequest) -> MeasuredCeilings:
     """Measure in a worker that is started as those of the first experiment are, and measures no launch."""
     watch = Watch(on_start=_ignore, on_event=_ignore, on_tick=state.tick)
     variables = worker_variables(state.spec.plan.device, state.spec.environment)
@@ -122,7 +122,7 @@ def measure_device(
     precisions: tuple[CeilingPrecision, ...],
     on_waiting: Callable[[str], None],
     worker_command: Sequence[str] = WORKER_COMMAND,
-) -> Measured:
+) -> MeasuredCeilings:
     """Return what a device reaches, outside of a run, in a worker that is spawned; ``on_waiting`` gets who holds it.
 
     Raises:
@@ -143,12 +143,12 @@ def _ignore(_event: object) -> None:
     return
 
 
-def _judge(end: WorkerEnd, redactor: Redactor) -> Measured:
+def _judge(end: WorkerEnd, redactor: Redactor) -> MeasuredCeilings:
     if end.ceilings is not None:
-        return Measured(Known(value=end.ceilings), "; ".join(_missing(end.ceilings)))
+        return MeasuredCeilings(Known(value=end.ceilings), "; ".join(_missing(end.ceilings)))
     failure = judge_end(end, _TIMEOUT_S, redactor)
     words = "the worker sent no ceilings" if isinstance(failure, Measurement) else describe_end(failure)
-    return Measured(Unknown(reason=words), words)
+    return MeasuredCeilings(Unknown(reason=words), words)
 
 
 def _missing(ceilings: Ceilings) -> list[str]:

@@ -26,7 +26,7 @@ class Ceilings(Compact):
     threads: PositiveInt = Field(description="CPU threads of one operator.")
     matrix_products: tuple[MatrixProduct, ...] = Field(description="Matrix products by precision.")
     memory_bytes_per_s: Reading[Number] = Field(
-        description="Bytes a second that copying within the device's memory reads and writes."
+        description="Bytes a second that a copy or a sum of arrays reads and writes in the device's memory."
     )
     to_device_bytes_per_s: Reading[Number] = Field(description="Bytes a second from pinned host memory to the GPU.")
     from_device_bytes_per_s: Reading[Number] = Field(description="Bytes a second from the GPU to pinned host memory.")
