@@ -30,7 +30,7 @@ from sdbench.models import libraries
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, decodes_in_fp32, dtype_of
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.pretrained import fetch_weights
-from sdbench.models.work import keep_flop
+from sdbench.models.work import keep_counts
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check, RecordWarning, warn
@@ -58,7 +58,7 @@ def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: C
     export = partial(export_in_child, experiment, cache_folder, opset)
     exports = prepare_exports(experiment, cache_folder, opset, emit_stage, export)
     _fetched[experiment.experiment_id, opset, cache_folder] = exports
-    keep_flop(experiment, cache_folder)
+    keep_counts(experiment, cache_folder)
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "OnnxruntimeBackend":

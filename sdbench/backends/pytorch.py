@@ -16,7 +16,7 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.models import libraries
 from sdbench.models.networks import dtype_of_parameter
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
-from sdbench.models.work import keep_flop
+from sdbench.models.work import keep_counts
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.experiment import Attention, Experiment, Tf32
 from sdbench.schema.operators import OperatorTable
@@ -54,7 +54,7 @@ def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: C
     """Download or draw weights that are not in ``cache_folder`` yet; raises as ``BackendModule`` does."""
     del device  # The weights of every device.
     fetch_networks(experiment, cache_folder, emit_stage)
-    keep_flop(experiment, cache_folder)
+    keep_counts(experiment, cache_folder)
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "PytorchBackend":

@@ -28,6 +28,11 @@ class WarningCode(StrEnum):
         "other programs used the CPU at the start",
         "stop other programs, wait a minute, run again",
     )
+    CEILINGS_MISSING = (
+        "ceilings-missing",
+        "what the machine reaches at best could not be measured, in all or in part",
+        "no result is affected; see the reason, and sdbench ceilings",
+    )
     COMPUTES_IN_FP32 = (
         "computes-in-fp32",
         "onnxruntime computes fp16 networks in fp32 on the CPU",
@@ -78,6 +83,11 @@ class WarningCode(StrEnum):
         "images-differ",
         "calls with the same seed gave different images",
         "expect this of nondeterministic kernels; do not read image hashes as an identity here",
+    )
+    MACHINE_DRIFTED = (
+        "machine-drifted",
+        "the machine itself was slower or faster at the end of the run than at its beginning",
+        "look for heat, other load or another power limit, then run again; do not compare early with late experiments",
     )
     MEMORY_PRESSURE = ("memory-pressure", "processes waited for memory", "free memory, or measure a smaller batch")
     NOT_FINITE = (

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from sdbench.schema.base import Count, Model, Number, PositiveInt
+from sdbench.schema.ceilings import CeilingPrecision, Ceilings
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import LaunchData
@@ -16,6 +17,7 @@ from sdbench.schema.workload_results import BatchProbe
 
 Stage = Literal[
     "start",
+    "ceilings",
     "import",
     "fetch",
     "draw",
@@ -51,6 +53,18 @@ class WorkerRequest(Model):
     image_prefix: Annotated[str, Field(pattern=r"^images/[0-9a-z-]+-$")] | None
     known_probes: tuple[BatchProbe, ...] = ()
     is_first: bool = False
+
+
+class CeilingsRequest(Model):
+    """A worker that is to measure what the device reaches, and no launch. ``threads`` None are all usable CPUs."""
+
+    device: str
+    threads: PositiveInt | None
+    precisions: tuple[CeilingPrecision, ...]
+
+
+Request = WorkerRequest | CeilingsRequest
+REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class Picture(Model):
@@ -100,6 +114,13 @@ class ResultEvent(Model):
 
     event: Literal["result"] = "result"
     measurement: Measurement
+
+
+class CeilingsEvent(Model):
+    """What the device reaches."""
+
+    event: Literal["ceilings"] = "ceilings"
+    ceilings: Ceilings
 
 
 class FailureEvent(Model):
@@ -155,7 +176,16 @@ class Overhead(Model):
     call_s: Number
 
 
-WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent | UnusableForkEvent
+WorkerEvent = (
+    StageEvent
+    | SampleEvent
+    | ProbingEvent
+    | ProbeEvent
+    | ResultEvent
+    | CeilingsEvent
+    | FailureEvent
+    | UnusableForkEvent
+)
 WORKER_EVENT: TypeAdapter[WorkerEvent] = TypeAdapter(Annotated[WorkerEvent, Field(discriminator="event")])
 TemplateEvent = TemplateReady | FailureEvent | ForkedEvent | ExitedEvent
 TEMPLATE_EVENT: TypeAdapter[TemplateEvent] = TypeAdapter(Annotated[TemplateEvent, Field(discriminator="event")])

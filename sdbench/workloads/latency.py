@@ -22,7 +22,7 @@ from sdbench.workloads.pictures import encode_webp
 # A further call must not make a launch much longer.
 PROFILED_CALL_MAX_S = 20.0
 # Beyond half of the denoiser calls, the median step is the host's.
-_HOST_BOUND_MAX_RATIO = 0.5
+HOST_BOUND_MAX_RATIO = 0.5
 
 
 def run(session: Session) -> WorkloadOutput:
@@ -195,7 +195,7 @@ def _find_warnings(
     elif any(image.constant for image in images):
         message = "an image is constant, all its pixels have one color: NaN after the decoder becomes black"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
-    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > _HOST_BOUND_MAX_RATIO:
+    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > HOST_BOUND_MAX_RATIO:
         message = f"the GPU waited for the host in {bound.value:.0%} of the denoiser calls: the time is the CPU's"
         warnings.append(warn(WarningCode.HOST_BOUND, message))
     ratio = observation.phases_s["total"] / median(latency.steady)
