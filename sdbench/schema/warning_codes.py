@@ -79,6 +79,11 @@ class WarningCode(StrEnum):
         "calls with the same seed gave different images",
         "expect this of nondeterministic kernels; do not read image hashes as an identity here",
     )
+    KERNELS_NOT_READ = (
+        "kernels-not-read",
+        "torch's profiler saw no kernel of the GPU",
+        "let programs profile the GPU: docker run --cap-add SYS_ADMIN, or NVreg_RestrictProfilingToAdminUsers=0",
+    )
     MEMORY_PRESSURE = ("memory-pressure", "processes waited for memory", "free memory, or measure a smaller batch")
     NOT_FINITE = (
         "not-finite",
@@ -89,6 +94,11 @@ class WarningCode(StrEnum):
         "not-forked",
         "the launch was spawned, because a fork of its template would not have been safe",
         "compare it with spawned launches; see docs/methodology/isolation.md",
+    )
+    OPERATORS_NOT_READ = (
+        "operators-not-read",
+        "the profiler failed, so it is not known where the time of a call goes",
+        "the results are not affected; set protocol.operators to never to do without",
     )
     OTHER_LOAD = (
         "other-load",
@@ -107,6 +117,11 @@ class WarningCode(StrEnum):
     )
     STEAL = ("steal", "the hypervisor gave CPU time to others", "use a dedicated host, or take more launches")
     SYNTHETIC_WEIGHTS = ("synthetic-weights", "random weights make images of noise", "use --weights pretrained")
+    TRACE_NOT_KEPT = (
+        "trace-not-kept",
+        "the trace of the profiled call is larger than its limit",
+        "raise protocol.trace_bytes_max, or measure fewer steps",
+    )
     VIRTUAL = ("virtual", "simulated results of the virtual backend", "use it to try sdbench, not to judge machines")
     WEIGHTS_DRAWN_AGAIN = (
         "weights-drawn-again",
