@@ -21,6 +21,8 @@ _MOVES_NOTHING = re.compile(
 )
 _GEMM_FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "_addmm_activation": 1, "addmm_": 1, "_int_mm": 0}
 _FUSED_ATTENTION = re.compile(r"_scaled_dot_product_\w*(flash|efficient|cudnn|fused)\w*")
+# How many tensors a matrix product and an attention take.
+_FACTORS, _ATTENDED = 2, 3
 _CONVOLUTION, _TRANSPOSED = "aten::convolution", 6
 
 
@@ -32,12 +34,13 @@ def count_flop(name: str, shapes: Shapes, read_inputs: Callable[[], Sequence[Any
     Counted as torch.utils.flop_counter does: an addition and a multiplication are two.
     """
     own = name.removeprefix("aten::")
-    if own in _GEMM_FACTORS:
-        first, second = shapes[_GEMM_FACTORS[own] :][:2]
-        return 2 * prod(first) * second[-1] if first and second else 0
-    if name == _CONVOLUTION:
+    if (place := _GEMM_FACTORS.get(own)) is not None:
+        factors = shapes[place : place + _FACTORS]
+        return 2 * prod(factors[0]) * factors[1][-1] if len(factors) == _FACTORS and all(factors) else 0
+    if name == _CONVOLUTION and all(shapes[:2]) and len(shapes) > 1:
         return _count_convolution(shapes, read_inputs())
-    if _FUSED_ATTENTION.fullmatch(own):  # of (batch, heads, tokens, channels)
+    # Of (batch, heads, tokens, channels).
+    if _attends(own) and all(shapes[:3]) and len(shapes) >= _ATTENDED:
         query, key, value = shapes[:3]
         return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
     return 0
@@ -57,7 +60,12 @@ def _count_convolution(shapes: Shapes, inputs: Sequence[Any]) -> int:
         (side + 2 * pad - dilated * (kernel - 1) - 1) // step + 1
         for side, kernel, step, pad, dilated in zip(image[2:], weight[2:], *spread, strict=True)
     ]
-    return 2 * image[0] * prod(output) * prod(weight)
+    return int(2 * image[0] * prod(output) * prod(weight))
+
+
+@cache
+def _attends(own_name: str) -> bool:
+    return _FUSED_ATTENTION.fullmatch(own_name) is not None
 
 
 @cache

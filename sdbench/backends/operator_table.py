@@ -117,8 +117,27 @@ def make_rows(
     """
     nodes, phases = _nest(operators), Phases(marks)
     sums = _sum_kernels(nodes, kernels, phases) if kernels else _sum_operators(nodes, phases)
-    factors = {phase: scale / call_count for phase, scale in (scales or {}).items()}
-    return _limit([_row(key, total, factors.get(key[0], 1 / call_count)) for key, total in sums.items()])
+    return _make_rows(sums, call_count, scales or {})
+
+
+def _make_rows(sums: Mapping[_Key, _Sum], call_count: int, scales: Mapping[str, float]) -> tuple[OperatorRow, ...]:
+    return _limit([_row(key, total, scales.get(key[0], 1.0) / call_count) for key, total in sums.items()])
+
+
+def make_rows_of_phases(
+    operators: Iterable[tuple[str, OperatorEvent]],
+    walls_ns: Mapping[str, int],
+    call_count: int,
+    scales: Mapping[str, float],
+) -> tuple[OperatorRow, ...]:
+    """Return the rows of operators that do not overlap, each with its phase, within phases of these lengths (ns)."""
+    sums: dict[_Key, _Sum] = {}
+    outside_ns = dict(walls_ns)
+    for phase, event in operators:
+        duration_ns = event.end_ns - event.start_ns
+        _add(sums, (phase, event.name, None), _Node(event, duration_ns, 0, 0, flop=event.flop), duration_ns)
+        outside_ns[phase] -= duration_ns
+    return _make_rows(sums | _outside(outside_ns), call_count, scales)
 
 
 def sum_waits(

@@ -14,14 +14,14 @@ from sdbench.backends.what_ran import describe_attention_of, describe_cpu, descr
 from sdbench.probes.memory import read_free_host_bytes
 from sdbench.schema.base import Known
 from sdbench.schema.operators import OperatorTable
-from sdbench.schema.outcome import warn
+from sdbench.schema.outcome import RecordWarning, warn
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.units import format_bytes
 
 # As sdbench.backends.observed_call marks it.
 DENOISE_PHASE = "denoise_step"
 # Calls are profiled until they have taken so long (s), so that short ones are not decided by one of them.
-_PROFILED_S = 1.0
+PROFILED_S = 1.0
 _CALLS_MAX = 5
 # An event takes 5.0 KB of the host's memory and 16 us: 8 as torch stops, 8 to read it (torch 2.13, 524,000 events of
 # `tiny-sd` with 200 steps; without shapes 1.7 KB, but then FLOP and bytes are unknown). So at most 0.3 GB and 1 s; the
@@ -92,7 +92,7 @@ def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], objec
     profiler = profile(use_kineto=True, use_device="cuda" if on_gpu else None, record_shapes=True)
     count, started_s = 0, clock.now_s()
     with call, profiler:
-        while count < calls_max and (count == 0 or clock.now_s() - started_s < _PROFILED_S):
+        while count < calls_max and (count == 0 or clock.now_s() - started_s < PROFILED_S):
             mark_phase(CALL)
             generate()
             if on_gpu:
@@ -126,7 +126,8 @@ def profile_pipeline(backend: Any, clock: Clock, trace_bytes_max: int | None) ->
     calls = profile(calls_max, backend if most == denoiser_calls else backend.with_batch(batch, most))
     lines = run_verbosely(one_step.generate) if backend.device.type == "cpu" else []
     ran = describe_ran(calls.events, lines)
-    warnings, trace = (), None
+    warnings: tuple[RecordWarning, ...] = ()
+    trace = None
     if trace_bytes_max is not None:
         try:
             trace = write_trace(calls.raw, calls.events.marks_of_first_call(), trace_bytes_max)

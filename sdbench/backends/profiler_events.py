@@ -49,7 +49,7 @@ def mark_name(phase: str) -> str:
 
 def is_on_cpu(event: Any) -> bool:
     """Return whether an event is of the host."""
-    return event.device_type().name == "CPU"
+    return str(event.device_type().name) == "CPU"
 
 
 def kind_of(event: Any, name: str) -> Kind:

@@ -10,6 +10,8 @@ OUTSIDE = "outside operators"
 REST = "the rest"
 # Keys of what really ran.
 ATTENTION, CONVOLUTION, GEMM, GEMM_PRECISION = "attention", "convolution", "gemm", "gemm precision"
+# The likeliest reason for a difference first.
+RAN = (ATTENTION, GEMM_PRECISION, CONVOLUTION, GEMM)
 
 
 class OperatorRow(Compact):

@@ -122,6 +122,11 @@ class WarningCode(StrEnum):
         "the trace of the profiled call is larger than its limit",
         "raise protocol.trace_bytes_max, or measure fewer steps",
     )
+    TRACE_NOT_MADE = (
+        "trace-not-made",
+        "onnxruntime's profile on the CPU is of each network alone, and no trace of the call",
+        "use backend: pytorch, or a GPU",
+    )
     VIRTUAL = ("virtual", "simulated results of the virtual backend", "use it to try sdbench, not to judge machines")
     WEIGHTS_DRAWN_AGAIN = (
         "weights-drawn-again",
