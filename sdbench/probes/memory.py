@@ -89,7 +89,7 @@ def choose_host_limit(requested_bytes: int | None, root: Path = ROOT) -> MemoryL
     """
     resident = read_kib(root, _STATUS, "VmRSS")
     if isinstance(resident, Unknown):
-        raise OSError("the size of this process cannot be read from /proc, so no safe limit can be set")
+        raise OSError("the free memory cannot be read from /proc, so no safe limit can be set")
     safe_bytes = resident.value + read_free_host_bytes(root)
     if requested_bytes is None:
         return MemoryLimit(safe_bytes, f"{HOST_SHARE:.0%} of the free host memory")

@@ -163,6 +163,7 @@ class VirtualSession(Session):
         self._backend, self._paused_out_of_memory = self.machine, 0
         self.energy = LoggedEnergy(self.machine.log)
         self.clock = self.machine.clock
+        self._started_s = self.clock.now_s()
         self.emit = self.log_event
         self.request = WorkerRequest(
             experiment=self.experiment,
