@@ -8,7 +8,13 @@ from statistics import median
 from typing import Literal
 
 from sdbench.compare.comparability import group_by_experiment
-from sdbench.compare.differences import Difference, compare_fingerprints, compare_libraries, compare_protocols
+from sdbench.compare.differences import (
+    Difference,
+    compare_fingerprints,
+    compare_libraries,
+    compare_protocols,
+    compare_ran,
+)
 from sdbench.compare.judge import judge_metric, judge_suite
 from sdbench.compare.levels import share_devices, share_session, template_share_s, treatment_of
 from sdbench.compare.machine_ceilings import compare_machines
@@ -103,7 +109,10 @@ def compare_records(
     own = {record.run_id for record in candidate}
     others = {record.run_id: record for record in (*known, *baseline) if record.run_id not in own}
     diff = compare_fingerprints(baseline[0].fingerprint, candidate[0].fingerprint)
-    observed = (*compare_protocols(baseline, candidate), *compare_libraries(baseline, candidate))
+    ran = compare_ran(
+        ([result for _, result in pair.baseline], [result for _, result in pair.candidate]) for pair in pairs
+    )
+    observed = (*ran, *compare_protocols(baseline, candidate), *compare_libraries(baseline, candidate))
     diff = replace(diff, differences=(*observed, *diff.differences))
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in diff.differences)
     template_s = template_share_s((*baseline, *candidate))

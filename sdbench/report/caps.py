@@ -29,7 +29,9 @@ DETAILS_CHARACTERS = 200_000
 
 # So many results are drawn at most; of sections that draw each of them, only these are built at all.
 RESULTS_DRAWN = 120
-DRAWN_ONE_BY_ONE = frozenset({"latency", "memory", "phases", "projection", "roofline", "samples", "work"})
+DRAWN_ONE_BY_ONE = frozenset(
+    {"latency", "memory", "operators", "phases", "projection", "roofline", "samples", "work"}
+)
 
 # Beyond these limits, write a site with a page per run.
 RUNS = 60

@@ -27,7 +27,7 @@ from sdbench.schema.record import PlannedExperiment
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.schema.workload_results import BatchSearch
 from sdbench.store.files import write_whole
-from sdbench.store.layout import IMAGE_FOLDER
+from sdbench.store.layout import IMAGE_FOLDER, TRACE_FOLDER, TRACE_SUFFIX
 
 # Set for every worker: no progress bars in its output, and no usage reports.
 WORKER_VARIABLES = {
@@ -80,6 +80,7 @@ def launch(state: RunState, progress: Progress, position: int | None = None) -> 
                     conditions=conditions,
                 )
                 _write_images(state, _image_prefix(progress), measurement)
+                _write_trace(state, progress, measurement)
                 _record_launch(state, progress, finished)
             case failure if too_large := batch_that_did_not_fit(progress, end, failure):
                 progress.known_probes = too_large
@@ -213,6 +214,13 @@ def _write_images(state: RunState, prefix: str, measurement: Measurement) -> Non
         if not picture.path.startswith(prefix):
             raise RuntimeError(f"the worker sent an image with an unexpected path: {picture.path!r}")
         write_whole(state.folder.path / picture.path, base64.b64decode(picture.webp_base64, validate=True))
+
+
+def _write_trace(state: RunState, progress: Progress, measurement: Measurement) -> None:
+    if measurement.trace_base64 is not None:
+        name = f"{progress.planned.experiment_id}-{progress.next_index}{TRACE_SUFFIX}"
+        content = base64.b64decode(measurement.trace_base64, validate=True)
+        write_whole(state.folder.path / TRACE_FOLDER / name, content)
 
 
 def _take_worker_event(

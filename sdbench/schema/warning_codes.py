@@ -84,6 +84,11 @@ class WarningCode(StrEnum):
         "calls with the same seed gave different images",
         "expect this of nondeterministic kernels; do not read image hashes as an identity here",
     )
+    KERNELS_NOT_READ = (
+        "kernels-not-read",
+        "torch's profiler saw no kernel of the GPU",
+        "let programs profile the GPU: docker run --cap-add SYS_ADMIN, or NVreg_RestrictProfilingToAdminUsers=0",
+    )
     MACHINE_DRIFTED = (
         "machine-drifted",
         "the machine itself was slower or faster at the end of the run than at its beginning",
@@ -99,6 +104,11 @@ class WarningCode(StrEnum):
         "not-forked",
         "the launch was spawned, because a fork of its template would not have been safe",
         "compare it with spawned launches; see docs/methodology/isolation.md",
+    )
+    OPERATORS_NOT_READ = (
+        "operators-not-read",
+        "the profiler failed, so it is not known where the time of a call goes",
+        "the results are not affected; set protocol.operators to never to do without",
     )
     OTHER_LOAD = (
         "other-load",
@@ -117,6 +127,16 @@ class WarningCode(StrEnum):
     )
     STEAL = ("steal", "the hypervisor gave CPU time to others", "use a dedicated host, or take more launches")
     SYNTHETIC_WEIGHTS = ("synthetic-weights", "random weights make images of noise", "use --weights pretrained")
+    TRACE_NOT_KEPT = (
+        "trace-not-kept",
+        "the trace of the profiled call is larger than its limit",
+        "raise protocol.trace_bytes_max, or measure fewer steps",
+    )
+    TRACE_NOT_MADE = (
+        "trace-not-made",
+        "onnxruntime's profile on the CPU is of each network alone, and no trace of the call",
+        "use backend: pytorch, or a GPU",
+    )
     VIRTUAL = ("virtual", "simulated results of the virtual backend", "use it to try sdbench, not to judge machines")
     WEIGHTS_DRAWN_AGAIN = (
         "weights-drawn-again",

@@ -75,9 +75,10 @@ class Picture(Model):
 
 
 class Measurement(LaunchData):
-    """What a worker sends at the end of its one launch."""
+    """What a worker sends at the end of its one launch; the trace is of a profiled call, in gzip and base64."""
 
     pictures: tuple[Picture, ...]
+    trace_base64: str | None = None
 
 
 class StageEvent(Model):

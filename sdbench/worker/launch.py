@@ -69,7 +69,9 @@ def run_launch(request: WorkerRequest, events: EventWriter, import_s: float | No
             Picture(path=path, webp_base64=base64.b64encode(content).decode())
             for path, content in output.pictures.items()
         ),
+        "trace_base64": base64.b64encode(output.trace).decode() if output.trace else None,
     }
+    measured.pop("trace")
     return Measurement(
         **measured,
         import_s=import_s,
