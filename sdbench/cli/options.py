@@ -119,6 +119,7 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         help="verdicts that set the exit code: slower, more (memory or energy), inconclusive, incomparable "
         "(default: all but more); '' for none",
     )
+    parser.add_argument("--why", action="store_true", help="also the operators that make the difference, by phase")
     add_json_option(parser)
 
 

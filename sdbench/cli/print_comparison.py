@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from sdbench.cli.output import make_table, open_console, print_wrapped, show
+from sdbench.cli.print_why import print_why
 from sdbench.compare.causes import merge_numbers
 from sdbench.compare.comparison import ComparedRuns, Comparison, ExperimentComparison
 from sdbench.compare.wording import (
@@ -60,11 +61,11 @@ def show_comparison(comparison: Comparison, options: argparse.Namespace, command
         more |= {"continue": command} if command else {}
         show(json.dumps(more | comparison.to_json_dict()))
     else:
-        _print_comparison(comparison, command)
+        _print_comparison(comparison, command, with_tables=options.why)
     return exit_code(comparison, options.fail_on)
 
 
-def _print_comparison(comparison: Comparison, command: str) -> None:
+def _print_comparison(comparison: Comparison, command: str, *, with_tables: bool) -> None:
     """Print the answer, then the evidence: a line per experiment and metric, warnings, differences."""
     console = open_console(150)
     style = STYLES.get(comparison.verdict, "")
@@ -81,6 +82,7 @@ def _print_comparison(comparison: Comparison, command: str) -> None:
     columns = ("experiment", "metric", "verdict", "change", "interval", "from")
     rows = (row for item in comparison.experiments for row in _rows(item, comparison.margin))
     console.print(make_table(columns, rows, right=("change", "interval"), styles=STYLES))
+    print_why(comparison, with_tables=with_tables)
     for line in _remarks(comparison):
         print_wrapped(line)
     if runs := _describe_more_runs(comparison):

@@ -1,7 +1,7 @@
 """What differs between two fingerprints, field by field, the likeliest reason for a change first."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -135,15 +135,20 @@ def compare_libraries(baseline: Sequence[Record], candidate: Sequence[Record]) -
     )
 
 
-def _libraries(records: Sequence[Record]) -> dict[str, str]:
+def describe_libraries(launches: Iterable[Launch]) -> dict[str, str]:
     """Return the files of each library by name and hash, whatever folder they are in."""
-    launches = (launch for record in records for result in record.results for launch in launches_of(result.outcome))
     files: dict[str, set[str]] = {}
     for launch in launches:
         for library in value_or(launch.environment.loaded_libraries, ()):
             digest = value_or(library.sha256, "unknown")[:_DIGITS_SHOWN]
             files.setdefault(library.name, set()).add(f"{Path(library.path).name} ({digest})")
     return {name: ", ".join(sorted(texts)) for name, texts in files.items()}
+
+
+def _libraries(records: Sequence[Record]) -> dict[str, str]:
+    return describe_libraries(
+        launch for record in records for result in record.results for launch in launches_of(result.outcome)
+    )
 
 
 def _join_words(records: Sequence[Record], words: Callable[[Launch], str]) -> str:
