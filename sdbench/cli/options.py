@@ -120,6 +120,12 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         "(default: all but more); '' for none",
     )
     parser.add_argument("--why", action="store_true", help="also the operators that make the difference, by phase")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown"),
+        default="text",
+        help="markdown: verdicts and reasons for a pull request (default: %(default)s)",
+    )
     add_json_option(parser)
 
 

@@ -22,6 +22,7 @@ from sdbench.compare.wording import (
     other_ratios,
 )
 from sdbench.errors import UserError
+from sdbench.report.markdown_comparison import format_comparison
 
 # Exit codes by verdict, a regression first. ``more`` is of memory and energy, and fails only on request.
 FAILURES = {"slower": 10, "more": 10, "incomparable": 12, "inconclusive": 11}
@@ -60,6 +61,8 @@ def show_comparison(comparison: Comparison, options: argparse.Namespace, command
     if options.json:
         more |= {"continue": command} if command else {}
         show(json.dumps(more | comparison.to_json_dict()))
+    elif options.format == "markdown":
+        show(format_comparison(comparison), end="")
     else:
         _print_comparison(comparison, command, with_tables=options.why)
     return exit_code(comparison, options.fail_on)

@@ -7,13 +7,13 @@ what the phases took over all launches. The rows then add up to the two latencie
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, fsum, hypot, log, sqrt
 from statistics import fmean, median
 
 from sdbench.compare.operator_families import Family, family_of, short_name
 from sdbench.schema.metrics import latency_s
-from sdbench.schema.operators import OUTSIDE, OperatorRow, OperatorTable
+from sdbench.schema.operators import OUTSIDE, REST, OperatorRow, OperatorTable
 from sdbench.schema.outcome import Launch
 
 _SERIES = "phase."
@@ -24,6 +24,8 @@ _BISECTIONS = 60
 _DEVIATIONS_PER_MEDIAN = 1.4826
 # Long rows of two identical arms differ by so much (standard deviation; measured on a busy machine of two cores).
 _ROW_ERROR_RATIO = 0.04
+# What is as long as the shortest row of a table (ratio) may be in its rest: the machine's speed changes their order.
+_REST_ROOM = 2.0
 # Rows that take less of a call (ratio) say nothing about noise.
 _ROW_MIN_RATIO = 0.002
 
@@ -104,6 +106,7 @@ def split_difference(
         _scale(rows, total_s, cost_s, share) for rows, total_s, share in zip(means, latencies_s, shares, strict=True)
     ]
     rows = tuple(_join(key, means, scaled) for key in means[0] | means[1])
+    rows = _fold_into_rest(rows)
     profiled = [fmean(table.call_s for table in side) for side in tables]
     return Split(*latencies_s, rows, _find_noise(rows, before_s), profiled[1] / profiled[0])
 
@@ -122,6 +125,29 @@ def _join(
         shapes=(before.shapes if before else None, after.shapes if after else None),
         seconds=(seconds[0].get(key, 0.0), seconds[1].get(key, 0.0)),
     )
+
+
+def _fold_into_rest(rows: Sequence[SplitRow]) -> tuple[SplitRow, ...]:
+    """Return the rows without those that have a row of their own on one side only and may be in the other's rest."""
+    rests = {row.phase: row for row in rows if row.operator == REST}
+    kept: list[SplitRow] = []
+    for row in rows:
+        missing = next((index for index, calls in enumerate(row.calls) if calls is None), None)
+        rest = rests.get(row.phase)
+        if row.operator == REST:
+            continue
+        if missing is None or rest is None or rest.calls[missing] is None or row.longest_s > _least_s(rows, missing):
+            kept.append(row)
+        else:
+            seconds = rest.seconds[0] + row.seconds[0], rest.seconds[1] + row.seconds[1]
+            rests[row.phase] = replace(rest, seconds=seconds)
+    return (*kept, *rests.values())
+
+
+def _least_s(rows: Sequence[SplitRow], index: int) -> float:
+    """Return how long (s) the shortest row of one side is; what has no row of its own there is about as short."""
+    own = [row.seconds[index] for row in rows if row.calls[index] and row.operator not in (REST, OUTSIDE)]
+    return _REST_ROOM * min(own, default=0.0)
 
 
 def _mean_rows(tables: Sequence[OperatorTable]) -> dict[Key, OperatorRow]:

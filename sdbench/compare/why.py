@@ -32,7 +32,7 @@ _UNIFORM_FAMILIES_MIN = 3
 # How much time may have moved between families, over the difference, where it is everywhere.
 _UNIFORM_MOVED_MAX = 0.4
 # Profiled calls that the machine's speed changed by more are of no use.
-_PACE_MAX = 1.5
+_PACE_MAX = 2.0
 
 
 class WhyPart(Model):
@@ -98,8 +98,8 @@ def describe_moved(baseline: Sequence[Measured], candidate: Sequence[Measured], 
     """Return in a few words which operators a change is of, for a mark in a trend; "" where nothing is explained."""
     why = explain_difference(baseline, candidate, judgement)
     if why.status == "uniform":
-        return "all operators alike"
-    return name_parts([(part.name, part.share) for part in why.families]) if why.status == "explained" else ""
+        return "every operator by about as much"
+    return _name_leading(why.families) if why.status == "explained" else ""
 
 
 def _nothing_to_explain(judgement: Judgement) -> str:
@@ -177,12 +177,22 @@ def _find_status(split: Split, families: Sequence[WhyPart]) -> tuple[WhyStatus, 
         )
     if _is_uniform(split, families):
         return "uniform", ""
-    leading = [part for part in families if part.share >= FAMILY_MIN_SHARE]
-    if not leading:
+    if _find_leading(families):
+        return "explained", ""
+    if families[0].share < FAMILY_MIN_SHARE:
         return "not explained", "no kind of operator has a quarter of it"
-    if all(abs(part.change_s) < _ERRORS_MIN * part.error_s for part in leading):
-        return "not explained", "the profiled calls scatter by as much as the difference"
-    return "explained", ""
+    return "not explained", "the profiled calls scatter by as much as the difference"
+
+
+def _find_leading(families: Sequence[WhyPart]) -> list[WhyPart]:
+    """Return the families that explain much, and more than the profiled calls scatter."""
+    return [
+        part for part in families if part.share >= FAMILY_MIN_SHARE and abs(part.change_s) >= _ERRORS_MIN * part.error_s
+    ]
+
+
+def _name_leading(families: Sequence[WhyPart]) -> str:
+    return name_parts([(part.name, part.share) for part in _find_leading(families)])
 
 
 def _is_uniform(split: Split, families: Sequence[WhyPart]) -> bool:
@@ -197,10 +207,10 @@ def _is_uniform(split: Split, families: Sequence[WhyPart]) -> bool:
 
 def _explain(split: Split, rows: Sequence[SplitRow], families: Sequence[WhyPart]) -> str:
     """Return which families a difference is of, and what became of the operator of the first that changed most."""
-    leading = [part for part in families if part.share >= FAMILY_MIN_SHARE]
-    own = [row for row in rows if row.family == leading[0].family and row.change_s * split.difference_s > 0]
-    detail = f": {describe_change(own[0])}" if own and leading[0].family != OUTSIDE else ""
-    return f"{name_parts([(part.family, part.share) for part in leading])}{detail}"
+    first = _find_leading(families)[0].family
+    own = [row for row in rows if row.family == first and row.change_s * split.difference_s > 0]
+    detail = f": {describe_change(own[0])}" if own and first != OUTSIDE else ""
+    return f"{_name_leading(families)}{detail}"
 
 
 def _add_up(split: Split, rows: Sequence[SplitRow], name: Callable[[SplitRow], str]) -> tuple[WhyPart, ...]:

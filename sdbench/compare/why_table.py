@@ -27,7 +27,7 @@ def describe_unchanged(comparison: Comparison) -> str:
 
 def make_why_rows(why: Why) -> list[tuple[str, ...]]:
     """Return the rows of an experiment's table as texts: the operators that changed most, all others, and the sum."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             part.phase,
             part.name,
