@@ -5,7 +5,7 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
-from sdbench.report.chart_model import AnswerChart, Chart, LineChart, RatioChart, ShareChart, TraceChart
+from sdbench.report.chart_model import AnswerChart, ChangeChart, Chart, LineChart, RatioChart, ShareChart, TraceChart
 from sdbench.report.format import limit_rows
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Detail, PrecisionSection, ResultsSection, Section
@@ -74,7 +74,7 @@ def limit_chart(chart: Chart) -> Chart:
         kept = list(groups)[:most]
         update["stops"] = tuple(stop for stop in chart.stops if stop.line in kept)
         groups = {line: points[:LINE_POINTS] for line, points in groups.items()}
-    elif isinstance(chart, RatioChart | AnswerChart):
+    elif isinstance(chart, RatioChart | AnswerChart | ChangeChart):
         return chart.model_copy(update=update)
     else:
         name, most, noun = "shares" if isinstance(chart, ShareChart) else "marks", CHART_ROWS, "rows"

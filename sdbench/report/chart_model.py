@@ -172,7 +172,24 @@ class RatioChart(_Chart):
     marks: tuple[RatioMark, ...]
 
 
+class ChangeMark(Model):
+    """What a part of a call adds to a difference (ms); the last one is the whole."""
+
+    label: Text
+    value: FiniteFloat
+    kind: Literal["longer", "shorter", "whole"]
+    text: Text
+
+
+class ChangeChart(_Chart):
+    """Bars from zero to both directions: what each operator adds to a difference, and the whole difference."""
+
+    kind: Literal["changes"] = "changes"
+    axis: Text
+    marks: tuple[ChangeMark, ...]
+
+
 Chart = Annotated[
-    IntervalChart | AnswerChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart,
+    IntervalChart | AnswerChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart | ChangeChart,
     Field(discriminator="kind"),
 ]
