@@ -72,7 +72,7 @@ def execute(options: argparse.Namespace) -> int:
     comparison = compare_runs(a, b, options.margin)
     command = "" if a.record.ended == "complete" else _continue_command(options, comparison)
     code = show_comparison(comparison, options, command, kind="compared", a=str(a.folder), b=str(b.folder))
-    if not options.json:
+    if not options.json and options.format == "text":
         show(f"\nrecord a  {a.folder / 'record.json'}\nrecord b  {b.folder / 'record.json'}\nreport    {report}")
     return exit_codes.INTERRUPTED if a.record.ended == "interrupted" else code
 

@@ -128,6 +128,13 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         help="verdicts that set the exit code: slower, more (memory or energy), inconclusive, incomparable "
         "(default: all but more); '' for none",
     )
+    parser.add_argument("--why", action="store_true", help="also the operators that make the difference, by phase")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown"),
+        default="text",
+        help="markdown: verdicts and reasons for a pull request (default: %(default)s)",
+    )
     add_json_option(parser)
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from sdbench.cli.output import make_table, open_console, print_wrapped, show
+from sdbench.cli.print_why import print_why
 from sdbench.compare.causes import merge_numbers
 from sdbench.compare.comparison import ComparedRuns, Comparison, ExperimentComparison
 from sdbench.compare.wording import (
@@ -21,6 +22,7 @@ from sdbench.compare.wording import (
     other_ratios,
 )
 from sdbench.errors import UserError
+from sdbench.report.markdown_comparison import format_comparison
 
 # Exit codes by verdict, a regression first. ``more`` is of memory and energy, and fails only on request.
 FAILURES = {"slower": 10, "more": 10, "incomparable": 12, "inconclusive": 11}
@@ -59,12 +61,14 @@ def show_comparison(comparison: Comparison, options: argparse.Namespace, command
     if options.json:
         more |= {"continue": command} if command else {}
         show(json.dumps(more | comparison.to_json_dict()))
+    elif options.format == "markdown":
+        show(format_comparison(comparison), end="")
     else:
-        _print_comparison(comparison, command)
+        _print_comparison(comparison, command, with_tables=options.why)
     return exit_code(comparison, options.fail_on)
 
 
-def _print_comparison(comparison: Comparison, command: str) -> None:
+def _print_comparison(comparison: Comparison, command: str, *, with_tables: bool) -> None:
     """Print the answer, then the evidence: a line per experiment and metric, warnings, differences."""
     console = open_console(150)
     style = STYLES.get(comparison.verdict, "")
@@ -81,6 +85,7 @@ def _print_comparison(comparison: Comparison, command: str) -> None:
     columns = ("experiment", "metric", "verdict", "change", "interval", "from")
     rows = (row for item in comparison.experiments for row in _rows(item, comparison.margin))
     console.print(make_table(columns, rows, right=("change", "interval"), styles=STYLES))
+    print_why(comparison, with_tables=with_tables)
     for line in _remarks(comparison):
         print_wrapped(line)
     if runs := _describe_more_runs(comparison):

@@ -22,6 +22,7 @@ from sdbench.compare.policy import ALPHA, MARGIN, UNITS_MIN, ComparedMetric, Jud
 from sdbench.compare.quality import failed_checks, quality_checks_of, timed_calls_s
 from sdbench.compare.repeat import make_command
 from sdbench.compare.samples import Pair, Sessions, weigh
+from sdbench.compare.why import Why, explain_difference
 from sdbench.schema.base import Model
 from sdbench.schema.outcome import QualityCheck, Succeeded
 from sdbench.schema.record import Record
@@ -41,13 +42,17 @@ class CheckWarning(Model):
 
 
 class ExperimentComparison(Model):
-    """One experiment compared: judgements, checks that warned, and where inconclusive how to spend the next minute."""
+    """One experiment compared: judgements, checks that warned, and where inconclusive how to spend the next minute.
+
+    ``why`` is what the difference of the latencies is made of.
+    """
 
     experiment_id: str
     label: str
     judgements: tuple[Judgement, ...]
     failed_checks: tuple[CheckWarning, ...]
     advice: str
+    why: Why
 
 
 class Unmatched(Model):
@@ -127,6 +132,7 @@ def compare_records(
             judgements=judgements,
             failed_checks=_check_warnings(pair),
             advice=_advice(pair, sessions.template_s) if judgements[0].verdict == "inconclusive" else "",
+            why=explain_difference(pair.baseline, pair.candidate, judgements[0]),
         )
         for pair, judgements in zip(pairs, judged, strict=True)
     )

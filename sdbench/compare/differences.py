@@ -176,15 +176,20 @@ def _ran(results: Iterable[Result]) -> dict[str, set[str]]:
     return ran
 
 
-def _libraries(records: Sequence[Record]) -> dict[str, str]:
+def describe_libraries(launches: Iterable[Launch]) -> dict[str, str]:
     """Return the files of each library by name and hash, whatever folder they are in."""
-    launches = (launch for record in records for result in record.results for launch in launches_of(result.outcome))
     files: dict[str, set[str]] = {}
     for launch in launches:
         for library in value_or(launch.environment.loaded_libraries, ()):
             digest = value_or(library.sha256, "unknown")[:_DIGITS_SHOWN]
             files.setdefault(library.name, set()).add(f"{Path(library.path).name} ({digest})")
     return {name: ", ".join(sorted(texts)) for name, texts in files.items()}
+
+
+def _libraries(records: Sequence[Record]) -> dict[str, str]:
+    return describe_libraries(
+        launch for record in records for result in record.results for launch in launches_of(result.outcome)
+    )
 
 
 def _join_words(records: Sequence[Record], words: Callable[[Launch], str]) -> str:

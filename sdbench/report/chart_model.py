@@ -172,6 +172,23 @@ class RatioChart(_Chart):
     marks: tuple[RatioMark, ...]
 
 
+class ChangeMark(Model):
+    """What a part of a call adds to a difference (ms); the last one is the whole."""
+
+    label: Text
+    value: FiniteFloat
+    kind: Literal["longer", "shorter", "whole"]
+    text: Text
+
+
+class ChangeChart(_Chart):
+    """Bars from zero to both directions: what each operator adds to a difference, and the whole difference."""
+
+    kind: Literal["changes"] = "changes"
+    axis: Text
+    marks: tuple[ChangeMark, ...]
+
+
 class Roof(Model):
     """The most FLOP a second that matrix products reach; ``is_own`` marks the precision that the marks compute in."""
 
@@ -199,6 +216,14 @@ class RooflineChart(_Chart):
 
 
 Chart = Annotated[
-    IntervalChart | AnswerChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart | RooflineChart,
+    IntervalChart
+    | AnswerChart
+    | LineChart
+    | ShareChart
+    | SampleChart
+    | TraceChart
+    | RatioChart
+    | ChangeChart
+    | RooflineChart,
     Field(discriminator="kind"),
 ]

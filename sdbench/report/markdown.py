@@ -18,29 +18,29 @@ def format_markdown(view: ReportView) -> str:
 
 
 def _paragraphs(view: ReportView) -> Iterator[str]:
-    yield f"# {_escape(view.title)}"
-    yield _escape(view.subtitle)
+    yield f"# {escape_markdown(view.title)}"
+    yield escape_markdown(view.subtitle)
     if view.warning:
-        yield f"> {_escape(view.warning)}"
+        yield f"> {escape_markdown(view.warning)}"
     for section in view.sections:
         if isinstance(section, SummarySection):
-            yield f"**{_escape(section.headline)}**"
-            yield from map(_escape, section.lead)
+            yield f"**{escape_markdown(section.headline)}**"
+            yield from map(escape_markdown, section.lead)
             for card in section.cards:
-                yield f"**{_escape(card.question)}** {_escape(card.answer)}"
-                yield "\n".join(f"- {_escape(line)}" for line in (*card.lines, *card.commands))
+                yield f"**{escape_markdown(card.question)}** {escape_markdown(card.answer)}"
+                yield "\n".join(f"- {escape_markdown(line)}" for line in (*card.lines, *card.commands))
         if isinstance(section, CompareSection):
             pair = section.pairs[0]
-            yield f"## {_escape(pair.title)}"
-            yield _escape(pair.answer)
+            yield f"## {escape_markdown(pair.title)}"
+            yield escape_markdown(pair.answer)
             yield _table(pair.verdicts)
             if (more := len(pair.verdicts.rows) - _ROWS) > 0:
                 yield f"{more} more rows in the report."
 
 
 def _table(table: Table) -> str:
-    rows = ([_escape(cell.text) for cell in row] for row in table.rows[:_ROWS])
-    return format_table([_escape(column.title) for column in table.columns], rows)
+    rows = ([escape_markdown(cell.text) for cell in row] for row in table.rows[:_ROWS])
+    return format_table([escape_markdown(column.title) for column in table.columns], rows)
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,5 +49,6 @@ def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return a text of which Markdown makes letters and nothing else."""
     return _LIVE.sub(lambda match: f"{match[0][0]}\u2060{match[0][1:]}", _SPECIAL.sub(r"\\\1", " ".join(text.split())))

@@ -19,6 +19,7 @@ CHARTS = {
     "samples": "sdbench.report.charts.samples",
     "traces": "sdbench.report.charts.traces",
     "ratios": "sdbench.report.charts.ratios",
+    "changes": "sdbench.report.charts.changes",
     "roofline": "sdbench.report.charts.roofline",
 }
 IS_CHECKED = False

@@ -7,7 +7,7 @@ A new section is one file and one word.
 SECTIONS = "sdbench.report.sections"
 CHAPTERS = {
     "short": ("In short", ("summary",)),
-    "comparing": ("Did the change matter?", ("compare", "trend")),
+    "comparing": ("Did the change matter?", ("compare", "why", "trend")),
     "choosing": ("Which machine?", ("devices", "throughput", "capacity", "memory", "energy", "reference")),
     "study": ("Do the study's claims hold?", ("claims",)),
     "pictures": ("Do the pictures stay the same?", ("precision",)),

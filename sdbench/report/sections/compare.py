@@ -88,12 +88,12 @@ def first_pair_chart(source: Source) -> RatioChart | None:
     if not source.compared:
         return None
     first = source.compared[0]
-    comparison = _with_page_labels(source, first.comparison)
+    comparison = with_page_labels(source, first.comparison)
     return _chart(comparison, sorted(comparison.experiments, key=_rank)[:_FIRST_SCREEN_ROWS])
 
 
-def _with_page_labels(source: Source, comparison: Comparison) -> Comparison:
-    """The comparison with the labels of this page; a row of two arms is named by what these share."""
+def with_page_labels(source: Source, comparison: Comparison) -> Comparison:
+    """Return the comparison with the labels of this page; a row of two arms is named by what these share."""
     if not comparison.treatments:
         return source.relabel(comparison)
     # What a run varies and the plan does not name.
@@ -116,7 +116,7 @@ def _shared_words(label: str) -> str:
 
 def _pair(source: Source, compared: Compared) -> PairView:
     baseline, candidate = compared.baseline, compared.candidate
-    comparison = _with_page_labels(source, compared.comparison)
+    comparison = with_page_labels(source, compared.comparison)
     ranked = sorted(comparison.experiments, key=_rank)
     rows = (row for item in ranked[:_TABLE_ROWS] for row in _rows(item))
     note = f"The first {_TABLE_ROWS} of {len(ranked):,} experiments; sdbench compare shows the others."
