@@ -24,6 +24,16 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEED_BITS = 32
 
 
+class ArmCannotRun(UserError):
+    """An arm, "a" or "b", cannot run here, with the reason."""
+
+    def __init__(self, arm: str, reason: str) -> None:
+        """Say which arm it is, and why."""
+        super().__init__(f"arm {arm.upper()} cannot run here: {reason}")
+        self.arm = arm
+        self.reason = reason
+
+
 def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
     request: PlanRequest,
     arms: tuple[Sequence[str], Sequence[str]],
@@ -100,7 +110,7 @@ def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence
     for name, spec in zip(_ARMS, specs, strict=True):
         if len(spec.plan.skipped) == len(pairs):
             skip = next(iter(spec.plan.skipped.values()))
-            raise UserError(f"arm {name.upper()} cannot run here: {skip.reason}; {skip.hint}")
+            raise ArmCannotRun(name, f"{skip.reason}; {skip.hint}")
 
 
 def _find_setting(arms: tuple[Sequence[str], Sequence[str]], names: Sequence[str]) -> str | None:
