@@ -25,11 +25,15 @@ from sdbench.compare.bisection import (
     format_against,
     name_arm_state,
 )
+from sdbench.plan.locks import format_lock, read_lock
 from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.report.write import write_report
 from sdbench.runner.ab import run_ab
 from sdbench.runner.bisect import Bisected, BisectSpec, Measure, Question, bisect, parse_arms
+from sdbench.runner.environments import PACKAGES, write_steps
 from sdbench.runner.interrupts import terminate_as_interrupt
+from sdbench.schema.base import sha256_of
+from sdbench.store.cache_folder import cache_folder
 from sdbench.store.run import Run
 from sdbench.units import format_duration
 
@@ -37,6 +41,7 @@ from sdbench.units import format_duration
 EXIT_CODES = {"found": 10, "unresolved": 11, "nothing": 0}
 _STYLES = {"bad": "red", "slower": "red", "same": "green", "faster": "green", "inconclusive": "yellow"}
 _DIFFERENCES_SHOWN = 12
+_NAME_DIGITS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "KEY=V1,V2,...",
         "the arms from the good one to the bad one: values of an option, env.NAME or image; repeated: one value each",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"
+    )
     add_out_option(parser)
     parser.add_argument("--fresh", action="store_true", help="start over instead of continuing an unfinished bisection")
     parser.add_argument("--gpus", default="", metavar="all|device=N", help="the GPUs of containers (image=...)")
@@ -60,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Bisect, print the first bad arm or why it is not known, and return the exit code."""
     key, values = parse_arms(options.over)
+    if key == PACKAGES and len(values) == 2:  # noqa: PLR2004 - the good one and the bad one
+        values = _write_steps(Path(values[0]), Path(values[1]), options.out)
     refuse_ignored(options, () if key == "image" else ("gpus",), "applies only with --over image=...")
     spec = BisectSpec(
         read_plan_request(options), key, values, options.out, options.margin, _hash_machine(), fresh=options.fresh
@@ -75,12 +84,20 @@ def execute(options: argparse.Namespace) -> int:
     return exit_codes.INTERRUPTED if bisected.ended == "interrupted" else EXIT_CODES[bisected.bisection.result]
 
 
+def _write_steps(good: Path, bad: Path, out: Path) -> tuple[str, ...]:
+    """The lock files from one to the other, a package with what it needs at a time."""
+    texts = [format_lock(read_lock(path)) for path in (good, bad)]
+    folder = out / f"{PACKAGES}-{sha256_of(texts)[:_NAME_DIGITS]}"
+    show_progress(f"making the environments of {good} and {bad}")
+    return tuple(map(str, write_steps(good, bad, folder, cache_folder())))
+
+
 def _hash_machine() -> str:
     """What the comparisons of a bisection hold for: this machine as it is now."""
     from sdbench.probes.devices import choose_device
 
     fingerprint = collect_fingerprint(choose_device("cpu"))
-    return " ".join((fingerprint.hardware_sha256, fingerprint.configuration_sha256, fingerprint.software_sha256))
+    return f"{fingerprint.hardware_sha256} {fingerprint.configuration_sha256} {fingerprint.software_sha256}"
 
 
 def _make_measure(options: argparse.Namespace) -> Measure:
@@ -93,7 +110,8 @@ def _make_measure(options: argparse.Namespace) -> Measure:
                 ((question.first,), (question.other,)),
                 out=options.out,
                 margin=options.margin,
-                seed=options.seed,
+                # Seeds of their own: one order of blocks for all comparisons would share its bad luck.
+                seed=None if options.seed is None else options.seed + question.number,
                 fresh=options.fresh,
                 listener=listener,
             )

@@ -55,7 +55,8 @@ EXIT_CODES = """exit codes:
   2    invalid input: one line with what and where
   3    something is missing on this machine: one line with what, and a hint
   4    the run ended, but some experiment failed or timed out; its record is complete
-  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12); bisect: found
+  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12);
+       bisect: the first one that changed is known
   11   compare, ab: inconclusive somewhere; bisect: not resolved
   12   compare, ab: something cannot be compared
   130  interrupted; finished launches are sealed, and the same `sdbench run` resumes

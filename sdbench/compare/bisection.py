@@ -6,7 +6,7 @@ within it or on its other side, so a bad arm is also worse than a good one: thei
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from math import exp, inf, log
+from math import inf, log
 from typing import Literal
 
 from sdbench.compare.comparison import Comparison, ExperimentComparison
@@ -120,9 +120,7 @@ def choose_followed(comparison: Comparison) -> tuple[Direction | None, tuple[str
     return None, tuple(verdicts)
 
 
-def answer(
-    comparison: Comparison, direction: Direction | None, followed: Collection[str], problem: str = ""
-) -> Answer:
+def answer(comparison: Comparison, direction: Direction | None, followed: Collection[str], problem: str = "") -> Answer:
     """Return what a comparison with the first arm says of another one; ``problem`` is why that one could not run.
 
     Bad: one of the followed experiments changed in the direction. Good: none did, each is the same or the opposite.
@@ -206,7 +204,7 @@ def _describe_found(bisection: Bisection, good: ComparedArm, bad: ComparedArm) -
         return f"{change} against {name(good)}, the one before it"
     changed = good.judgement is not None and good.judgement.verdict != "same"
     state = f"{good.judgement.verdict} than" if changed and good.judgement else "the same as"
-    return f"{change} against {name(first)}; {name(good)}, the one before it, is {state} that"
+    return f"{change} against {name(first)}; {name(good)}, the one before it, is {state} {first.number}"
 
 
 def _describe_change(judgement: Judgement | None) -> str:
@@ -230,8 +228,8 @@ def describe_step(bisection: Bisection) -> tuple[str, ...]:
         low, high = (format_change(end) for end in (bisection.step.low, bisection.step.high))
         change = format_change(bisection.step.ratio)
         lines.append(
-            f"arm {bisection.first_bad} against arm {bisection.last_good}: {change}, between {low} and {high} (from the "
-            "intervals of both against arm 1)"
+            f"arm {bisection.first_bad} against arm {bisection.last_good}: {change}, between {low} and {high} (from "
+            "the intervals of both against arm 1)"
         )
     if bisection.is_only_a_part:
         last = bisection.arms[-1]

@@ -1,4 +1,4 @@
-"""Bisection of an ordered list of arms: each comparison is a session of ``ab``, and a journal remembers which were made.
+"""Bisection of an ordered list of arms: each comparison is a session of ``ab``, and a journal has those that were made.
 
 The journal names the runs, and what they show is read from them again: a bisection that is resumed decides as one that
 was not interrupted.
@@ -55,11 +55,12 @@ Emit = Callable[[str], None]
 
 
 class Question(NamedTuple):
-    """The settings of the first arm and of another one, and the request that both are measured with."""
+    """The settings of the first arm and of another one, its number from 1, and the request for both."""
 
     request: PlanRequest
     first: str
     other: str
+    number: int
 
 
 Measure = Callable[[Question], tuple[Run, Run]]
@@ -187,10 +188,13 @@ class _Bisector:
             replace(self._spec.request, budget_s=budget_s, only=self._followed_only or self._spec.request.only),
             self._spec.settings[FIRST],
             self._spec.settings[arm],
+            arm + 1,
         )
         number = len(self._progress.answers) + 1
         most = max(number, count_at_most(self._spec.values))
-        self._emit(f"comparison {number} of at most {most}: arm {arm + 1}, {hide_secret(question.other)}, against arm 1")
+        self._emit(
+            f"comparison {number} of at most {most}: arm {arm + 1}, {hide_secret(question.other)}, against arm 1"
+        )
         try:
             first, other = self._measure(question)
         except ArmCannotRun as problem:

@@ -17,6 +17,7 @@ from sdbench.runner.outcome import Failure, describe_end, judge_end
 from sdbench.runner.process import Watch, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit
 from sdbench.runner.state import RunState, record_out_of_memory
+from sdbench.runner.template import Commands
 from sdbench.runner.worker_process import Start, WorkerProcess
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.conditions import Conditions
@@ -106,13 +107,14 @@ def _stop_where_device_is_lost(state: RunState, progress: Progress, failure: Fai
 def _start_worker(state: RunState, progress: Progress, deadline_s: float) -> WorkerProcess:
     environment = os.environ | WORKER_VARIABLES | worker_environment(state.spec.plan.device)
     environment |= dict(state.spec.environment)
+    commands = Commands(state.spec.worker_command, state.spec.template_command)
     if state.virtual is not None:
         # Its place on the time line is another for each launch, and there is nothing to import.
-        return state.launcher.spawn(environment | state.virtual.environment(), Start("spawn"))
+        return state.launcher.spawn(commands, environment | state.virtual.environment(), Start("spawn"))
     if progress.planned.protocol.isolation == "spawn":
-        return state.launcher.spawn(environment, Start("spawn"))
+        return state.launcher.spawn(commands, environment, Start("spawn"))
     backend = progress.planned.experiment.backend
-    return state.launcher.fork(backend, environment, deadline_s, partial(state.tick, progress))
+    return state.launcher.fork(commands, backend, environment, deadline_s, partial(state.tick, progress))
 
 
 def _tick(state: RunState, progress: Progress, telemetry: Telemetry) -> None:
