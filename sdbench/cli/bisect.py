@@ -1,4 +1,4 @@
-"""``sdbench bisect``: which of an ordered list of arms is the first that is slower, found with the verdicts of ``ab``."""
+"""``sdbench bisect``: the first of an ordered list of arms that is slower, found with the verdicts of ``ab``."""
 
 import argparse
 import json
