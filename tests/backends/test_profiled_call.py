@@ -10,7 +10,7 @@ import pytest
 
 from sdbench.backends import profiled_call
 from sdbench.backends.profiled_call import EVENTS_MAX, KernelsNotRead, ProfilerFailed, choose_extent
-from sdbench.probes.readings import value_or
+from sdbench.schema.base import Known
 from sdbench.schema.operators import ATTENTION, CONVOLUTION, OUTSIDE, OperatorTable
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.worker.clock import MonotonicClock
@@ -21,7 +21,8 @@ FLOW = {"scheduler": "flow-euler"}
 
 def profile(backend: Any, trace_bytes_max: int | None = None) -> tuple[OperatorTable, Any]:
     profiled = backend.profile_operators(MonotonicClock(), trace_bytes_max)
-    return value_or(profiled.operators, None), profiled
+    assert isinstance(profiled.operators, Known)
+    return profiled.operators.value, profiled
 
 
 @pytest.mark.parametrize(
