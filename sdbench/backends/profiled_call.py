@@ -25,7 +25,7 @@ PROFILED_S = 1.0
 _CALLS_MAX = 5
 # An event takes 5.0 KB of the host's memory and 16 us: 8 as torch stops, 8 to read it (torch 2.13, 524,000 events of
 # `tiny-sd` with 200 steps; without shapes 1.7 KB, but then FLOP and bytes are unknown). So at most 0.3 GB and 1 s; the
-# steps of a call are alike, and the first of them stand for all.
+# steps of a call do the same, and the first of them stand for all.
 EVENTS_MAX = 60_000
 # A call is repeated while the events stay below this.
 _REPEATED_EVENTS_MAX = 20_000
@@ -107,7 +107,7 @@ def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], objec
     if len(events.marks) <= count:
         raise ProfilerFailed("torch's profiler returned no events of the call; is another profiler active?")
     if on_gpu and not events.kernels:
-        raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or lacks the rights")
+        raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or is not permitted")
     return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
 
 

@@ -162,7 +162,7 @@ def _table(measurement: Measurement) -> OperatorTable:
 def _compare_ran(launches: list[Measurement]) -> Bar:
     ran = [tuple(sorted(_table(item).ran.items())) for item in launches]
     same = max(map(ran.count, ran))
-    return Bar("what ran, in launches of one set-up", f"{same} of {len(ran)} the same", "all", same == len(ran))
+    return Bar("what ran, in launches of one configuration", f"{same} of {len(ran)} the same", "all", same == len(ran))
 
 
 def _compare_arms(with_table: list[Measurement], without: list[Measurement]) -> list[Bar]:
@@ -190,5 +190,5 @@ def _compare_arms(with_table: list[Measurement], without: list[Measurement]) -> 
 
 
 if __name__ == "__main__":
-    for found in _measure_in_process(int(sys.argv[1])):
-        sys.stdout.write(json.dumps(vars(found)) + "\n")
+    for bar in _measure_in_process(int(sys.argv[1])):
+        sys.stdout.write(json.dumps(vars(bar)) + "\n")
