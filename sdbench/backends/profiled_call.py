@@ -104,11 +104,16 @@ def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], objec
         raise ProfilerFailed("torch's profiler returned no events")
     raw = profiler.kineto_results.events()
     events = read_events(raw)
-    if len(events.marks) <= count:
+    require_events(events, count, on_gpu=on_gpu)
+    return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
+
+
+def require_events(events: ProfilerEvents, call_count: int, *, on_gpu: bool) -> None:
+    """Do nothing where the events are of all calls, with kernels on a GPU; raises as ``profile_calls`` does."""
+    if len(events.calls_ns) != call_count or len(events.marks) <= call_count:
         raise ProfilerFailed("torch's profiler returned no events of the call; is another profiler active?")
     if on_gpu and not events.kernels:
         raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or is not permitted")
-    return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
 
 
 def profile_pipeline(backend: Any, clock: Clock, trace_bytes_max: int | None) -> Profile:

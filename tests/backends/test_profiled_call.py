@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 
 from sdbench.backends import profiled_call
-from sdbench.backends.profiled_call import EVENTS_MAX, KernelsNotRead, ProfilerFailed, choose_extent
+from sdbench.backends.profiled_call import (
+    EVENTS_MAX,
+    KernelsNotRead,
+    ProfilerFailed,
+    choose_extent,
+    describe_ran,
+    require_events,
+)
+from sdbench.backends.profiler_events import read_events
 from sdbench.schema.base import Known
 from sdbench.schema.operators import ATTENTION, CONVOLUTION, OUTSIDE, OperatorTable
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.worker.clock import MonotonicClock
+from tests.backends.kineto import kernel, mark, operator
 from tests.backends.test_pytorch import open_tiny
 
 FLOW = {"scheduler": "flow-euler"}
@@ -149,5 +158,28 @@ def test_profiler_without_results_or_events_has_failed(tmp_path: Path, monkeypat
         profile(backend)
 
 
-def test_profiler_without_kernels_on_a_gpu_has_a_warning_of_its_own() -> None:
-    assert KernelsNotRead.warning_code == WarningCode.KERNELS_NOT_READ
+def test_profiler_without_kernels_on_a_gpu_has_failed_with_a_warning_of_its_own() -> None:
+    events = [mark("call", 0), operator("aten::mm", 1, 2, correlation=1), mark("end", 10)]
+    require_events(read_events(events), 1, on_gpu=False)
+    with pytest.raises(KernelsNotRead, match="no kernel of the GPU") as raised:
+        require_events(read_events(events), 1, on_gpu=True)
+    assert raised.value.warning_code == WarningCode.KERNELS_NOT_READ
+    require_events(read_events([*events, kernel("gemm", 3, 4, linked=1)]), 1, on_gpu=True)
+
+
+def test_what_ran_on_a_gpu_is_read_from_its_kernels() -> None:
+    events = read_events(
+        [
+            mark("call", 0),
+            operator("aten::mm", 1, 2, correlation=1),
+            mark("denoise_step", 5),
+            operator("aten::_flash_attention_forward", 6, 7, correlation=2),
+            mark("vae_decode", 8),
+            operator("aten::_softmax", 8, 9, correlation=3),
+            kernel("sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n", 10, 20, linked=1),
+            kernel("void pytorch_flash::flash_fwd_kernel<Traits<64> >(Params)", 20, 30, linked=2),
+            kernel("void (anonymous namespace)::softmax_warp_forward<float>(float*)", 30, 40, linked=3),
+            mark("end", 50),
+        ]
+    )
+    assert describe_ran(events, []) == {"attention": "flash", "gemm": "cuBLAS", "gemm precision": "tf32"}

@@ -1,7 +1,9 @@
-"""The section of operators: shares that add up, what made the call longer, and strangers' names."""
+"""The section of operators: shares that add up, what made the call longer, and untrusted names."""
 
+from pathlib import Path
 from typing import Any
 
+from sdbench.report.render import write_view
 from sdbench.schema.base import Known
 from sdbench.schema.operators import OUTSIDE, OperatorRow, OperatorTable
 from sdbench.schema.outcome import Succeeded
@@ -52,6 +54,12 @@ def test_longest_operators_of_all_phases_what_is_outside_and_the_cost_of_the_pro
     assert lines[0] == "denoise step"
     assert lines[1].split() == ["40", "%", "400", "ms", "3", "x", "mkldnn_convolution"]
     assert lines[-1] == "the host waited 7 times for the GPU, 125 ms"
+
+
+def test_name_of_a_kernel_is_no_markup(tmp_path: Path) -> None:
+    page = write_view(view_with(), tmp_path / "report.html").read_text()
+    assert "&lt;script&gt;gemm" in page
+    assert "<script>gemm" not in page
 
 
 def test_without_a_table_the_section_says_why() -> None:
