@@ -198,7 +198,7 @@ def test_flop_land_on_the_operator_that_computes_and_only_once() -> None:
         operator("aten::mkldnn_convolution", 2, 10),
         operator("aten::copy_", 10, 38),  # took longest itself, and computes nothing
         operator("aten::_scaled_dot_product_flash_attention_for_cpu", 40, 50, **query),
-        operator("aten::_scaled_dot_product_attention_math", 50, 60, **query),
+        operator("aten::_scaled_dot_product_fused_attention_overrideable", 50, 60, **query),
         operator("aten::bmm", 51, 55, **product),
         operator("aten::bmm", 55, 59, **product),
         mark("end", 100),
