@@ -76,21 +76,21 @@ def test_call_with_too_many_events_is_profiled_by_its_first_steps(
 
 
 def test_events_are_limited_whatever_a_step_makes() -> None:
-    assert choose_extent(10, 2) == (5, 2)
-    assert choose_extent(3_000, 5) == (1, 5)
-    assert choose_extent(20_000, 50) == (1, EVENTS_MAX // 20_000)
-    assert choose_extent(10 * EVENTS_MAX, 50) == (1, 1)
+    assert choose_extent(10, 5, 2) == (5, 2)
+    assert choose_extent(1_000, 5_000, 5) == (2, 5)
+    assert choose_extent(10_000, 5_000, 50) == (1, (EVENTS_MAX - 5_000) // 10_000)
+    assert choose_extent(10 * EVENTS_MAX, 0, 50) == choose_extent(10, 10 * EVENTS_MAX, 50) == (1, 1)
 
 
 def test_events_are_limited_by_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiled_call, "read_free_host_bytes", lambda: 50_000_000)
-    assert choose_extent(1_000, 50) == (1, 10)
+    assert choose_extent(1_000, 0, 50) == (1, 10)
 
     def unreadable() -> int:
         raise OSError("no /proc")
 
     monkeypatch.setattr(profiled_call, "read_free_host_bytes", unreadable)
-    assert choose_extent(1_000, 50) == (1, 50)
+    assert choose_extent(1_000, 0, 50) == (1, 40)
 
 
 def test_trace_that_is_too_large_is_a_warning_and_the_table_is_there(tmp_path: Path) -> None:
