@@ -19,6 +19,7 @@ from tests.benchmarks.first_minutes import read_first_minutes
 from tests.benchmarks.fleet import measure_fleet
 from tests.benchmarks.isolation import measure_isolation, measure_rates
 from tests.benchmarks.leaks import measure_leaks
+from tests.benchmarks.operators import measure_operators
 from tests.benchmarks.pipelines import measure_full_width, measure_tiny
 from tests.benchmarks.report import measure_report
 from tests.benchmarks.runner_kills import measure_runner_kills
@@ -59,6 +60,7 @@ def main() -> None:
         "kills": measure_runner_kills,
         "leaks": measure_leaks,
         "tiny pipelines": measure_tiny,
+        "operators": measure_operators,
     }
     if not options.without_full_size:
         parts["full-size UNet"] = _measure_unet

@@ -53,6 +53,17 @@ def test_good_workers_yield_a_sealed_record_with_every_sample(tmp_path: Path) ->
     assert {launch.index for launch in load_run(result.folder).telemetry} == {0, 1}
 
 
+def test_trace_of_the_first_launch_is_a_file_that_the_record_names(tmp_path: Path) -> None:
+    result = run(make_spec(tmp_path, "trace"), ignore)
+    name = f"traces/{result.record.results[0].planned.experiment_id}-0.json.gz"
+    assert (result.folder / name).read_bytes() == b"a trace"
+    assert [item.path for item in result.record.files if item.path.startswith("traces/")] == [name]
+    verify_files(result.folder, result.record)
+    (result.folder / name).write_bytes(b"another")
+    with pytest.raises(RecordError, match="changed after the record was sealed"):
+        verify_files(result.folder, result.record)
+
+
 def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
     events: list[RunEvent] = []
     run(make_spec(tmp_path, "good", "good:2"), events.append)
