@@ -15,7 +15,7 @@ from tests.fingerprints import make_ceilings
 
 
 @pytest.fixture
-def _measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Measure nothing, and return the precisions that were to be measured."""
     asked: list[Any] = []
 
@@ -27,7 +27,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def test_table_has_what_the_machine_reaches(capsys: pytest.CaptureFixture[str], _measured: list[Any]) -> None:
+def test_table_has_what_the_machine_reaches(capsys: pytest.CaptureFixture[str], measured: list[Any]) -> None:
     assert main(["ceilings", "--device", "cpu"]) == 0
 
     printed = capsys.readouterr()
@@ -38,11 +38,11 @@ def test_table_has_what_the_machine_reaches(capsys: pytest.CaptureFixture[str], 
     assert "data sheet" not in printed.out
     assert "memory: it was short" in printed.err
     # TF32 is of GPUs.
-    assert _measured == [("fp32", "fp16", "bf16")]
+    assert measured == [("fp32", "fp16", "bf16")]
 
 
 def test_device_with_a_data_sheet_has_a_second_column(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, _measured: list[Any]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[Any]
 ) -> None:
     card = choose_device("cpu")
     object.__setattr__(card, "name", "NVIDIA A100 80GB PCIe")
@@ -52,10 +52,11 @@ def test_device_with_a_data_sheet_has_a_second_column(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "matrix product fp32 2048x2048x2048 400 GFLOP/s 19.5 TFLOP/s 2%" in lines
     assert lines[-1] == "data sheet: NVIDIA A100 80GB PCIe, NVIDIA A100 data sheet"
-    assert _measured == [("fp32",)]
+    assert measured == [("fp32",)]
 
 
-def test_json_is_in_base_units(capsys: pytest.CaptureFixture[str], _measured: list[Any]) -> None:
+@pytest.mark.usefixtures("measured")
+def test_json_is_in_base_units(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ceilings", "--device", "cpu", "--json"]) == 0
 
     content = json.loads(capsys.readouterr().out)

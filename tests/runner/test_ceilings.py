@@ -9,6 +9,7 @@ from sdbench.compare.comparison import compare_runs
 from sdbench.plan.make_plan import PlanRequest, make_plan
 from sdbench.probes.devices import choose_device
 from sdbench.runner import ceilings as module
+from sdbench.runner import process as process_module
 from sdbench.runner import template as template_module
 from sdbench.runner.ceilings import measure_device
 from sdbench.runner.events import RunEvent
@@ -154,7 +155,7 @@ def test_arms_share_their_ceilings_where_their_workers_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], count: int
 ) -> None:
     measured = []
-    real = module.run_worker
+    real = process_module.run_worker
 
     def follow(*arguments: Any) -> Any:
         measured.append(arguments)
