@@ -73,8 +73,8 @@ def test_nothing_is_said_where_ceilings_are_unknown(known: Ceilings | None) -> N
 def test_drift_is_what_moved_beyond_the_noise_of_repeating() -> None:
     start = Known(value=make_ceilings())
 
-    assert not describe_drift(start, Known(value=make_ceilings(pace=1.02)))
-    assert "memory -5 %" in describe_drift(start, Known(value=make_ceilings(pace=1.05)))
+    assert not describe_drift(start, Known(value=make_ceilings(pace=1.04)))
+    assert "memory -6 %" in describe_drift(start, Known(value=make_ceilings(pace=1.06)))
     assert not describe_drift(start, NONE)
 
 
