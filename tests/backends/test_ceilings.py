@@ -117,3 +117,64 @@ def test_ceiling_of_an_experiment_is_the_fastest_that_it_may_compute_in(
     options: dict[str, Any], precision: str
 ) -> None:
     assert ceiling_precision(make_experiment(**options)) == precision
+
+
+class CudaStandIn:
+    """The part of torch.cuda that timing uses; writes into ``log`` when the device is waited for."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def synchronize(self, _device: Any) -> None:
+        self.log.append("wait")
+
+
+class LoggingClock(StepClock):
+    def __init__(self, step_s: float, log: list[str]) -> None:
+        super().__init__(step_s)
+        self.log = log
+
+    def now_s(self) -> float:
+        self.log.append("read")
+        return super().now_s()
+
+
+def make_gpu_timer(monkeypatch: pytest.MonkeyPatch, step_s: float) -> tuple[module._Timer, list[str]]:
+    log: list[str] = []
+    monkeypatch.setattr(torch, "cuda", CudaStandIn(log))
+    return module._Timer(torch.device("cuda:0"), LoggingClock(step_s, log)), log
+
+
+def test_gpu_has_done_its_work_before_each_reading_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer, log = make_gpu_timer(monkeypatch, 0.5)
+
+    assert timer.time(lambda: log.append("call"), 2) == pytest.approx(0.25)
+    assert log == ["wait", "read", "call", "call", "wait", "read"]
+
+
+def test_gpu_computes_until_its_clock_is_up_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer, log = make_gpu_timer(monkeypatch, 0.06)
+
+    timer.best(lambda: log.append("call"))
+    first = log.count("call")
+    log.clear()
+    timer.best(lambda: log.append("call"))
+
+    # Three readings of the clock for each call of the warm-up.
+    assert first - log.count("call") == pytest.approx(0.5 / (3 * 0.06), abs=1)
+
+
+@pytest.mark.parametrize("to_device", [True, False])
+def test_copies_are_of_pinned_memory(monkeypatch: pytest.MonkeyPatch, *, to_device: bool) -> None:
+    pinned: list[Any] = []
+
+    def pin(tensor: Any) -> Any:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    timer = module._Timer(torch.device("cpu"), StepClock(0.05))
+
+    rate = module._measure_copy(torch.device("cpu"), timer, to_device=to_device)
+    assert rate == pytest.approx(2**16 / 0.05)
+    assert len(pinned) == 1
