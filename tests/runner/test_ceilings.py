@@ -117,6 +117,13 @@ def test_resumed_run_keeps_the_ceilings_of_its_beginning(tmp_path: Path, monkeyp
     assert [entry["when"] for entry in entries if entry["kind"] == "ceilings"] == ["start", "end"]
 
 
+def test_run_that_pauses_has_no_ceilings_of_its_end_yet(tmp_path: Path) -> None:
+    record = run(make_spec(tmp_path, "good", rounds=1), ignore).record
+
+    assert record.ended == "paused"
+    assert record.ceilings_at_end == Unknown(reason="the run is not complete")
+
+
 def test_run_that_is_interrupted_at_its_start_is_sealed_without_ceilings(tmp_path: Path) -> None:
     def interrupt(event: RunEvent) -> None:
         if "what the machine reaches" in event.text:
