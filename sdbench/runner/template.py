@@ -235,9 +235,8 @@ class Commands(NamedTuple):
 class Launcher:
     """Starts workers: forked from the template of the round where that is asked for and safe, else spawned.
 
-    At most one template lives, since two would share the memory. ``start_round`` ends it, so that two launches of one
-    experiment never have the same, in which memory layout and hash seed are drawn once. One that has forked no launch
-    yet serves the next round.
+    At most one template lives, since two would share the memory. ``start_round`` ends one that has forked launches, so
+    that two of one experiment never have the same, in which memory layout and hash seed are drawn once.
     """
 
     def __init__(self, note_worker: Callable[[int], object]) -> None:

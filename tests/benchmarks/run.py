@@ -12,6 +12,7 @@ from pathlib import Path
 from sdbench.store.cache_folder import cache_folder
 from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
+from tests.benchmarks.ceilings import measure_ceilings_again
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.cycles import measure_cycles
@@ -43,6 +44,7 @@ def main() -> None:
     # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
     parts: dict[str, Callable[[], list[Bar]]] = {
         "light commands": measure_commands,
+        "ceilings": measure_ceilings_again,
         "comparison": measure_comparison,
         "the clock or the code": measure_cycles,
         "report": measure_report,
