@@ -10,7 +10,8 @@ from operator import attrgetter
 from typing import Literal
 
 from sdbench.compare.comparability import Measured
-from sdbench.compare.operator_split import Split, SplitRow, merge_replaced, split_difference
+from sdbench.compare.operator_rows import SplitRow, merge_replaced
+from sdbench.compare.operator_split import Split, split_difference
 from sdbench.compare.policy import Judgement
 from sdbench.compare.why_remarks import find_remarks
 from sdbench.compare.why_wording import describe_call_counts, describe_change, make_sentence, name_parts, name_phase
