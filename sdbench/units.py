@@ -8,7 +8,7 @@ from sdbench.errors import UserError
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h)?")
 _RATIO = re.compile(r"(?P<number>\d{1,10}(?:\.\d{1,20})?)\s*(?P<percent>%)?")
 _SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_BYTE_STEP = 1024.0
+_BYTE_STEP, _DECIMAL_STEP = 1024.0, 1000.0
 
 
 def parse_duration_s(text: str) -> float:
@@ -76,6 +76,16 @@ def format_bytes(size_bytes: float) -> str:
             return f"{round_significant(value, 3)} {unit}"
         value /= _BYTE_STEP
     return f"{round_significant(value, 3)} TiB"
+
+
+def format_rate(per_s: float, unit: str) -> str:
+    """Return a rate (1/s) in decimal units: ``350 GFLOP/s``, ``1.94 TB/s``."""
+    value = per_s
+    for prefix in ("", "K", "M", "G"):
+        if abs(value) < 999.5:  # noqa: PLR2004 - what rounds to 1000 has the next unit
+            return f"{round_significant(value, 3)} {prefix}{unit}"
+        value /= _DECIMAL_STEP
+    return f"{round_significant(value, 3)} T{unit}"
 
 
 def round_significant(value: float, digits: int) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sdbench.schema.base import Known, Unknown
+from sdbench.schema.ceilings import CeilingPrecision, Ceilings, MatrixProduct
 from sdbench.schema.fingerprint import (
     Configuration,
     EnvironmentVariable,
@@ -156,8 +157,28 @@ def make_state(device: str = "cpu", **changes: Any) -> State:
         "cpu_clock_mhz": Known(value=3500.0),
         "temperature_c": NOT_READABLE,
         "gpus": Known(value=(make_gpu_state(),)) if device.startswith("cuda") else Known(value=()),
+        "ceilings": Known(value=make_ceilings(device)),
     }
     return State(**{**given, **changes})
+
+
+def make_ceilings(device: str = "cpu", pace: float = 1.0, **changes: Any) -> Ceilings:
+    """Return what the invented machine reaches, ``pace`` times slower than usual."""
+    on_cuda = device.startswith("cuda")
+    rates: dict[CeilingPrecision, float] = {"fp32": 5e13, "bf16": 7e14} if on_cuda else {"fp32": 4e11, "bf16": 1e12}
+    given: dict[str, Any] = {
+        "device": device,
+        "threads": 2,
+        "matrix_products": tuple(
+            MatrixProduct(precision=name, shape="2048x2048x2048", flop_per_s=Known(value=rate / pace))
+            for name, rate in rates.items()
+        ),
+        "memory_bytes_per_s": Known(value=(4e12 if on_cuda else 4e10) / pace),
+        "to_device_bytes_per_s": Known(value=5e10 / pace) if on_cuda else NO_GPU,
+        "from_device_bytes_per_s": Known(value=5e10 / pace) if on_cuda else NO_GPU,
+        "launch_s": Known(value=(4e-6 if on_cuda else 4e-7) * pace),
+    }
+    return Ceilings(**{**given, **changes})
 
 
 def make_fingerprint(device: str = "cpu", hardware: Hardware | None = None) -> Fingerprint:

@@ -39,7 +39,7 @@ from sdbench.schema.work import Work
 from sdbench.schema.worker_environment import LoadedLibrary, WorkerEnvironment
 from sdbench.schema.workload_results import AllocatorEvents
 from sdbench.store.bundle import compute_seal, encode_record
-from tests.fingerprints import make_fingerprint
+from tests.fingerprints import make_ceilings, make_fingerprint
 
 NO_CUDA = "no CUDA device on this machine"
 MIB = 2**20
@@ -140,6 +140,9 @@ def make_work(**changes: Any) -> Work:
         "native_steps": 50,
         "denoiser_calls_at_native_steps": 51,
         "flop_per_image": {"text_encoder": 8_081_920, "unet": 666_910_720, "vae": 694_192_128},
+        "weight_bytes": {"text_encoder": 12_805_992, "unet": 22_124_240, "vae": 2_534_876},
+        "activation_bytes_per_image": {"text_encoder": 1_905_576, "unet": 70_651_600, "vae": 32_744_960},
+        "operators": {"text_encoder": 84, "unet": 1_950, "vae": 110},
     }
     return Work(**{**given, **changes})
 
@@ -404,6 +407,7 @@ def make_record(**changes: Any) -> Record:
         "manifest": make_manifest(),
         "device": device,
         "fingerprint": make_fingerprint(device),
+        "ceilings_at_end": Known(value=make_ceilings(device)),
         "results": make_results(device),
         "files": (),
         "warnings": (

@@ -56,16 +56,22 @@ def observe_attention(network: Any, device: "torch.device", attention: Attention
 
 def describe_attention(attention: Attention, names: Iterable[str]) -> Check:
     """Return the check of the kinds of attention among names of operators and kernels, each with its own kernel."""
-    kernels: dict[str, str] = {}
-    for name in sorted(names, key=lambda name: name.startswith("aten::")):
-        kind = next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), None)
-        if kind:
-            kernels.setdefault(kind, name)
+    kernels = find_attention_kinds(names)
     if not kernels:
         return _not_observed(attention, "the profiler saw no attention")
     expected = _expected(attention)
     observed = ", ".join(f"{kind} ({_shorten(name)})" for kind, name in sorted(kernels.items()))
     return Check(name=_NAME, expected=expected, observed=observed, passed=expected == "any" or {expected} == {*kernels})
+
+
+def find_attention_kinds(names: Iterable[str]) -> dict[str, str]:
+    """Return the kinds of attention among names of operators and kernels, each with one of its names."""
+    kernels: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: name.startswith("aten::")):
+        kind = next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), None)
+        if kind:
+            kernels.setdefault(kind, name)
+    return kernels
 
 
 def _end(*_: Any) -> None:

@@ -46,6 +46,16 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What calls under a profiler gave: the table, what ran as checks, and the trace (gzip) where it is wanted."""
+
+    operators: Reading[OperatorTable]
+    checks: tuple[Check, ...] = ()
+    trace: bytes | None = None
+    warnings: tuple[RecordWarning, ...] = ()
+
+
+@dataclass(frozen=True)
 class ReferenceSamples:
     """A reference operation (see its schema), and how long (s) each of its samples took."""
 
@@ -108,10 +118,17 @@ class Backend(Protocol):
         """
         return ()
 
-    def profile_operators(self, clock: Clock) -> Reading[OperatorTable]:
-        """Return where the time of a call goes, by calls of their own after the timed ones."""
-        del clock
-        return Unknown(reason="this backend has no profiler")
+    def profile_operators(self, clock: Clock, trace_bytes_max: int | None = None) -> Profile:
+        """Return where the time of a call goes, by calls of their own after the timed ones.
+
+        The trace is made where ``trace_bytes_max`` limits it; where it is larger, a warning says so.
+
+        Raises:
+            RuntimeError: the profiler failed, or the device's memory ran out.
+            MemoryError: the host's memory ran out.
+        """
+        del clock, trace_bytes_max
+        return Profile(Unknown(reason="this backend has no profiler"))
 
     def reset_peaks(self) -> None:
         """Forget the memory peaks so far."""

@@ -157,9 +157,12 @@ def check_cuda_options(device: "torch.device", sessions: Iterable[Any]) -> tuple
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class GraphRunner:
-    """Runs one part on torch's own tensors: nothing is copied between torch and onnxruntime."""
+    """Runs one part on torch's own tensors: nothing is copied between torch and onnxruntime.
+
+    ``session`` is None while another one takes its place.
+    """
 
     part: str
     session: Any
@@ -206,6 +209,8 @@ class GraphRunner:
         import numpy as np
         import onnxruntime
 
+        if self.session is None:
+            return
         types = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(float16)": np.float16}
         inputs = {}
         for item in self.session.get_inputs():

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sdbench.backends.base import DeviceMemory
+from sdbench.backends.base import Clock, DeviceMemory, Profile
 from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override
 from sdbench.backends.observed_call import ObservedCall, check
 from sdbench.backends.onnx_cache import GRAPH_NAME, PreparedExports, prepare_exports
 from sdbench.backends.onnx_export import export_in_child
 from sdbench.backends.onnx_networks import make_network
 from sdbench.backends.onnx_parts import part_of
+from sdbench.backends.onnx_profile import profile_sessions
 from sdbench.backends.onnx_session import (
     OPSETS,
     GraphRunner,
@@ -26,11 +27,12 @@ from sdbench.backends.onnx_session import (
     open_stream,
     provider_of,
 )
+from sdbench.backends.profiled_call import profile_pipeline
 from sdbench.models import libraries
 from sdbench.models.pipeline import BuiltPipeline, build_pipeline_around, decodes_in_fp32, dtype_of
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.pretrained import fetch_weights
-from sdbench.models.work import keep_flop
+from sdbench.models.work import keep_counts
 from sdbench.schema.base import Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.outcome import Check, RecordWarning, warn
@@ -58,7 +60,7 @@ def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: C
     export = partial(export_in_child, experiment, cache_folder, opset)
     exports = prepare_exports(experiment, cache_folder, opset, emit_stage, export)
     _fetched[experiment.experiment_id, opset, cache_folder] = exports
-    keep_flop(experiment, cache_folder)
+    keep_counts(experiment, cache_folder)
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "OnnxruntimeBackend":
@@ -114,6 +116,8 @@ class OnnxruntimeBackend(DiffusersCall):
         self._options = sessions.options
         self._exports = sessions.exports
         self._runners = runners
+        counts = {runner.session.get_session_options().intra_op_num_threads for runner in runners.values()}
+        (self._thread_count,) = counts
 
     def exports(self) -> tuple[Export, ...]:
         """Return the exported networks."""
@@ -138,6 +142,23 @@ class OnnxruntimeBackend(DiffusersCall):
         for runner in self._runners.values():
             with suppress(MemoryError, torch.OutOfMemoryError):
                 runner.shrink()
+
+    def profile_operators(self, clock: Clock, trace_bytes_max: int | None = None) -> Profile:
+        """Return the nodes of a call, or the kernels of a GPU; raises as ``Backend.profile_operators`` does."""
+        if self.device.type == "cuda":
+            # onnxruntime times there what the host does; torch's profiler sees the kernels of the whole process.
+            return profile_pipeline(self, clock, trace_bytes_max)
+
+        def open_profiled(part: str, prefix: str) -> Any:
+            options = make_options(self.experiment, self._thread_count)
+            options.enable_profiling, options.profile_file_prefix = True, prefix
+            graph = self._exports.parts[self._runners[part].part].folder / GRAPH_NAME
+            return open_session(part, graph, options, self.device.type, self._stream)
+
+        profile = profile_sessions(self, self._runners, open_profiled, clock)
+        if trace_bytes_max is None:
+            return profile
+        return replace(profile, warnings=(warn(WarningCode.TRACE_NOT_MADE, WarningCode.TRACE_NOT_MADE.description),))
 
     def read_peaks(self) -> DeviceMemory:
         """Return no peaks: what torch counts is not what onnxruntime allocates."""
@@ -193,5 +214,4 @@ class OnnxruntimeBackend(DiffusersCall):
     def _version_and_threads(self) -> tuple[str, int]:
         import onnxruntime
 
-        (count,) = {runner.session.get_session_options().intra_op_num_threads for runner in self._runners.values()}
-        return str(onnxruntime.__version__), int(count)
+        return str(onnxruntime.__version__), int(self._thread_count)

@@ -1,21 +1,45 @@
-"""A further call of the pipeline under torch.profiler: its operators by phase, and on a GPU its kernels."""
+"""Further calls of the pipeline under torch's profiler: their operators by phase, and on a GPU their kernels."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sdbench.backends.base import Clock, Profile
 from sdbench.backends.observed_call import Mark, ObservedCall
-from sdbench.backends.operator_table import KernelEvent, OperatorEvent, PhaseMark, make_rows
+from sdbench.backends.operator_table import Phases, make_rows, sum_waits
+from sdbench.backends.profiler_events import CALL, END, ProfilerEvents, mark_name, read_events
+from sdbench.backends.trace_file import TraceTooLarge, write_trace
+from sdbench.backends.what_ran import describe_attention_of, describe_cpu, describe_kernels, make_checks, run_verbosely
+from sdbench.probes.memory import read_free_host_bytes
+from sdbench.schema.base import Known
 from sdbench.schema.operators import OperatorTable
+from sdbench.schema.outcome import RecordWarning, warn
+from sdbench.schema.warning_codes import WarningCode
+from sdbench.units import format_bytes
 
-_MARK = "sdbench:"
-_END = "end"
+# As sdbench.backends.observed_call marks it.
+DENOISE_PHASE = "denoise_step"
 # Calls are profiled until they have taken so long (s), so that short ones are not decided by one of them.
-_PROFILED_S = 1.0
+PROFILED_S = 1.0
 _CALLS_MAX = 5
-_BYTES = {"float": 4, "c10::Half": 2, "c10::BFloat16": 2, "double": 8, "long int": 8, "int": 4, "bool": 1}
-# Their FLOP are counted by torch from the shapes of their inputs; others count elements.
-_COUNTED = {"aten::conv2d", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
+# An event takes 5.0 KB of the host's memory and 16 us: 8 as torch stops, 8 to read it (torch 2.13, 524,000 events of
+# `tiny-sd` with 200 steps; without shapes 1.7 KB, but then FLOP and bytes are unknown). So at most 0.3 GB and 1 s; the
+# steps of a call are alike, and the first of them stand for all.
+EVENTS_MAX = 60_000
+# A call is repeated while the events stay below this.
+_REPEATED_EVENTS_MAX = 20_000
+_EVENT_BYTES = 5_000
+
+
+class ProfilerFailed(RuntimeError):
+    """The profiler gave nothing that a table could be made of."""
+
+
+class KernelsNotRead(ProfilerFailed):
+    """The profiler saw the operators and no kernel of the GPU."""
+
+    warning_code = WarningCode.KERNELS_NOT_READ
 
 
 @dataclass
@@ -27,85 +51,136 @@ class MarkedCall(ObservedCall):
         return super()._mark(next_phase)
 
 
+@dataclass(frozen=True)
+class ProfiledCalls:
+    """The events of profiled calls, how many there were, how long (s) one took, and the denoiser calls of each.
+
+    ``raw`` is torch's own list of them.
+    """
+
+    raw: list[Any]
+    events: ProfilerEvents
+    call_count: int
+    call_s: float
+    denoiser_calls: int
+
+
 def mark_phase(phase: str) -> None:
     """Write an event of no duration into the trace: from here on, what runs belongs to ``phase``."""
     import torch
 
-    with torch.profiler.record_function(f"{_MARK}{phase}"):
+    with torch.profiler.record_function(mark_name(phase)):
         pass
 
 
-def profile_calls(call: MarkedCall, generate: Callable[[], object], synchronize: Callable[[], None]) -> OperatorTable:
-    """Return the table of up to five calls, which end when they have taken a second.
+def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], object]) -> ProfiledCalls:
+    """Return what torch's profiler saw of up to ``calls_max`` calls, which end when they have taken a second.
 
     Run it after the timed calls, because CUPTI, once it was used, may stay in the process.
+
+    Raises:
+        ProfilerFailed: it saw no call, or no kernel.
+        RuntimeError: what torch raises, where another profiler is active for example.
+        MemoryError: the host's memory ran out; torch.OutOfMemoryError for the device's.
     """
     import torch
 
-    activity = torch.profiler.ProfilerActivity
-    activities = [activity.CPU, activity.CUDA] if call.device.type == "cuda" else [activity.CPU]
-    # acc_events: without it torch 2.10 warns that it clears the events of a cycle, of which there is one.
-    profiler: Any = torch.profiler.profile(activities=activities, record_shapes=True, with_flops=True, acc_events=True)
-    count, started_s = 0, call.clock.now_s()
-    with profiler, call:
-        synchronize()
-        while count < _CALLS_MAX and (count == 0 or call.clock.now_s() - started_s < _PROFILED_S):
-            mark_phase("rest")
+    on_gpu, clock = call.device.type == "cuda", call.clock
+    # Not torch.profiler.profile, which in 2.10 warns of a second cycle, or makes Python objects of all events (twice
+    # the time).
+    profile: Any = torch.autograd.profiler.profile
+    profiler = profile(use_kineto=True, use_device="cuda" if on_gpu else None, record_shapes=True)
+    count, started_s = 0, clock.now_s()
+    with call, profiler:
+        while count < calls_max and (count == 0 or clock.now_s() - started_s < PROFILED_S):
+            mark_phase(CALL)
             generate()
-            synchronize()
+            if on_gpu:
+                torch.cuda.synchronize(call.device)
             count += 1
-        mark_phase(_END)
-    return read_table(profiler.profiler.kineto_results.events(), count)
+        mark_phase(END)
+        duration_s = clock.now_s() - started_s
+    if profiler.kineto_results is None:
+        raise ProfilerFailed("torch's profiler returned no events")
+    raw = profiler.kineto_results.events()
+    events = read_events(raw)
+    if len(events.marks) <= count:
+        raise ProfilerFailed("torch's profiler returned no events of the call; is another profiler active?")
+    if on_gpu and not events.kernels:
+        raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or lacks the rights")
+    return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
 
 
-def read_table(events: Any, call_count: int) -> OperatorTable:
-    """Return the table of ``call_count`` calls from torch's own events."""
+def profile_pipeline(backend: Any, clock: Clock, trace_bytes_max: int | None) -> Profile:
+    """Return the profile of a pipeline of torch's own networks; raises as ``Backend.profile_operators`` does."""
+    batch, denoiser_calls = backend.experiment.batch, backend.work.denoiser_calls
+
+    def profile(calls_max: int, profiled: Any) -> ProfiledCalls:
+        call = MarkedCall(backend.pipeline, backend.config, backend.device, clock)
+        return profile_calls(call, calls_max, profiled.generate)
+
+    one_step = backend.with_batch(batch, 1)
+    # Also what starts CUPTI, which takes seconds in the first profiled call of a process.
+    short = profile(1, one_step)
+    calls_max, most = choose_extent(short.events.event_count // short.denoiser_calls, denoiser_calls)
+    calls = profile(calls_max, backend if most == denoiser_calls else backend.with_batch(batch, most))
+    lines = run_verbosely(one_step.generate) if backend.device.type == "cpu" else []
+    ran = describe_ran(calls.events, lines)
+    warnings: tuple[RecordWarning, ...] = ()
+    trace = None
+    if trace_bytes_max is not None:
+        try:
+            trace = write_trace(calls.raw, calls.events.marks_of_first_call(), trace_bytes_max)
+        except TraceTooLarge:
+            message = f"the trace of the profiled call has over {format_bytes(trace_bytes_max)} before it is compressed"
+            warnings = (warn(WarningCode.TRACE_NOT_KEPT, message),)
+    return Profile(Known(value=make_table(calls, denoiser_calls, ran)), make_checks(ran), trace, warnings)
+
+
+def describe_ran(events: ProfilerEvents, lines: list[str]) -> dict[str, str]:
+    """Return what really ran: in the denoiser which attention, in the whole call which libraries."""
+    names = {event.correlation: event.name for event in events.operators}
+    phases = Phases(events.marks)
+    denoiser = {event.name for event in events.operators if phases.at(event.start_ns) == DENOISE_PHASE}
+    denoiser |= {kernel.name for kernel in events.kernels if names.get(kernel.launched_by) in denoiser}
+    if events.kernels:
+        ran = describe_kernels((names.get(kernel.launched_by, ""), kernel.name) for kernel in events.kernels)
+    else:
+        ran = describe_cpu(names.values(), lines)
+    return describe_attention_of(denoiser) | ran
+
+
+def make_table(calls: ProfiledCalls, denoiser_calls: int, ran: dict[str, str]) -> OperatorTable:
+    """Return the table of a whole call, of which ``denoiser_calls`` denoiser calls are a part.
+
+    Where fewer were profiled, the denoising steps count as often as a whole call has them.
+    """
     import torch
-    from torch._C._autograd import DeviceType
 
-    operators: list[OperatorEvent] = []
-    kernels: list[KernelEvent] = []
-    marks: list[PhaseMark] = []
-    for event in events:
-        name, start_ns, end_ns = event.name(), event.start_ns(), event.end_ns()
-        if event.device_type() != DeviceType.CPU:
-            if not name.startswith(_MARK):
-                kernels.append(KernelEvent(name, start_ns, end_ns, event.linked_correlation_id()))
-        elif name.startswith(_MARK):
-            marks.append(PhaseMark(name.removeprefix(_MARK), start_ns))
-        elif name.startswith("aten::"):
-            operators.append(_read_operator(event, name, start_ns, end_ns))
-    marks.sort(key=lambda mark: mark.start_ns)
-    call_s = (marks[-1].start_ns - marks[0].start_ns) / 1e9 / call_count
+    events, count, scale = calls.events, calls.call_count, denoiser_calls / calls.denoiser_calls
+    scales = {DENOISE_PHASE: scale}
+    rows = make_rows(events.operators, events.kernels, events.marks, count, scales)
+    wait_count, wait_s = sum_waits(events.waits, events.marks, count, scales)
+    steps_s = sum(row.self_s for row in rows if row.phase == DENOISE_PHASE)
+    cut = "" if scale == 1 else f", {calls.denoiser_calls} of {denoiser_calls} denoiser calls"
     return OperatorTable(
-        profiler=f"torch.profiler {torch.__version__}",
-        call_count=call_count,
-        call_s=call_s,
-        rows=make_rows(operators, kernels, marks, call_count),
-        ran={},
-        host_wait_count=None,
-        host_wait_s=None,
+        profiler=f"torch.profiler {torch.__version__}{cut}",
+        call_count=count,
+        call_s=calls.call_s + steps_s * (1 - 1 / scale),
+        rows=rows,
+        ran=ran,
+        host_wait_count=wait_count if events.kernels else None,
+        host_wait_s=wait_s if events.kernels else None,
     )
 
 
-def _read_operator(event: Any, name: str, start_ns: int, end_ns: int) -> OperatorEvent:
-    shapes = tuple(tuple(shape) for shape in event.shapes())
-    sizes = [
-        _size(shape) * _BYTES[dtype] for shape, dtype in zip(shapes, event.dtypes(), strict=False) if dtype in _BYTES
-    ]
-    return OperatorEvent(
-        name=name,
-        start_ns=start_ns,
-        end_ns=end_ns,
-        correlation=event.correlation_id(),
-        shapes=shapes,
-        input_bytes=sum(sizes),
-        flop=event.flops() if name in _COUNTED else 0,
-    )
+def choose_extent(events_of_one_step: int, denoiser_calls: int) -> tuple[int, int]:
+    """Return how many calls are profiled, and with how many of their denoiser calls, after a call of one step.
 
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+    The events of all of them stay below a limit, and below what the host has free.
+    """
+    most = EVENTS_MAX
+    with suppress(OSError):
+        most = min(most, read_free_host_bytes() // _EVENT_BYTES)
+    repeated = min(most, _REPEATED_EVENTS_MAX) // (events_of_one_step * denoiser_calls)
+    return max(1, min(_CALLS_MAX, repeated)), max(1, min(denoiser_calls, most // events_of_one_step))

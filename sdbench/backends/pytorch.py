@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdbench.backends.attention_kernels import observe_attention
-from sdbench.backends.base import Clock
+from sdbench.backends.base import Clock, Profile
 from sdbench.backends.diffusers_call import DiffusersCall, check_device, check_tf32_override, require_passed
 from sdbench.backends.observed_call import check
-from sdbench.backends.profiled_call import MarkedCall, profile_calls
+from sdbench.backends.profiled_call import profile_pipeline
 from sdbench.backends.torch_call import ANY_KERNEL, TorchCall, name_dtype, on_or_off
 from sdbench.errors import EnvironmentProblem
 from sdbench.models import libraries
 from sdbench.models.networks import dtype_of_parameter
 from sdbench.models.pipeline import build_pipeline, dtype_of, fetch_networks
-from sdbench.models.work import keep_flop
+from sdbench.models.work import keep_counts
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.experiment import Attention, Experiment, Tf32
-from sdbench.schema.operators import OperatorTable
 from sdbench.schema.outcome import Check
 from sdbench.schema.wire import Stage
 from sdbench.schema.workload_results import AllocatorEvents
@@ -54,7 +53,7 @@ def fetch(experiment: Experiment, device: str, cache_folder: Path, emit_stage: C
     """Download or draw weights that are not in ``cache_folder`` yet; raises as ``BackendModule`` does."""
     del device  # The weights of every device.
     fetch_networks(experiment, cache_folder, emit_stage)
-    keep_flop(experiment, cache_folder)
+    keep_counts(experiment, cache_folder)
 
 
 def open_backend(experiment: Experiment, device: str, cache_folder: Path, thread_count: int) -> "PytorchBackend":
@@ -136,10 +135,9 @@ class PytorchBackend(DiffusersCall):
         kernels = observe_attention(denoiser, self.device, experiment.attention, one_step.generate)
         return require_passed((kernels,))
 
-    def profile_operators(self, clock: Clock) -> Reading[OperatorTable]:
-        """Return the operators of a call, and its kernels on a GPU, by torch's profiler."""
-        call = MarkedCall(self.pipeline, self.config, self.device, clock)
-        return Known(value=profile_calls(call, self.generate, self.synchronize))
+    def profile_operators(self, clock: Clock, trace_bytes_max: int | None = None) -> Profile:
+        """Return the operators of a call, and its kernels on a GPU; raises as ``Backend.profile_operators`` does."""
+        return profile_pipeline(self, clock, trace_bytes_max)
 
     def _around_call(self) -> AbstractContextManager[Any]:
         if self.experiment.autocast == "off":

@@ -174,6 +174,9 @@ def _count_work(experiment: Experiment) -> Work:
         native_steps=_NATIVE_STEPS,
         denoiser_calls_at_native_steps=_NATIVE_STEPS,
         flop_per_image={},
+        weight_bytes={},
+        activation_bytes_per_image={},
+        operators={},
     )
 
 

@@ -9,6 +9,7 @@ from sdbench.cli.options import (
     DEFAULT_OUT,
     add_out_option,
     add_plan_options,
+    add_profile_options,
     add_repeatable_option,
     add_verdict_options,
     read_plan_request,
@@ -30,6 +31,7 @@ from sdbench.store.run import load_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_plan_options(parser)
+    add_profile_options(parser)
     for arm in ("a", "b"):
         text = f"an option of arm {arm.upper()}, or env.NAME=VALUE; or image=NAME alone"
         add_repeatable_option(parser, f"--{arm}", "KEY=VALUE", text)

@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "query": "run SQL over runs, results and samples",
         "validate": "check manifests and records",
         "schema": "print the JSON Schema of manifests or records, for editors",
+        "ceilings": "measure what this machine reaches: matrix products, memory, copies, launches",
         "doctor": "show what this machine has and what is missing, with hints",
         "fingerprint": "show this machine's fingerprint",
     },

@@ -12,10 +12,12 @@ from sdbench.plan.make_plan import ALL_DEVICES, PlanRequest
 from sdbench.units import parse_duration_s, parse_ratio
 
 COUNT_MAX = 10_000
-_SELECTION = ("manifest", "only", "device", "weights", "budget", "set")
+_SELECTION = ("manifest", "only", "device", "weights", "budget", "set", "operators", "trace")
 # Of containers, and of runs outside of them.
 CONTAINER_LIMITS = ("gpus", "cpus", "memory")
 _OUTSIDE = ("rounds", "fresh", "json", "quiet", "price", "prices")
+# Settings by the options that are short for them.
+_SHORTHANDS = {"operators": "protocol.operators=always", "trace": "protocol.trace=true"}
 DEFAULT_OUT = Path("results")
 RUN_HELP = "run folder, record, or a query: 'FROM runs WHERE ...'"
 RUNS_HELP = "run, folder of runs, or a query: 'FROM runs WHERE ...'"
@@ -52,12 +54,19 @@ def add_plan_options(parser: argparse.ArgumentParser, *, optional: bool = False)
     add_repeatable_option(parser, "--set", "KEY=VALUE", "set an option of every experiment, or protocol.KEY")
 
 
+def add_profile_options(parser: argparse.ArgumentParser) -> None:
+    """Add whether a call is profiled however long it takes, and whether its trace is kept."""
+    parser.add_argument("--operators", action="store_true", help="profile a further call even if it takes over 20 s")
+    parser.add_argument("--trace", action="store_true", help="keep the trace of the profiled call, for Perfetto")
+
+
 def read_plan_request(options: argparse.Namespace) -> PlanRequest:
-    """Return the request that the options of ``add_plan_options`` make."""
+    """Return the request that the options of ``add_plan_options`` and ``add_profile_options`` make."""
+    shorthands = (setting for name, setting in _SHORTHANDS.items() if getattr(options, name, False))
     return PlanRequest(
         manifest=options.manifest,
         only=tuple(options.only),
-        settings=tuple(options.set),
+        settings=(*options.set, *shorthands),
         device=options.device,
         weights=options.weights,
         budget_s=options.budget,

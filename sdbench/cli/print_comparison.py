@@ -174,6 +174,7 @@ def _remarks(comparison: Comparison) -> list[str]:
     lines += [f"skipped in both: {label}" for label in comparison.on_neither]
     if not name_arms(comparison):
         lines += [f"set by the {treatment}" for treatment in comparison.treatments]
+    lines += [comparison.machine] if comparison.machine else []
     lines.append(f"what differs: {comparison.attribution}")
     differences = [difference for difference in comparison.differences if difference.part != "state"]
     for difference in differences[:_DIFFERENCES_SHOWN]:

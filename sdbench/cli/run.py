@@ -9,6 +9,7 @@ from sdbench.cli.options import (
     add_out_option,
     add_plan_options,
     add_price_options,
+    add_profile_options,
     add_repeatable_option,
     check_run_options,
     read_count,
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_option(parser)
     parser.add_argument("--rounds", type=read_count, metavar="N", help="pause after N more launches of each experiment")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming an unfinished run")
+    add_profile_options(parser)
     add_price_options(parser)
     parser.add_argument("--no-references", action="store_true", help="leave out the machines of the 2022 study")
     output = parser.add_mutually_exclusive_group()

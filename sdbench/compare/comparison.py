@@ -8,9 +8,16 @@ from statistics import median
 from typing import Literal
 
 from sdbench.compare.comparability import group_by_experiment
-from sdbench.compare.differences import Difference, compare_fingerprints, compare_libraries, compare_protocols
+from sdbench.compare.differences import (
+    Difference,
+    compare_fingerprints,
+    compare_libraries,
+    compare_protocols,
+    compare_ran,
+)
 from sdbench.compare.judge import judge_metric, judge_suite
 from sdbench.compare.levels import share_devices, share_session, template_share_s, treatment_of
+from sdbench.compare.machine_ceilings import compare_machines
 from sdbench.compare.policy import ALPHA, MARGIN, UNITS_MIN, ComparedMetric, Judgement, Verdict, worst
 from sdbench.compare.quality import failed_checks, quality_checks_of, timed_calls_s
 from sdbench.compare.repeat import make_command
@@ -74,6 +81,7 @@ class Comparison(Model):
     """Candidate against baseline; the ``verdict`` is about latency, over all experiments.
 
     ``on_neither`` are experiments that neither could run; ``treatments`` are what the two arms of a session set.
+    ``machine`` says whether what the machine reaches changed too; empty where that is not known.
     """
 
     schema_: Literal["sdbench/comparison/v1"] = "sdbench/comparison/v1"
@@ -89,6 +97,7 @@ class Comparison(Model):
     treatments: tuple[str, ...]
     differences: tuple[Difference, ...]
     attribution: str
+    machine: str
 
 
 def compare_records(
@@ -105,7 +114,10 @@ def compare_records(
     own = {record.run_id for record in candidate}
     others = {record.run_id: record for record in (*known, *baseline) if record.run_id not in own}
     diff = compare_fingerprints(baseline[0].fingerprint, candidate[0].fingerprint)
-    observed = (*compare_protocols(baseline, candidate), *compare_libraries(baseline, candidate))
+    ran = compare_ran(
+        ([result for _, result in pair.baseline], [result for _, result in pair.candidate]) for pair in pairs
+    )
+    observed = (*ran, *compare_protocols(baseline, candidate), *compare_libraries(baseline, candidate))
     diff = replace(diff, differences=(*observed, *diff.differences))
     by_boot = any(item.field == "software.gpu_kernel_driver" for item in diff.differences)
     template_s = template_share_s((*baseline, *candidate))
@@ -124,19 +136,21 @@ def compare_records(
         )
         for pair, judgements in zip(pairs, judged, strict=True)
     )
+    suite = judge_suite(by_metric["latency_s"], margin)
     return Comparison(
         baseline=_describe(baseline, forced=forced[0]),
         candidate=_describe(candidate, forced=forced[1]),
         margin=margin,
         alpha=ALPHA,
         verdict=worst([item.judgements[0].verdict for item in experiments]),
-        suite=judge_suite(by_metric["latency_s"], margin),
+        suite=suite,
         experiments=experiments,
         unmatched=unmatched,
         on_neither=tuple(_label(pair) for pair in joined if _was_skipped(pair)),
         treatments=_treatments(baseline[0], candidate[0]),
         differences=diff.differences,
         attribution=diff.attribution,
+        machine=compare_machines(baseline, candidate, suite.ratio),
     )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdbench.probes.readings import value_or
-from sdbench.schema.base import Model, Unknown
+from sdbench.schema.base import Known, Model, Unknown
 from sdbench.schema.fingerprint import Fingerprint
+from sdbench.schema.operators import RAN
 from sdbench.schema.outcome import Launch, launches_of
-from sdbench.schema.record import Record
+from sdbench.schema.record import Record, Result
 
 Part = Literal["hardware", "configuration", "software", "state", "protocol"]
 # The parts of a fingerprint. The protocol is how it was measured.
@@ -44,6 +45,8 @@ OF_THE_DRIVER = re.compile(
     r"software\.(gpu_kernel_driver|gpu_libcuda|gpu_libcuda_found(\.\d+)?|gpu_driver_cuda|loaded_libraries\.libcuda)"
 )
 _DRIVER = "software.gpu_kernel_driver"
+_CEILINGS = "state.ceilings"
+_RAN = "ran."
 _NAMES_SHOWN = 3
 _DIGITS_SHOWN = 12
 
@@ -76,7 +79,9 @@ class FingerprintDiff:
     @property
     def attribution(self) -> str:
         """What a change can be attributed to, in words: one thing, several, or nothing that was read."""
-        suspects = [item for item in self.differences if item.part != "state"]
+        known = [item for item in self.differences if item.part != "state"]
+        # What ran follows from what was installed: where that differs, it is no suspect of its own.
+        suspects = [item for item in known if not item.field.startswith(_RAN)] or known
         differing = [item for item in suspects if item.is_known]
         uncompared = len(suspects) - len(differing) + self.unknown_count
         rest = f"; {uncompared} fields could not be compared" if uncompared else ""
@@ -97,7 +102,11 @@ class FingerprintDiff:
 
 def compare_fingerprints(baseline: Fingerprint, candidate: Fingerprint) -> FingerprintDiff:
     """Return what differs between two fingerprints."""
-    old, new = flatten(baseline), flatten(candidate)
+    # What the machine reaches is compared with its own noise: see machine_ceilings.
+    old, new = (
+        {name: value for name, value in flatten(one).items() if not name.startswith(_CEILINGS)}
+        for one in (baseline, candidate)
+    )
     differences, unknown_count = [], 0
     for name in {**old, **new}:
         part = next(part for part in PARTS if name.startswith(part))
@@ -133,6 +142,38 @@ def compare_libraries(baseline: Sequence[Record], candidate: Sequence[Record]) -
         for name in sorted(old | new)
         if old and new and (first := old.get(name, "none")) != (second := new.get(name, "none"))
     )
+
+
+def compare_ran(pairs: Iterable[tuple[Iterable[Result], Iterable[Result]]]) -> tuple[Difference, ...]:
+    """Return what ran differently in the same experiments: the kind of attention, the libraries, the precision."""
+    old: dict[str, set[str]] = {}
+    new: dict[str, set[str]] = {}
+    for baseline, candidate in pairs:
+        first, second = _ran(baseline), _ran(candidate)
+        for name in first.keys() & second.keys():
+            if first[name] != second[name]:
+                old.setdefault(name, set()).update(first[name])
+                new.setdefault(name, set()).update(second[name])
+    return tuple(
+        Difference(
+            field=f"{_RAN}{name}",
+            part="software",
+            baseline=" or ".join(sorted(old[name])),
+            candidate=" or ".join(sorted(new[name])),
+            why="",
+        )
+        for name in RAN
+        if name in old
+    )
+
+
+def _ran(results: Iterable[Result]) -> dict[str, set[str]]:
+    ran: dict[str, set[str]] = {}
+    for launch in (launch for result in results for launch in launches_of(result.outcome)):
+        if isinstance(launch.operators, Known):
+            for name, value in launch.operators.value.ran.items():
+                ran.setdefault(name, set()).add(value)
+    return ran
 
 
 def describe_libraries(launches: Iterable[Launch]) -> dict[str, str]:

@@ -112,6 +112,7 @@ def make_draft(rows: Sequence[LambdaRow], source: ImportSource) -> Record:
             "manifest": _make_manifest(rows, source),
             "device": device_id,
             "fingerprint": _make_fingerprint(device),
+            "ceilings_at_end": _NOT_RECORDED,
             "results": results,
             "files": (),
             "warnings": (),

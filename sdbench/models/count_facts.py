@@ -13,7 +13,7 @@ from sdbench.models.diffusers_layout import CONFIG_FILE
 from sdbench.models.facts import PipelineFacts, facts_key
 from sdbench.models.networks import build_on_meta, name_parameters
 from sdbench.models.pipeline_folders import load_shipped, shipped_pipelines
-from sdbench.models.work import count_flop, count_text_tokens
+from sdbench.models.work import count_networks, count_text_tokens
 from sdbench.schema.pipeline import Component, PipelineConfig
 
 # Multiples of the native size at which FLOP are counted: three points decide a polynomial of the second degree.
@@ -36,8 +36,8 @@ def count_facts(config: PipelineConfig) -> PipelineFacts:
     for scale in _SCALES:
         size = _SMALLEST_PX * scale
         latent_tokens = config.latent_tokens(size, size)
-        for name, flop in count_flop(config, size, size, tokens, None).items():
-            counts.setdefault(name, []).append((latent_tokens, flop))
+        for name, work in count_networks(config, size, size, tokens, None).items():
+            counts.setdefault(name, []).append((latent_tokens, work.flop))
     flop_by_name = {name: (float(points[0][1]),) if name in tokens else _fit(points) for name, points in counts.items()}
     return PipelineFacts(parameters=parameters, kept_in_fp32=sum(tensor.numel() for tensor in kept), flop=flop_by_name)
 

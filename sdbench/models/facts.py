@@ -70,7 +70,7 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
         EnvironmentProblem: torch or diffusers is not installed.
     """
     key = facts_key(config)
-    if (shipped := _shipped_facts().get(key)) is not None:
+    if (shipped := shipped_facts(config)) is not None:
         return shipped
     path = cache_folder / _FOLDER / f"{sha256_of([key, _installed()])[:_KEY_DIGITS]}.json"
     try:
@@ -80,6 +80,11 @@ def load_facts(config: PipelineConfig, cache_folder: Path) -> PipelineFacts:
     with suppress(EnvironmentProblem):  # then the next plan counts again
         write_cached(path, facts.model_dump_json().encode())
     return facts
+
+
+def shipped_facts(config: PipelineConfig) -> PipelineFacts | None:
+    """Return what sdbench itself has counted of a pipeline; None of one that does not ship with it."""
+    return _shipped_facts().get(facts_key(config))
 
 
 def facts_key(config: PipelineConfig) -> str:

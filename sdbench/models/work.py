@@ -1,7 +1,6 @@
 """Counts the work of a pipeline call on the meta device: shapes only, no weights and no time."""
 
 import copy
-import json
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +10,11 @@ from pydantic import TypeAdapter
 
 from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.models.denoiser_inputs import denoiser_inputs
+from sdbench.models.facts import BYTES_PER_VALUE
 from sdbench.models.networks import build_on_meta
 from sdbench.models.pipeline_folders import find_pipeline
 from sdbench.models.schedulers import FEW_STEP_SCHEDULERS
-from sdbench.schema.base import Count, sha256_of
+from sdbench.schema.base import Count, Model, sha256_of
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.pipeline import DECODER, PipelineConfig
 from sdbench.schema.work import Work
@@ -22,7 +22,18 @@ from sdbench.store.cache_folder import write_cached
 
 _FOLDER = "work"
 _KEY_DIGITS = 16
-_COUNTS: TypeAdapter[dict[str, Count]] = TypeAdapter(dict[str, Count])
+
+
+class NetworkCounts(Model):
+    """The work of one call of a network for one sample: FLOP, operators, the weights and other values they move."""
+
+    flop: Count
+    weights: Count
+    values: Count
+    operators: Count
+
+
+_COUNTS: TypeAdapter[dict[str, NetworkCounts]] = TypeAdapter(dict[str, NetworkCounts])
 
 
 def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, cache_folder: Path) -> Work:
@@ -30,8 +41,12 @@ def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, c
     calls = count_denoiser_calls(scheduler, experiment.steps)
     native_steps = experiment.steps if experiment.scheduler in FEW_STEP_SCHEDULERS else config.native.steps
     tokens = count_text_tokens(config, experiment.max_sequence_length)
-    flop = count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
+    counts = count_networks(config, experiment.height, experiment.width, tokens, cache_folder)
     runs = config.runs_per_image(calls, experiment.guidance_scale, experiment.negative_prompt)
+    # A second half of the batch is in the same call of the denoiser; prompts are encoded one by one.
+    network_calls = runs | {config.denoiser_name: calls}
+    computed = experiment.precision if experiment.autocast == "off" else experiment.autocast
+    stored_bytes, computed_bytes = BYTES_PER_VALUE[experiment.precision], BYTES_PER_VALUE[computed]
     return Work(
         pixels=experiment.height * experiment.width,
         latent_tokens=config.latent_tokens(experiment.height, experiment.width),
@@ -39,15 +54,18 @@ def count_work(experiment: Experiment, config: PipelineConfig, scheduler: Any, c
         denoiser_calls=calls,
         native_steps=native_steps,
         denoiser_calls_at_native_steps=count_denoiser_calls(scheduler, native_steps),
-        flop_per_image={name: flop[name] * count for name, count in runs.items()},
+        flop_per_image={name: counts[name].flop * count for name, count in runs.items()},
+        weight_bytes={name: counts[name].weights * stored_bytes * count for name, count in network_calls.items()},
+        activation_bytes_per_image={name: counts[name].values * computed_bytes * count for name, count in runs.items()},
+        operators={name: counts[name].operators * count for name, count in network_calls.items()},
     )
 
 
-def keep_flop(experiment: Experiment, cache_folder: Path) -> None:
-    """Count the FLOP of an experiment's networks into ``cache_folder``, so that loading finds them there."""
+def keep_counts(experiment: Experiment, cache_folder: Path) -> None:
+    """Count the work of an experiment's networks into ``cache_folder``, so that loading finds them there."""
     config = find_pipeline(experiment, cache_folder)
     tokens = count_text_tokens(config, experiment.max_sequence_length)
-    count_flop(config, experiment.height, experiment.width, tokens, cache_folder)
+    count_networks(config, experiment.height, experiment.width, tokens, cache_folder)
 
 
 def count_denoiser_calls(scheduler: Any, steps: int) -> int:
@@ -73,34 +91,44 @@ def count_text_tokens(config: PipelineConfig, max_sequence_length: int | None) -
     return counts
 
 
-def count_flop(
+def count_networks(
     config: PipelineConfig, height: int, width: int, tokens: dict[str, int], cache_folder: Path | None
-) -> dict[str, int]:
-    """Return the FLOP of one call of each network for one sample of an image of this size (pixels).
+) -> dict[str, NetworkCounts]:
+    """Return the work of one call of each network for one sample of an image of this size (pixels).
 
-    Counted by torch's FlopCounterMode: matrix products, convolutions and attention, which are all but a few per cent.
+    FLOP are counted by torch's FlopCounterMode: matrix products, convolutions and attention, which are all but a few
+    per cent.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    from sdbench.models.traffic import TrafficCounter
+
     networks = {name: item.to_json_dict() for name, item in config.networks.items()}
-    key = {"networks": networks, "height": height, "width": width, "tokens": tokens, "counted_with": _versions()}
+    counted = {"counted_with": _versions(), "counts": sorted(NetworkCounts.model_fields)}
+    key = {"networks": networks, "height": height, "width": width, "tokens": tokens} | counted
     path = None if cache_folder is None else cache_folder / _FOLDER / f"{sha256_of(key)[:_KEY_DIGITS]}.json"
     if path is not None and (known := _read(path, config)) is not None:
         return known
-    counts: dict[str, int] = {}
+    counts: dict[str, NetworkCounts] = {}
     for name, component in config.networks.items():
         network = build_on_meta(component)
         try:
-            with FlopCounterMode(display=False) as counter:
+            # The last one entered sees an operator first: before its FLOP are counted in parts.
+            with FlopCounterMode(display=False) as flop, TrafficCounter(network) as traffic, traffic.attention:
                 _run(network, name, config, height, width, tokens)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             problem = f"cannot build a working network from {name}/config.json ({reason})"
             raise UserError(f"{problem}; correct the config or the override") from error
-        counts[name] = int(counter.get_total_flops())
+        counts[name] = NetworkCounts(
+            flop=int(flop.get_total_flops()),
+            weights=traffic.weights,
+            values=traffic.values,
+            operators=traffic.operators,
+        )
     if path is not None:
         with suppress(EnvironmentProblem):  # then the next launch counts again
-            write_cached(path, json.dumps(counts).encode())
+            write_cached(path, _COUNTS.dump_json(counts))
     return counts
 
 
@@ -108,7 +136,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "diffusers", "transformers")}
 
 
-def _read(path: Path, config: PipelineConfig) -> dict[str, int] | None:
+def _read(path: Path, config: PipelineConfig) -> dict[str, NetworkCounts] | None:
     with suppress(OSError, ValueError):
         counts = _COUNTS.validate_json(path.read_bytes())
         return counts if counts.keys() == config.networks.keys() else None

@@ -36,6 +36,7 @@ def read_state(device: Device, nvml: Nvml, salt: Reading[bytes], root: Path = RO
         cpu_clock_mhz=_cpu_clock_mhz(root),
         temperature_c=_temperature_c(device, nvml, root),
         gpus=Known(value=() if device.address is None else (read_gpu_state(nvml, device.address),)),
+        ceilings=Unknown(reason="a worker measures them when a run begins; sdbench ceilings does too"),
     )
 
 

@@ -87,19 +87,30 @@ def choose_host_limit(requested_bytes: int | None, root: Path = ROOT) -> MemoryL
     Raises:
         OSError: the free memory cannot be read.
     """
-    resident, available = read_kib(root, _STATUS, "VmRSS"), read_kib(root, "proc/meminfo", "MemAvailable")
-    if isinstance(resident, Unknown) or isinstance(available, Unknown):
+    resident = read_kib(root, _STATUS, "VmRSS")
+    if isinstance(resident, Unknown):
         raise OSError("the free memory cannot be read from /proc, so no safe limit can be set")
-    group_left_bytes = value_or(read_memory_left_bytes(root), None)
-    left_bytes = available.value if group_left_bytes is None else min(available.value, group_left_bytes)
-    # What is mapped from files, such as weights, is resident and counts as free: the kernel could drop it.
-    left_bytes = max(0, left_bytes - value_or(read_kib(root, _STATUS, "RssFile"), 0))
-    safe_bytes = resident.value + int(HOST_SHARE * left_bytes)
+    safe_bytes = resident.value + read_free_host_bytes(root)
     if requested_bytes is None:
         return MemoryLimit(safe_bytes, f"{HOST_SHARE:.0%} of the free host memory")
     if requested_bytes <= safe_bytes:
         return MemoryLimit(requested_bytes, "memory_limit_bytes")
     return MemoryLimit(safe_bytes, f"{HOST_SHARE:.0%} of the free host memory, below memory_limit_bytes")
+
+
+def read_free_host_bytes(root: Path = ROOT) -> int:
+    """Return the share of the host's free memory (bytes) that this process may take.
+
+    Raises:
+        OSError: the free memory cannot be read.
+    """
+    available = read_kib(root, "proc/meminfo", "MemAvailable")
+    if isinstance(available, Unknown):
+        raise OSError("the free memory cannot be read from /proc, so no safe limit can be set")
+    group_left_bytes = value_or(read_memory_left_bytes(root), None)
+    left_bytes = available.value if group_left_bytes is None else min(available.value, group_left_bytes)
+    # What is mapped from files, such as weights, is resident and counts as free: the kernel could drop it.
+    return int(HOST_SHARE * max(0, left_bytes - value_or(read_kib(root, _STATUS, "RssFile"), 0)))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from sdbench.errors import UserError
 from sdbench.schema.base import Count, Known, PositiveFloat, Reading, Unknown
+from sdbench.schema.ceilings import CeilingPrecision, Ceilings, MatrixProduct
 from sdbench.schema.conditions import Conditions, ThrottleShare
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
@@ -25,6 +26,8 @@ VARIABLE = "SDBENCH_VIRTUAL"
 THROTTLED_FACTOR = 1.2
 STALLED_FACTOR = 5.0
 _SEED_BITS = 32
+# Those of no machine: round numbers that are recognized as such.
+_FLOP_PER_S, _MEMORY_BYTES_PER_S, _LAUNCH_S = 1e12, 1e11, 1e-6
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -80,6 +83,28 @@ def read_pace(machine: VirtualMachine, experiment: Experiment) -> float:
     pace *= 1 + experiment.virtual.mode_gap * slow
     pace *= THROTTLED_FACTOR if is_throttled(machine, experiment) else 1.0
     return max(1e-3, pace) * machine.factor / _read_clock_ratio(machine, experiment)
+
+
+def virtual_ceilings(
+    machine: VirtualMachine, position: int, experiment: Experiment, precisions: tuple[CeilingPrecision, ...]
+) -> Ceilings:
+    """Return what a virtual machine reaches after ``position`` launches: what makes it slower, without the noise."""
+    clock = 1.0 if experiment.virtual.clock_mhz is None else machine.clock
+    pace = machine.factor / clock * (1 + experiment.virtual.drift * position)
+    products = (
+        MatrixProduct(precision=name, shape="simulated", flop_per_s=Known(value=_FLOP_PER_S / pace))
+        for name in precisions
+    )
+    unknown = Unknown(reason="the machine is virtual")
+    return Ceilings(
+        device="virtual",
+        threads=1,
+        matrix_products=tuple(products),
+        memory_bytes_per_s=Known(value=_MEMORY_BYTES_PER_S / pace),
+        to_device_bytes_per_s=unknown,
+        from_device_bytes_per_s=unknown,
+        launch_s=Known(value=_LAUNCH_S * pace),
+    )
 
 
 def read_clock_mhz(machine: VirtualMachine, experiment: Experiment) -> Reading[float]:

@@ -5,7 +5,16 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
-from sdbench.report.chart_model import AnswerChart, ChangeChart, Chart, LineChart, RatioChart, ShareChart, TraceChart
+from sdbench.report.chart_model import (
+    AnswerChart,
+    ChangeChart,
+    Chart,
+    LineChart,
+    RatioChart,
+    RooflineChart,
+    ShareChart,
+    TraceChart,
+)
 from sdbench.report.format import limit_rows
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Detail, PrecisionSection, ResultsSection, Section
@@ -29,7 +38,7 @@ DETAILS_CHARACTERS = 200_000
 
 # So many results are drawn at most; of sections that draw each of them, only these are built at all.
 RESULTS_DRAWN = 120
-DRAWN_ONE_BY_ONE = frozenset({"latency", "memory", "phases", "projection", "samples", "work"})
+DRAWN_ONE_BY_ONE = frozenset({"latency", "memory", "operators", "phases", "projection", "roofline", "samples", "work"})
 
 # Beyond these limits, write a site with a page per run.
 RUNS = 60
@@ -74,7 +83,7 @@ def limit_chart(chart: Chart) -> Chart:
         kept = list(groups)[:most]
         update["stops"] = tuple(stop for stop in chart.stops if stop.line in kept)
         groups = {line: points[:LINE_POINTS] for line, points in groups.items()}
-    elif isinstance(chart, RatioChart | AnswerChart | ChangeChart):
+    elif isinstance(chart, RatioChart | AnswerChart | ChangeChart | RooflineChart):
         return chart.model_copy(update=update)
     else:
         name, most, noun = "shares" if isinstance(chart, ShareChart) else "marks", CHART_ROWS, "rows"

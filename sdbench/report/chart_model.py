@@ -189,7 +189,41 @@ class ChangeChart(_Chart):
     marks: tuple[ChangeMark, ...]
 
 
+class Roof(Model):
+    """The most FLOP a second that matrix products reach; ``is_own`` marks the precision that the marks compute in."""
+
+    name: Text
+    flop_per_s: FiniteFloat
+    is_own: bool
+
+
+class RooflineMark(Model):
+    """A phase: its FLOP for each byte that it moves, and the FLOP a second that it achieves."""
+
+    label: Text
+    intensity_flop_per_byte: FiniteFloat
+    flop_per_s: FiniteFloat
+
+
+class RooflineChart(_Chart):
+    """Phases under what a machine reaches: its memory as a slope, its matrix products as roofs; both axes log."""
+
+    kind: Literal["roofline"] = "roofline"
+    memory_bytes_per_s: FiniteFloat
+    memory_name: Text
+    roofs: tuple[Roof, ...]
+    marks: tuple[RooflineMark, ...]
+
+
 Chart = Annotated[
-    IntervalChart | AnswerChart | LineChart | ShareChart | SampleChart | TraceChart | RatioChart | ChangeChart,
+    IntervalChart
+    | AnswerChart
+    | LineChart
+    | ShareChart
+    | SampleChart
+    | TraceChart
+    | RatioChart
+    | ChangeChart
+    | RooflineChart,
     Field(discriminator="kind"),
 ]

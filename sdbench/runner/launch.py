@@ -2,10 +2,11 @@
 
 import base64
 import os
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from sdbench.probes.devices import worker_environment
+from sdbench.probes.devices import Device, worker_environment
 from sdbench.probes.readings import value_or
 from sdbench.probes.telemetry import Telemetry, open_telemetry
 from sdbench.probes.torch_build import NONE
@@ -17,14 +18,16 @@ from sdbench.runner.outcome import Failure, describe_end, judge_end
 from sdbench.runner.process import Watch, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit
 from sdbench.runner.state import RunState, record_out_of_memory
+from sdbench.runner.template import Launcher
 from sdbench.runner.worker_process import Start, WorkerProcess
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.conditions import Conditions
 from sdbench.schema.outcome import Failed, Launch, LaunchData, RecordWarning, measuring_launches
+from sdbench.schema.record import PlannedExperiment
 from sdbench.schema.wire import Measurement, ProbingEvent, SampleEvent, StageEvent, WorkerRequest
 from sdbench.schema.workload_results import BatchSearch
 from sdbench.store.files import write_whole
-from sdbench.store.layout import IMAGE_FOLDER
+from sdbench.store.layout import IMAGE_FOLDER, TRACE_FOLDER, TRACE_SUFFIX
 
 # Set for every worker: no progress bars in its output, and no usage reports.
 WORKER_VARIABLES = {
@@ -77,6 +80,7 @@ def launch(state: RunState, progress: Progress, position: int | None = None) -> 
                     conditions=conditions,
                 )
                 _write_images(state, _image_prefix(progress), measurement)
+                _write_trace(state, progress, measurement)
                 _record_launch(state, progress, finished)
             case failure if too_large := batch_that_did_not_fit(progress, end, failure):
                 progress.known_probes = too_large
@@ -104,15 +108,43 @@ def _stop_where_device_is_lost(state: RunState, progress: Progress, failure: Fai
 
 
 def _start_worker(state: RunState, progress: Progress, deadline_s: float) -> WorkerProcess:
-    environment = os.environ | WORKER_VARIABLES | worker_environment(state.spec.plan.device)
-    environment |= dict(state.spec.environment)
+    environment = worker_variables(state.spec.plan.device, state.spec.environment)
     if state.virtual is not None:
         # Its place on the time line is another for each launch, and there is nothing to import.
         return state.launcher.spawn(environment | state.virtual.environment(), Start("spawn"))
-    if progress.planned.protocol.isolation == "spawn":
-        return state.launcher.spawn(environment, Start("spawn"))
-    backend = progress.planned.experiment.backend
-    return state.launcher.fork(backend, environment, deadline_s, partial(state.tick, progress))
+    return start_worker(
+        state.launcher, progress.planned, environment, deadline_s, on_tick=partial(state.tick, progress)
+    )
+
+
+def worker_variables(device: Device, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a worker on a device, with those of its arm."""
+    return os.environ | WORKER_VARIABLES | worker_environment(device) | dict(own)
+
+
+def start_worker(
+    launcher: Launcher,
+    planned: PlannedExperiment,
+    environment: dict[str, str],
+    deadline_s: float,
+    *,
+    on_tick: Callable[[], None],
+    measures_launch: bool = True,
+) -> WorkerProcess:
+    """Return a worker for an experiment of a real backend, spawned or forked as its protocol says; raises as ``fork``.
+
+    Args:
+        launcher: what starts it.
+        planned: the experiment.
+        environment: all variables of the worker.
+        deadline_s: when (s, monotonic) it must have ended.
+        on_tick: called while a template is prepared.
+        measures_launch: whether it is for a launch, after which its template is one of a round.
+    """
+    if planned.protocol.isolation == "spawn":
+        return launcher.spawn(environment, Start("spawn"))
+    backend = planned.experiment.backend
+    return launcher.fork(backend, environment, deadline_s, on_tick, measures_launch=measures_launch)
 
 
 def _tick(state: RunState, progress: Progress, telemetry: Telemetry) -> None:
@@ -182,6 +214,13 @@ def _write_images(state: RunState, prefix: str, measurement: Measurement) -> Non
         if not picture.path.startswith(prefix):
             raise RuntimeError(f"the worker sent an image with an unexpected path: {picture.path!r}")
         write_whole(state.folder.path / picture.path, base64.b64decode(picture.webp_base64, validate=True))
+
+
+def _write_trace(state: RunState, progress: Progress, measurement: Measurement) -> None:
+    if measurement.trace_base64 is not None:
+        name = f"{progress.planned.experiment_id}-{progress.next_index}{TRACE_SUFFIX}"
+        content = base64.b64decode(measurement.trace_base64, validate=True)
+        write_whole(state.folder.path / TRACE_FOLDER / name, content)
 
 
 def _take_worker_event(

@@ -15,17 +15,19 @@ from sdbench.probes.readings import value_or
 from sdbench.probes.sysfs import ROOT, read_text
 from sdbench.runner.template import STACK_DUMP_S, TemplateDied
 from sdbench.runner.worker_process import Start, WorkerProcess
+from sdbench.schema.ceilings import Ceilings
 from sdbench.schema.wire import (
     WORKER_EVENT,
+    CeilingsEvent,
     FailureEvent,
     Measurement,
     ProbeEvent,
     ProbingEvent,
+    Request,
     ResultEvent,
     SampleEvent,
     StageEvent,
     UnusableForkEvent,
-    WorkerRequest,
 )
 from sdbench.schema.workload_results import BatchProbe
 
@@ -53,6 +55,7 @@ class WorkerEnd:
     stage: str = "start"
     start: Start = _DIED_EARLY
     measurement: Measurement | None = None
+    ceilings: Ceilings | None = None
     failure: FailureEvent | None = None
     unusable_fork: str | None = None
     garbage: str | None = None
@@ -68,7 +71,7 @@ class WorkerEnd:
     @property
     def has_reported(self) -> bool:
         """Whether the last event has come: the worker only has to exit."""
-        return (self.measurement or self.failure or self.unusable_fork) is not None
+        return (self.measurement or self.ceilings or self.failure or self.unusable_fork) is not None
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,7 @@ class Watch:
     on_tick: Callable[[], None]
 
 
-def run_worker(
-    request: WorkerRequest, timeout_s: float, watch: Watch, start: Callable[[float], WorkerProcess]
-) -> WorkerEnd:
+def run_worker(request: Request, timeout_s: float, watch: Watch, start: Callable[[float], WorkerProcess]) -> WorkerEnd:
     """Start a worker, hand it ``request``, and return how it ended. It is dead when this returns or raises.
 
     Its wall time is without the start of a template, which is the round's.
@@ -112,9 +113,7 @@ def run_worker(
     return end
 
 
-def _follow(
-    request: WorkerRequest, watch: Watch, start: Callable[[float], WorkerProcess], deadline_s: float
-) -> WorkerEnd:
+def _follow(request: Request, watch: Watch, start: Callable[[float], WorkerProcess], deadline_s: float) -> WorkerEnd:
     watcher = _Watcher(start(deadline_s), watch, deadline_s)
     try:
         watcher.send(request)
@@ -146,7 +145,7 @@ class _Watcher:
             os.set_blocking(fd, False)
             self._selector.register(fd, selectors.EVENT_READ, read)
 
-    def send(self, request: WorkerRequest) -> None:
+    def send(self, request: Request) -> None:
         """Write the request; a worker that died at once is explained by following its pipes."""
         with contextlib.suppress(BrokenPipeError), os.fdopen(self.process.pipes.request_fd, "wb") as pipe:
             pipe.write(request.model_dump_json().encode())
@@ -222,6 +221,8 @@ class _Watcher:
                 self.end.probes = (*self.end.probes, event.probe)
             case ResultEvent():
                 self.end.measurement = event.measurement
+            case CeilingsEvent():
+                self.end.ceilings = event.ceilings
             case FailureEvent():
                 self.end.failure = event
             case UnusableForkEvent():

@@ -10,6 +10,7 @@ from sdbench.errors import EnvironmentLost
 from sdbench.plan.budget import total_s
 from sdbench.plan.make_plan import Plan
 from sdbench.plan.rates import keep_rates
+from sdbench.runner.ceilings import measure_at_end, measure_at_start
 from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import check_output_folder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
@@ -100,7 +101,9 @@ def measure(
         ended: Ended = "interrupted"
         lost: EnvironmentLost | None = None
         try:
+            measure_at_start(states)
             ended = launch_all(states)
+            measure_at_end(states, ended)
         except KeyboardInterrupt:
             pass
         except EnvironmentLost as problem:

@@ -17,6 +17,8 @@ from sdbench.runner.outcome import Failure
 from sdbench.runner.schedule import Progress, remaining_s
 from sdbench.runner.spec import RunSpec
 from sdbench.runner.template import Launcher
+from sdbench.schema.base import Reading, Unknown
+from sdbench.schema.ceilings import Ceilings
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.metrics import counted_launches, steady_latencies_s
 from sdbench.schema.outcome import Launch, OutOfMemory, find_search
@@ -26,15 +28,18 @@ from sdbench.units import format_bytes
 
 Ended = Literal["complete", "interrupted", "paused"]
 _FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
+CEILINGS: TypeAdapter[Reading[Ceilings]] = TypeAdapter(Reading[Ceilings])
 # A display that moves once a second looks alive.
 _TICK_INTERVAL_S = 1.0
+_NOT_ENDED = Unknown(reason="the run is not complete")
 
 
 @dataclass
 class RunState:
     """One run in the making. ``earlier_s`` is the time (s) that its launches took before it was resumed.
 
-    ``outlook`` returns where the session is, if the run is an arm of one.
+    ``outlook`` returns where the session is, if the run is an arm of one. The ceilings at the start are None until they
+    have been measured, or could not be.
     """
 
     spec: RunSpec
@@ -48,6 +53,9 @@ class RunState:
     redactor: Redactor = field(default_factory=Redactor)
     started_s: float = field(default_factory=time.monotonic)
     outlook: Callable[[], Outlook] | None = None
+    ceilings_at_start: Reading[Ceilings] | None = None
+    ceilings_at_end: Reading[Ceilings] = _NOT_ENDED
+    ceiling_failures: list[str] = field(default_factory=list)
     _emitted_s: float = 0.0
 
     @property
@@ -79,7 +87,7 @@ class RunState:
             )
         )
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, progress: Progress | None = None) -> None:
         """Send a tick where no event was sent for a second."""
         if time.monotonic() - self._emitted_s >= _TICK_INTERVAL_S:
             self.emit("tick", "", progress)
@@ -110,6 +118,15 @@ class RunState:
         if self.virtual is not None:
             place = sum(item.next_index for item in self.progress) if position is None else position
             self.virtual = replace(self.virtual, position=place)
+
+    def keep_ceilings(self, when: Literal["start", "end"], reading: Reading[Ceilings], failure: str) -> None:
+        """Take up what the machine reached at one end of the run, and what of it failed."""
+        if failure:
+            self.ceiling_failures.append(f"at the {when}: {failure}")
+        if when == "end":
+            self.ceilings_at_end = reading
+        else:
+            self.ceilings_at_start = reading
 
     def record_failure(self, progress: Progress, failure: Failure, wall_s: float, text: str) -> None:
         """Journal that an experiment failed, and end it."""
@@ -149,6 +166,7 @@ def restore_state(
         progress.restored_count = progress.next_index
     virtual = read_virtual_machine(os.environ | spec.environment) if spec.is_virtual else None
     state = RunState(spec, folder, fingerprint, listener, launcher, list(by_id.values()), earlier_s, virtual)
+    _restore_ceilings(state)
     for progress in state.progress:
         search = find_search(progress.launches)
         if progress.ended is None and search is not None and search.largest_batch == 0:
@@ -157,6 +175,15 @@ def restore_state(
         count = sum(len(progress.launches) for progress in state.progress)
         state.emit("resumed", f"continuing {folder.path} with {count} finished launches; --fresh starts over")
     return state
+
+
+def _restore_ceilings(state: RunState) -> None:
+    """Take up what the machine reached when the run began; the end is measured when it comes."""
+    for entry in state.folder.entries:
+        if entry["kind"] == "ceilings":
+            state.earlier_s += entry["wall_s"]
+            if entry["when"] == "start":
+                state.keep_ceilings("start", CEILINGS.validate_json(json.dumps(entry["reading"])), entry["failure"])
 
 
 def record_out_of_memory(state: RunState, progress: Progress, search: BatchSearch) -> None:

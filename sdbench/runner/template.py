@@ -227,7 +227,8 @@ class Launcher:
     """Starts workers: forked from the template of the round where that is asked for and safe, else spawned.
 
     At most one template lives, since two would share the memory. ``start_round`` ends it, so that two launches of one
-    experiment never have the same, in which memory layout and hash seed are drawn once.
+    experiment never have the same, in which memory layout and hash seed are drawn once. One that has forked no launch
+    yet serves the next round.
     """
 
     def __init__(
@@ -239,17 +240,19 @@ class Launcher:
         self._note_worker = note_worker
         self._template: Template | None = None
         self._key: tuple[str, Mapping[str, str]] | None = None
+        self._has_forked_launch = False
         self._unsafe: dict[str, str] = {}
 
     def start_round(self) -> None:
-        """Let the next worker have a template of its own."""
-        ended, self._template, self._key = self._template, None, None
-        if ended is not None:
-            ended.close()
+        """Let the next launch have a template that has forked none."""
+        if self._has_forked_launch:
+            self.close()
 
     def close(self) -> None:
         """End the template that lives."""
-        self.start_round()
+        ended, self._template, self._key, self._has_forked_launch = self._template, None, None, False
+        if ended is not None:
+            ended.close()
 
     def spawn(self, environment: Mapping[str, str], start: Start) -> WorkerProcess:
         """Return a spawned worker."""
@@ -258,7 +261,13 @@ class Launcher:
         return worker
 
     def fork(
-        self, backend: str, environment: Mapping[str, str], deadline_s: float, on_tick: Callable[[], None]
+        self,
+        backend: str,
+        environment: Mapping[str, str],
+        deadline_s: float,
+        on_tick: Callable[[], None],
+        *,
+        measures_launch: bool = True,
     ) -> WorkerProcess:
         """Return a worker forked from the template for this backend and environment; spawned where forking is unsafe.
 
@@ -269,7 +278,7 @@ class Launcher:
         if backend not in self._unsafe:
             key, started_s = (backend, environment), time.monotonic()
             if self._template is None or self._template.return_code is not None or self._key != key:
-                self.start_round()
+                self.close()
                 self._template = Template(self._template_command, backend, environment, deadline_s, on_tick)
                 self._key = key
             template_s = time.monotonic() - started_s
@@ -277,8 +286,9 @@ class Launcher:
                 try:
                     worker = self._template.fork(deadline_s, template_s)
                 except TemplateDied:
-                    self.start_round()
+                    self.close()
                     raise
+                self._has_forked_launch |= measures_launch
                 self._note_worker(worker.pid)
                 return worker
             self.distrust(backend, self._template.unsafe)
@@ -288,4 +298,4 @@ class Launcher:
     def distrust(self, backend: str, reason: str) -> None:
         """Spawn the workers of a backend from now on, for a reason that their launches report."""
         self._unsafe[backend] = reason
-        self.start_round()
+        self.close()

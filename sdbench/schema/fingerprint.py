@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from sdbench.schema.base import Model, Number, Reading, Sha256, sha256_of
+from sdbench.schema.ceilings import Ceilings
 
 
 class GpuIdentity(Model):
@@ -162,6 +163,7 @@ class State(Model):
     cpu_clock_mhz: Reading[Number] = Field(description="CPU clock in MHz.")
     temperature_c: Reading[Number] = Field(description="Temperature in degrees Celsius.")
     gpus: Reading[tuple[GpuState, ...]] = Field(description="The GPU that was measured; none for the CPU.")
+    ceilings: Reading[Ceilings] = Field(description="What the machine reached at best when the run began.")
 
 
 class Fingerprint(Model):

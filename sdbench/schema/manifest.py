@@ -57,6 +57,9 @@ class Protocol(Model):
         description="Whether the first launch profiles a further call: auto where a call takes under 20 s.",
     )
     trace: bool = Field(default=False, description="Keep the trace of the profiled call next to the record.")
+    trace_bytes_max: PositiveInt = Field(
+        default=2**26, description="Largest trace that is kept, before it is compressed; 200 to 450 bytes an event."
+    )
     adjust: Literal["none", "reference"] = Field(
         default="none", description="Whether the ratio at equal reference operation decides a comparison."
     )

@@ -8,6 +8,10 @@ from sdbench.schema.base import Compact, Count, Number, PositiveFloat, PositiveI
 ROWS_MAX = 60
 OUTSIDE = "outside operators"
 REST = "the rest"
+# Keys of what really ran.
+ATTENTION, CONVOLUTION, GEMM, GEMM_PRECISION = "attention", "convolution", "gemm", "gemm precision"
+# The likeliest reason for a difference first.
+RAN = (ATTENTION, GEMM_PRECISION, CONVOLUTION, GEMM)
 
 
 class OperatorRow(Compact):

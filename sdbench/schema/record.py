@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from sdbench.schema.base import Count, Known, Model, Number, Reading, Sha256, Unknown
+from sdbench.schema.ceilings import Ceilings
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.manifest import Manifest, Protocol
@@ -108,6 +109,9 @@ class Record(Model):
     )
     device: str = Field(description="Device as torch names it.")
     fingerprint: Fingerprint = Field(description="The machine and its software.")
+    ceilings_at_end: Reading[Ceilings] = Field(
+        description="What the machine reached at best when the run was complete."
+    )
     results: tuple[Result, ...] = Field(description="Experiments with their outcomes.")
     files: tuple[BundledFile, ...] = Field(description="Files of the bundle.")
     warnings: tuple[RecordWarning, ...] = Field(description="What may affect the whole run.")

@@ -28,6 +28,11 @@ class WarningCode(StrEnum):
         "other programs used the CPU at the start",
         "stop other programs, wait a minute, run again",
     )
+    CEILINGS_MISSING = (
+        "ceilings-missing",
+        "what the machine reaches at best could not be measured, in all or in part",
+        "no result is affected; see the reason, and sdbench ceilings",
+    )
     COMPUTES_IN_FP32 = (
         "computes-in-fp32",
         "onnxruntime computes fp16 networks in fp32 on the CPU",
@@ -79,6 +84,16 @@ class WarningCode(StrEnum):
         "calls with the same seed gave different images",
         "expect this of nondeterministic kernels; do not read image hashes as an identity here",
     )
+    KERNELS_NOT_READ = (
+        "kernels-not-read",
+        "torch's profiler saw no kernel of the GPU",
+        "let programs profile the GPU: docker run --cap-add SYS_ADMIN, or NVreg_RestrictProfilingToAdminUsers=0",
+    )
+    MACHINE_DRIFTED = (
+        "machine-drifted",
+        "the machine itself was slower or faster at the end of the run than at its beginning",
+        "look for heat, other load or another power limit, then run again; do not compare early with late experiments",
+    )
     MEMORY_PRESSURE = ("memory-pressure", "processes waited for memory", "free memory, or measure a smaller batch")
     NOT_FINITE = (
         "not-finite",
@@ -89,6 +104,11 @@ class WarningCode(StrEnum):
         "not-forked",
         "the launch was spawned, because a fork of its template would not have been safe",
         "compare it with spawned launches; see docs/methodology/isolation.md",
+    )
+    OPERATORS_NOT_READ = (
+        "operators-not-read",
+        "the profiler failed, so it is not known where the time of a call goes",
+        "the results are not affected; set protocol.operators to never to do without",
     )
     OTHER_LOAD = (
         "other-load",
@@ -107,6 +127,16 @@ class WarningCode(StrEnum):
     )
     STEAL = ("steal", "the hypervisor gave CPU time to others", "use a dedicated host, or take more launches")
     SYNTHETIC_WEIGHTS = ("synthetic-weights", "random weights make images of noise", "use --weights pretrained")
+    TRACE_NOT_KEPT = (
+        "trace-not-kept",
+        "the trace of the profiled call is larger than its limit",
+        "raise protocol.trace_bytes_max, or measure fewer steps",
+    )
+    TRACE_NOT_MADE = (
+        "trace-not-made",
+        "onnxruntime's profile on the CPU is of each network alone, and no trace of the call",
+        "use backend: pytorch, or a GPU",
+    )
     VIRTUAL = ("virtual", "simulated results of the virtual backend", "use it to try sdbench, not to judge machines")
     WEIGHTS_DRAWN_AGAIN = (
         "weights-drawn-again",

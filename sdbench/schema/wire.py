@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from sdbench.schema.base import Count, Model, Number, PositiveInt
+from sdbench.schema.ceilings import CeilingPrecision, Ceilings
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.outcome import LaunchData
@@ -16,6 +17,7 @@ from sdbench.schema.workload_results import BatchProbe
 
 Stage = Literal[
     "start",
+    "ceilings",
     "import",
     "fetch",
     "draw",
@@ -53,6 +55,18 @@ class WorkerRequest(Model):
     is_first: bool = False
 
 
+class CeilingsRequest(Model):
+    """A worker that is to measure what the device reaches, and no launch. ``threads`` None are all usable CPUs."""
+
+    device: str
+    threads: PositiveInt | None
+    precisions: tuple[CeilingPrecision, ...]
+
+
+Request = WorkerRequest | CeilingsRequest
+REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
 class Picture(Model):
     """A picture to keep: its path within the bundle, and its WebP in base64."""
 
@@ -61,9 +75,10 @@ class Picture(Model):
 
 
 class Measurement(LaunchData):
-    """What a worker sends at the end of its one launch."""
+    """What a worker sends at the end of its one launch; the trace is of a profiled call, in gzip and base64."""
 
     pictures: tuple[Picture, ...]
+    trace_base64: str | None = None
 
 
 class StageEvent(Model):
@@ -100,6 +115,13 @@ class ResultEvent(Model):
 
     event: Literal["result"] = "result"
     measurement: Measurement
+
+
+class CeilingsEvent(Model):
+    """What the device reaches."""
+
+    event: Literal["ceilings"] = "ceilings"
+    ceilings: Ceilings
 
 
 class FailureEvent(Model):
@@ -155,7 +177,16 @@ class Overhead(Model):
     call_s: Number
 
 
-WorkerEvent = StageEvent | SampleEvent | ProbingEvent | ProbeEvent | ResultEvent | FailureEvent | UnusableForkEvent
+WorkerEvent = (
+    StageEvent
+    | SampleEvent
+    | ProbingEvent
+    | ProbeEvent
+    | ResultEvent
+    | CeilingsEvent
+    | FailureEvent
+    | UnusableForkEvent
+)
 WORKER_EVENT: TypeAdapter[WorkerEvent] = TypeAdapter(Annotated[WorkerEvent, Field(discriminator="event")])
 TemplateEvent = TemplateReady | FailureEvent | ForkedEvent | ExitedEvent
 TEMPLATE_EVENT: TypeAdapter[TemplateEvent] = TypeAdapter(Annotated[TemplateEvent, Field(discriminator="event")])

@@ -21,6 +21,15 @@ class Work(Compact):
         description="FLOP of one image by network, of all its calls: an addition and a multiplication are two."
     )
 
+    weight_bytes: dict[str, Count] = Field(
+        description="Bytes of weights that the calls of a network read in one pipeline call, whatever its batch."
+    )
+    activation_bytes_per_image: dict[str, Count] = Field(
+        description="Bytes that the operators of a network read and write for one image in eager mode, weights apart: "
+        "an upper bound, because caches and fused operators move less."
+    )
+    operators: dict[str, Count] = Field(description="Operators of a network in one pipeline call, views apart.")
+
     @property
     def flop(self) -> int:
         """The FLOP of one image in all networks; 0 where they were not counted."""

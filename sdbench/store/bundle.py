@@ -23,6 +23,8 @@ from sdbench.store.layout import (
     RECORD_NAME,
     SOURCE_NAME,
     TELEMETRY_NAME,
+    TRACE_FOLDER,
+    TRACE_SUFFIX,
     largest_bytes,
 )
 
@@ -44,6 +46,7 @@ def seal_record(folder: Path, unsealed: dict[str, Any]) -> Record:
     names = [JOURNAL_NAME, TELEMETRY_NAME, MANIFEST_NAME, SOURCE_NAME]
     paths = [folder / name for name in names if (folder / name).is_file()]
     paths += sorted((folder / IMAGE_FOLDER).glob("*.webp"))
+    paths += sorted((folder / TRACE_FOLDER).glob(f"*{TRACE_SUFFIX}"))
     sealed, encoded = encode_sealed(unsealed, [describe_file(folder, path) for path in paths])
     write_whole(folder / RECORD_NAME, encoded)
     return sealed

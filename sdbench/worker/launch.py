@@ -9,7 +9,18 @@ import time
 from importlib import import_module
 
 from sdbench.backends import BACKENDS
-from sdbench.schema.wire import Measurement, Picture, ResultEvent, WorkerRequest
+from sdbench.probes.cgroup import count_usable_cpus
+from sdbench.probes.devices import check_card, choose_device
+from sdbench.schema.wire import (
+    REQUEST,
+    CeilingsEvent,
+    CeilingsRequest,
+    Measurement,
+    Picture,
+    ResultEvent,
+    StageEvent,
+    WorkerRequest,
+)
 from sdbench.worker.clock import open_clock
 from sdbench.worker.events import EventWriter
 from sdbench.workloads import WORKLOADS
@@ -29,20 +40,23 @@ def measure_and_report(events_fd: int, import_s: float | None) -> int:
     with os.fdopen(events_fd, "wb", buffering=0) as stream:
         events = EventWriter(stream)
         try:
-            events.emit(ResultEvent(measurement=run_launch(sys.stdin.buffer.read(), events, import_s)))
+            request = REQUEST.validate_json(sys.stdin.buffer.read())
+            if isinstance(request, CeilingsRequest):
+                events.emit(measure_what_device_reaches(request, events))
+            else:
+                events.emit(ResultEvent(measurement=run_launch(request, events, import_s)))
         except Exception as error:  # noqa: BLE001 - the worker boundary: the supervisor turns it into an outcome
             events.emit_failure(error)
             sys.excepthook(type(error), error, error.__traceback__)
     return 0
 
 
-def run_launch(request_json: bytes, events: EventWriter, import_s: float | None) -> Measurement:
+def run_launch(request: WorkerRequest, events: EventWriter, import_s: float | None) -> Measurement:
     """Return everything one launch measured; ``import_s`` as for ``measure_and_report``.
 
     Raises:
         Exception: whatever the pipeline raises; the caller reports it.
     """
-    request = WorkerRequest.model_validate_json(request_json)
     session = Session(request, open_clock(request.experiment.backend), events.emit)
     if import_s is None:
         session.emit_stage("import")
@@ -55,7 +69,9 @@ def run_launch(request_json: bytes, events: EventWriter, import_s: float | None)
             Picture(path=path, webp_base64=base64.b64encode(content).decode())
             for path, content in output.pictures.items()
         ),
+        "trace_base64": base64.b64encode(output.trace).decode() if output.trace else None,
     }
+    measured.pop("trace")
     return Measurement(
         **measured,
         import_s=import_s,
@@ -64,6 +80,20 @@ def run_launch(request_json: bytes, events: EventWriter, import_s: float | None)
         exports=session.backend.exports(),
         environment=session.backend.describe(),
     )
+
+
+def measure_what_device_reaches(request: CeilingsRequest, events: EventWriter) -> CeilingsEvent:
+    """Return the ceilings of the request's device; raises what torch does where it cannot use it."""
+    events.emit(StageEvent(stage="ceilings"))
+    import torch
+
+    from sdbench.backends.ceilings import measure_ceilings
+
+    if request.device.startswith("cuda"):
+        check_card(choose_device(request.device), torch)
+    threads = request.threads or count_usable_cpus()
+    ceilings = measure_ceilings(request.device, threads, request.precisions, open_clock("pytorch"))
+    return CeilingsEvent(ceilings=ceilings)
 
 
 def import_libraries(backend: str) -> float:

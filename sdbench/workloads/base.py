@@ -51,6 +51,7 @@ class Session:
         self.clock = clock
         self.emit = emit
         self.load_s = 0.0
+        self._started_s = clock.now_s()
         self._device = choose_device(request.device)
         self._host = HostMemoryProbe()
         self.energy = EnergyMeter(self._device)
@@ -99,6 +100,11 @@ class Session:
         self.load_s += self.clock.now_s() - started_s
         self.reset_memory()
         return self.backend
+
+    @property
+    def left_s(self) -> float:
+        """How long (s) the launch may still take before it is killed."""
+        return self.protocol.launch_timeout_s - (self.clock.now_s() - self._started_s)
 
     def reset_memory(self) -> None:
         """Start new memory peaks."""
@@ -177,7 +183,7 @@ def events_since(earlier: Reading[AllocatorEvents], later: Reading[AllocatorEven
 
 @dataclass(frozen=True)
 class WorkloadOutput:
-    """What a workload measured. ``pictures`` maps paths within the bundle to the bytes of a WebP."""
+    """What a workload measured. ``pictures`` maps paths within the bundle to the bytes of a WebP, ``trace`` is gzip."""
 
     batch: int
     stop_reason: StopReason
@@ -194,6 +200,7 @@ class WorkloadOutput:
     warnings: tuple[RecordWarning, ...] = ()
     workload_result: BatchSearch | PrecisionResult | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    trace: bytes | None = None
 
 
 class Workload(Protocol):

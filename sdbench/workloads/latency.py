@@ -8,7 +8,6 @@ from sdbench.backends.base import Backend, Clock, Observation, ReferenceSamples
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.manifest import Protocol
 from sdbench.schema.metrics import PHASE_TOTAL_TOLERANCE, SUSTAINED
-from sdbench.schema.operators import OperatorTable
 from sdbench.schema.outcome import ImageResult, RecordWarning, Series, StopReason, warn
 from sdbench.schema.reference_operation import ReferenceOperation
 from sdbench.schema.warning_codes import WarningCode
@@ -18,11 +17,10 @@ from sdbench.stats.intervals import relative_half_width
 from sdbench.workloads.base import Session, WorkloadOutput, events_since
 from sdbench.workloads.memory_warnings import find_memory_warnings, read_room
 from sdbench.workloads.pictures import encode_webp
+from sdbench.workloads.profile import profile
 
-# A further call must not make a launch much longer.
-PROFILED_CALL_MAX_S = 20.0
 # Beyond half of the denoiser calls, the median step is the host's.
-_HOST_BOUND_MAX_RATIO = 0.5
+HOST_BOUND_MAX_RATIO = 0.5
 
 
 def run(session: Session) -> WorkloadOutput:
@@ -49,7 +47,7 @@ def run(session: Session) -> WorkloadOutput:
     sustained = _sustain(session, backend)
     session.emit_stage("verify")
     checks = (*observation.checks, *backend.observe_attention())
-    operators = _profile(session, backend, median(steady_s))
+    profiled = profile(session, backend, median(steady_s))
     latency = Series(name="latency", unit="s", samples=(*warmups_s, *steady_s), warmup_count=len(warmups_s))
     path = session.image_path("0")
     results = _image_results(images, observation, path)
@@ -63,13 +61,15 @@ def run(session: Session) -> WorkloadOutput:
         energy=energy,
         reference_operation=reference_operation,
         host_bound_ratio=observation.host_bound_ratio,
-        checks=checks,
-        operators=operators,
+        checks=(*checks, *profiled.checks),
+        operators=profiled.operators,
         images=results,
         warnings=(
             *_find_warnings(latency, results, observation),
             *find_memory_warnings(memory, allocator, room),
+            *profiled.warnings,
         ),
+        trace=profiled.trace,
         pictures={path: encode_webp(images[0], lossless=True)} if path else {},
     )
 
@@ -97,19 +97,6 @@ def _warm_up(session: Session, backend: Backend) -> tuple[list[float], Observati
                 reference = backend.time_reference_operation(session.clock)
         if is_last:
             return calls_s, observation, reference
-
-
-def _profile(session: Session, backend: Backend, call_s: float) -> Reading[OperatorTable]:
-    """Return where the time of a call goes, or why it was not profiled; ``call_s`` is what a call takes (s)."""
-    wanted = session.protocol.operators
-    if not session.request.is_first:
-        return Unknown(reason="only the first launch profiles a call")
-    if wanted == "never":
-        return Unknown(reason="protocol.operators is never")
-    if wanted == "auto" and call_s > PROFILED_CALL_MAX_S:
-        return Unknown(reason=f"a call takes over {PROFILED_CALL_MAX_S:g} s; --operators profiles it all the same")
-    session.emit_stage("profile")
-    return backend.profile_operators(session.clock)
 
 
 def _sustain(session: Session, backend: Backend) -> tuple[Series, ...]:
@@ -195,7 +182,7 @@ def _find_warnings(
     elif any(image.constant for image in images):
         message = "an image is constant, all its pixels have one color: NaN after the decoder becomes black"
         warnings.append(warn(WarningCode.NOT_FINITE, message))
-    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > _HOST_BOUND_MAX_RATIO:
+    if isinstance(bound := observation.host_bound_ratio, Known) and bound.value > HOST_BOUND_MAX_RATIO:
         message = f"the GPU waited for the host in {bound.value:.0%} of the denoiser calls: the time is the CPU's"
         warnings.append(warn(WarningCode.HOST_BOUND, message))
     ratio = observation.phases_s["total"] / median(latency.steady)

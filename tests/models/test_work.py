@@ -25,7 +25,7 @@ from sdbench.models.pipeline_folders import (
 )
 from sdbench.models.schedulers import build_scheduler, native_scheduler
 from sdbench.models.user_pipelines import register
-from sdbench.models.work import count_flop, count_text_tokens, count_work
+from sdbench.models.work import count_networks, count_text_tokens, count_work
 from sdbench.plan.families import native_options
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.work import Work
@@ -104,7 +104,7 @@ def check_shapes(tmp_path: Path, experiment: Experiment) -> None:
 
 def test_unet_of_stable_diffusion_1_takes_the_published_flop(tmp_path: Path) -> None:
     config = load_shipped("sd-1.4")
-    flop = count_flop(config, 512, 512, {"text_encoder": 77}, tmp_path)
+    flop = {name: work.flop for name, work in count_networks(config, 512, 512, {"text_encoder": 77}, tmp_path).items()}
     assert flop["unet"] == pytest.approx(0.803e12, rel=0.01)
     assert flop["vae"] == pytest.approx(2.515e12, rel=0.01)
 
@@ -159,7 +159,7 @@ def test_facts_of_a_pipeline_are_those_that_are_counted_at_its_size(tmp_path: Pa
     experiment = make_experiment(name, height=128, width=128)
     config = load_shipped(name)
     tokens = count_text_tokens(config, experiment.max_sequence_length)
-    counted = count_flop(config, 128, 128, tokens, tmp_path)
+    counted = {name: work.flop for name, work in count_networks(config, 128, 128, tokens, tmp_path).items()}
     facts = load_facts(config, tmp_path)
     latent_tokens = config.latent_tokens(128, 128)
     assert {part: facts.flop_of(part, latent_tokens) for part in facts.flop} == pytest.approx(counted, rel=1e-9)

@@ -10,6 +10,9 @@ from pathlib import Path
 from sdbench.processes import die_with
 from sdbench.schema.base import Unknown
 from sdbench.schema.wire import (
+    REQUEST,
+    CeilingsEvent,
+    CeilingsRequest,
     FailureEvent,
     Measurement,
     ProbeEvent,
@@ -21,6 +24,7 @@ from sdbench.schema.wire import (
     WorkerRequest,
 )
 from sdbench.schema.workload_results import BatchProbe, BatchSearch
+from tests.fingerprints import make_ceilings
 from tests.records import make_launch
 
 SHARED = (
@@ -46,12 +50,16 @@ SHARED = (
 
 
 def act_as_requested(fd: int) -> None:
-    request = WorkerRequest.model_validate_json(sys.stdin.read())
-    behaviour, _, argument = request.experiment.prompt.partition(":")
+    request = REQUEST.validate_json(sys.stdin.read())
     stream = os.fdopen(fd, "wb", buffering=0)
 
     def emit(event: WorkerEvent) -> None:
         stream.write(event.model_dump_json().encode() + b"\n")
+
+    if isinstance(request, CeilingsRequest):
+        measure_ceilings(request, emit, fd)
+        return
+    behaviour, _, argument = request.experiment.prompt.partition(":")
 
     emit(StageEvent(stage="load"))
     emit(SampleEvent(latency_s=0.1, warmup=True))
@@ -96,6 +104,16 @@ def act_as_requested(fd: int) -> None:
     emit(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
     if behaviour == "linger":
         signal.pause()
+
+
+def measure_ceilings(request: CeilingsRequest, emit: Callable[[WorkerEvent], None], fd: int) -> None:
+    """Answer with the ceilings of an invented machine, ``FAKE_CEILINGS`` times slower, or misbehave as it says."""
+    emit(StageEvent(stage="ceilings"))
+    behaviour = os.environ.get("FAKE_CEILINGS", "1")
+    if not behaviour[0].isdigit():
+        act(*behaviour.partition(":")[::2], fd)
+    else:
+        emit(CeilingsEvent(ceilings=make_ceilings(request.device, float(behaviour))))
 
 
 def search(request: WorkerRequest, capacity: int, emit: Callable[[WorkerEvent], None], *, dies: bool) -> BatchSearch:

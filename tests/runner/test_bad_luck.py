@@ -66,11 +66,11 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_loses_no_finished_launch(
     assert driven.worker_is_dead()
     (journal,) = driven.out.glob("*/journal.jsonl")
     before, _ = read_journal(journal)
-    assert [entry["kind"] for entry in before] == ["start", "launch"]
+    assert [entry["kind"] for entry in before] == ["start", "ceilings", "launch"]
     assert "ended complete" in driven.finish()
     after, _ = read_journal(journal)
     assert after[: len(before)] == before
-    assert [entry["kind"] for entry in after[len(before) :]] == ["resume", "launch", "launch", "launch"]
+    assert [entry["kind"] for entry in after[len(before) :]] == ["resume", "launch", "launch", "launch", "ceilings"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

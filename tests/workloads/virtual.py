@@ -6,12 +6,11 @@ from typing import Any, Self
 
 from PIL import Image
 
-from sdbench.backends.base import Clock, DeviceMemory, DeviceRoom, Observation, ReferenceSamples
+from sdbench.backends.base import Clock, DeviceMemory, DeviceRoom, Observation, Profile, ReferenceSamples
 from sdbench.probes.energy import EnergyMeter
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.experiment import Experiment
 from sdbench.schema.manifest import Protocol
-from sdbench.schema.operators import OperatorTable
 from sdbench.schema.outcome import Check, Energy, MemoryUse, RecordWarning
 from sdbench.schema.wire import ProbeEvent, ProbingEvent, SampleEvent, StageEvent, WorkerEvent, WorkerRequest
 from sdbench.schema.worker_environment import WorkerEnvironment
@@ -39,6 +38,7 @@ class VirtualBackend:
     peak_bytes: int = 900 * 2**20
     reference: Unknown | None = None
     host_bound: Known[float] | None = None
+    profiler_error: Exception | None = None
     calls: int = 0
     pending_s: float = 0.0
     log: list[str] = field(default_factory=list)
@@ -86,9 +86,11 @@ class VirtualBackend:
         self.log.append("observe attention")
         return ()
 
-    def profile_operators(self, clock: Clock) -> Reading[OperatorTable]:
+    def profile_operators(self, clock: Clock, trace_bytes_max: int | None = None) -> Profile:
         self.log.append("profile")
-        return Unknown(reason="virtual")
+        if self.profiler_error:
+            raise self.profiler_error
+        return Profile(Unknown(reason="virtual"), trace=b"trace" if trace_bytes_max else None)
 
     def reset_peaks(self) -> None:
         self.log.append("reset")
@@ -161,6 +163,7 @@ class VirtualSession(Session):
         self._backend, self._paused_out_of_memory = self.machine, 0
         self.energy = LoggedEnergy(self.machine.log)
         self.clock = self.machine.clock
+        self._started_s = self.clock.now_s()
         self.emit = self.log_event
         self.request = WorkerRequest(
             experiment=self.experiment,

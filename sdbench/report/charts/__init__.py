@@ -20,6 +20,7 @@ CHARTS = {
     "traces": "sdbench.report.charts.traces",
     "ratios": "sdbench.report.charts.ratios",
     "changes": "sdbench.report.charts.changes",
+    "roofline": "sdbench.report.charts.roofline",
 }
 IS_CHECKED = False
 _FONT_SIZE_PX = 12

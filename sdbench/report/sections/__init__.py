@@ -11,7 +11,7 @@ CHAPTERS = {
     "choosing": ("Which machine?", ("devices", "throughput", "capacity", "memory", "energy", "reference")),
     "study": ("Do the study's claims hold?", ("claims",)),
     "pictures": ("Do the pictures stay the same?", ("precision",)),
-    "time": ("Where does the time go?", ("latency", "work", "phases", "projection")),
+    "time": ("Where does the time go?", ("latency", "work", "phases", "operators", "roofline", "projection")),
     "trust": ("Can I trust this?", ("quality", "checks", "samples", "telemetry", "unmeasured", "images")),
     "repeat": ("Can I repeat it?", ("reproduce", "machine")),
     "all": ("All results", ("results",)),

@@ -140,6 +140,8 @@ def _rank(item: ExperimentComparison) -> tuple[int, float]:
 
 def _remarks(comparison: Comparison) -> Iterator[str]:
     yield f"What differs: {shorten_hashes(comparison.attribution)}."
+    if comparison.machine:
+        yield f"{comparison.machine[0].upper()}{comparison.machine[1:]}."
     yield from (f"Set by the {treatment}." for treatment in comparison.treatments)
     lone = [f"{item.label} (only in the {item.role})" for item in comparison.unmatched]
     lone += [f"{label} (skipped in both)" for label in comparison.on_neither]

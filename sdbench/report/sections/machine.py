@@ -68,5 +68,5 @@ def _flatten(part: Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(items, tuple) and any(isinstance(item, Model) for item in items):
             for index, item in enumerate(items):
                 yield from _flatten(item, f"{prefix}{name.removesuffix('s')} {index} ")
-        elif name != "index":
+        elif name not in ("index", "ceilings"):  # the roofline shows the ceilings
             yield prefix + name, reading
