@@ -47,7 +47,7 @@ class SplitRow:
 
 
 def fold_into_rest(rows: Sequence[SplitRow]) -> tuple[SplitRow, ...]:
-    """Return the rows without those that have a row of their own on one side only and may be in the other's rest."""
+    """Return the rows without those that have a row of their own in one arm only and may be in the other's rest."""
     rests = {row.phase: row for row in rows if row.operator == REST}
     kept: list[SplitRow] = []
     for row in rows:
@@ -64,7 +64,7 @@ def fold_into_rest(rows: Sequence[SplitRow]) -> tuple[SplitRow, ...]:
 
 
 def _least_s(rows: Sequence[SplitRow], index: int) -> float:
-    """Return how long (s) the shortest row of one side is; what has no row of its own there is about as short."""
+    """Return how long (s) the shortest row of one arm is; what has no row of its own there is about as short."""
     own = [row.seconds[index] for row in rows if row.calls[index] and row.operator not in (REST, OUTSIDE)]
     return _REST_ROOM * min(own, default=0.0)
 
@@ -100,8 +100,8 @@ def merge_replaced(rows: Sequence[SplitRow]) -> Iterator[SplitRow]:
 
 
 def _replace(gone: Sequence[SplitRow], new: Sequence[SplitRow]) -> SplitRow:
-    ordered = [sorted(side, key=lambda row: -row.longest_s) for side in (gone, new)]
-    names = [" + ".join(row.name for row in side) for side in ordered]
+    ordered = [sorted(arm, key=lambda row: -row.longest_s) for arm in (gone, new)]
+    names = [" + ".join(row.name for row in arm) for arm in ordered]
     first, last = ordered[0][0], ordered[1][0]
     return SplitRow(
         phase=first.phase,

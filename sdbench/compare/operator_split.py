@@ -73,14 +73,14 @@ def split_difference(
     ]
     rows = tuple(_join(key, means, scaled) for key in means[0] | means[1])
     rows = fold_into_rest(rows)
-    profiled = [fmean(table.call_s for table in side) for side in tables]
+    profiled = [fmean(table.call_s for table in arm) for arm in tables]
     return Split(*latencies_s, rows, *find_noise(rows, before_s), profiled[1] / profiled[0])
 
 
 def _join(
     key: Key, rows: tuple[dict[Key, OperatorRow], dict[Key, OperatorRow]], seconds: Sequence[dict[Key, float]]
 ) -> SplitRow:
-    before, after = (side.get(key) for side in rows)
+    before, after = (arm.get(key) for arm in rows)
     either = rows[1].get(key) or rows[0][key]
     return SplitRow(
         phase=either.phase,
@@ -172,9 +172,9 @@ def _phase_shares(
 ) -> tuple[dict[str, float] | None, dict[str, float] | None]:
     """Return the share of each phase in a call of either arm; None for both where launches do not have those phases."""
     both = []
-    for side, own in zip(launches, rows, strict=True):
+    for arm, own in zip(launches, rows, strict=True):
         phases = dict.fromkeys(key[0] for key in own)
-        known = [share for launch in side if (share := _shares_of(launch))]
+        known = [share for launch in arm if (share := _shares_of(launch))]
         if len(known) < _LAUNCHES_FOR_PHASES or any(share.keys() != phases.keys() for share in known):
             return None, None
         medians = {phase: median(share[phase] for share in known) for phase in phases}

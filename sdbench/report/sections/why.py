@@ -53,7 +53,7 @@ def _paragraphs(named: Sequence[tuple[str, Why]], drawn_count: int) -> Iterator[
     if _is_one_sentence(named):
         yield named[0][1].sentence
         if remarks := named[0][1].remarks:
-            yield f"Besides: {'; '.join(remarks)}."
+            yield f"In addition: {'; '.join(remarks)}."
     if drawn_count:
         yield _NOTE
     with_rows = sum(bool(why.rows) for _, why in named)
