@@ -18,6 +18,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "measure": {
         "run": "run a manifest, or resume an unfinished run",
         "ab": "measure two settings, interleaved, until it is clear which is faster",
+        "bisect": "find the first slower one of an ordered list of settings, images or packages",
         "plan": "list the experiments, which are skipped and why, with rough time and memory",
         "fetch": "download the pinned weights of a manifest, to measure without network",
         "fleet": "run a manifest on one machine of each kind of a cluster",
@@ -55,8 +56,9 @@ EXIT_CODES = """exit codes:
   2    invalid input: one line with what and where
   3    something is missing on this machine: one line with what, and a hint
   4    the run ended, but some experiment failed or timed out; its record is complete
-  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12)
-  11   compare, ab: inconclusive somewhere
+  10   compare, ab: the candidate is slower somewhere (--fail-on chooses what makes 10, 11 and 12);
+       bisect: the first one that changed is known
+  11   compare, ab: inconclusive somewhere; bisect: not resolved
   12   compare, ab: something cannot be compared
   130  interrupted; finished launches are sealed, and the same `sdbench run` resumes
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 from sdbench.cli.output import complain
 from sdbench.errors import UserError
 from sdbench.store.bundle import find_runs
-from sdbench.store.layout import FLEET_JOURNAL_NAME, JOURNAL_NAME, RECORD_NAME
+from sdbench.store.layout import BISECTION_JOURNAL_NAME, FLEET_JOURNAL_NAME, JOURNAL_NAME, RECORD_NAME
 
 _TEXT_ENDINGS = (".md", ".csv")
 # SQL starts with one of these; in DuckDB also with FROM.
@@ -73,7 +73,8 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _is_next_to_runs(path: Path) -> bool:
-    if (path / FLEET_JOURNAL_NAME).is_file():
-        complain(f"{path} is a fleet's folder, its runs are next to it; skipped")
-        return True
+    for name, owner in ((FLEET_JOURNAL_NAME, "fleet"), (BISECTION_JOURNAL_NAME, "bisection")):
+        if (path / name).is_file():
+            complain(f"{path} is a {owner}'s folder, its runs are next to it; skipped")
+            return True
     return path.suffix in _TEXT_ENDINGS and path.is_file()

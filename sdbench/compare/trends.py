@@ -6,18 +6,20 @@ vary, and change points divide it into levels that are compared. A level of one 
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from itertools import chain, combinations, pairwise
 from math import exp, log
 from statistics import fmean
 
 from sdbench.compare.comparability import Measured, group_by_experiment, reasons_against
+from sdbench.compare.differences import Difference
 from sdbench.compare.judge import judge_metric
 from sdbench.compare.levels import learn_session_variance, sample, session_values
 from sdbench.compare.policy import ONE_SESSION, Judgement
 from sdbench.compare.quality import failed_checks, quality_checks_of
 from sdbench.compare.samples import Evidence, Pair, Sessions, weigh
-from sdbench.compare.versions import DRIVER, find_companions, sort_by_version
+from sdbench.compare.versions import DRIVER, find_changes, find_companions, sort_by_version
 from sdbench.errors import UserError
 from sdbench.schema.base import Model
 from sdbench.schema.metrics import latency_s as read_latency_s
@@ -41,12 +43,16 @@ class VersionPoint(Model):
 
 
 class Step(Model):
-    """From one version, or level of versions, to the next, which starts with ``first_version``."""
+    """From one version, or level of versions, to the next, which starts with ``first_version``.
+
+    ``changes`` are what else changed between the runs of the last version before the step and of the first after it.
+    """
 
     before: str
     after: str
     first_version: str
     judgement: Judgement
+    changes: tuple[Difference, ...]
 
 
 class ExperimentTrend(Model):
@@ -71,6 +77,22 @@ class Trend(Model):
     versions: tuple[str, ...]
     experiments: tuple[ExperimentTrend, ...]
     also: tuple[str, ...]
+
+
+@dataclass
+class _Versions:
+    """The runs of each version, and what changed between those of two, which all experiments share."""
+
+    field: str
+    records: dict[str, list[Record]]
+    known: dict[tuple[str, str], tuple[Difference, ...]] = dataclass_field(default_factory=dict)
+
+    def changes(self, before: str, after: str) -> tuple[Difference, ...]:
+        """What else changed from the runs of one version to those of another."""
+        key = before, after
+        if key not in self.known:
+            self.known[key] = find_changes(self.records[before], self.records[after], self.field)
+        return self.known[key]
 
 
 # What record.machine_key has: origin, hash of the hardware, device.
@@ -100,7 +122,7 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
         origin=records[0].origin,
         margin=margin,
         versions=tuple(by_version),
-        experiments=tuple(_judge_all(followed, margin)),
+        experiments=tuple(_judge_all(followed, margin, _Versions(field, by_version))),
         also=find_companions(records, field),
     )
 
@@ -153,14 +175,23 @@ def _point(version: str, items: Sequence[Measured], values: Sequence[float]) -> 
     )
 
 
-def _judge_all(followed: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: float) -> list[ExperimentTrend]:
+def _judge_all(
+    followed: Sequence[tuple[ExperimentTrend, list[_Weighed]]], margin: float, versions: _Versions
+) -> list[ExperimentTrend]:
     """Judge all steps of all experiments together: the more there are, the stronger the evidence each one needs."""
     judgements = iter(judge_metric([evidence for _, weighed in followed for *_, evidence in weighed], margin))
     trends = []
     for trend, weighed in followed:
         steps = tuple(
-            Step(before=before, after=after, first_version=after.partition(_TO)[0], judgement=next(judgements))
+            Step(
+                before=before,
+                after=after,
+                first_version=first,
+                judgement=next(judgements),
+                changes=versions.changes(last, first),
+            )
             for before, after, _ in weighed
+            for last, first in [(before.rpartition(_TO)[2], after.partition(_TO)[0])]
         )
         trends.append(trend.model_copy(update={"steps": steps}))
     return trends

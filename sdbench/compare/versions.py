@@ -1,15 +1,16 @@
 """The versions of a fingerprint field: which one a short name means, their order, and what changed along with them."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
 
-from sdbench.compare.differences import OF_THE_DRIVER, flatten, rank_field
+from sdbench.compare.differences import OF_THE_DRIVER, Difference, Part, compare_libraries, flatten, rank_field
 from sdbench.errors import UserError
 from sdbench.schema.base import Unknown
 from sdbench.schema.record import Record
 
+Leaves = Mapping[str, object]
 DRIVER = "software.gpu_kernel_driver"
 _FIELDS_NAMED = 3
 _DOTTED = re.compile(r"[0-9]+\.[0-9]")
@@ -73,6 +74,36 @@ def find_companions(records: Sequence[Record], field: str) -> tuple[str, ...]:
     names = dict.fromkeys(chain(*leaves))
     considered = (name for name in names if name.startswith(("configuration.", "software.")))
     return tuple(name for name in considered if not ignored.fullmatch(name) and _differs(name, leaves))
+
+
+def find_changes(before: Sequence[Record], after: Sequence[Record], field: str) -> tuple[Difference, ...]:
+    """Return what else changed from some runs to later ones, the likeliest reason for a change of latency first.
+
+    A field changed where no value of the runs before is one of those after; ``field`` itself is left out, and what
+    changes with a driver. What is unknown anywhere is not known to have changed.
+    """
+    ignored = OF_THE_DRIVER if field == DRIVER else re.compile(re.escape(field))
+    leaves = [[flatten(record.fingerprint) for record in records] for records in (before, after)]
+    changes = [
+        item
+        for item in (*compare_libraries(before, after), *_compare_leaves(*leaves))
+        if not ignored.fullmatch(item.field)
+    ]
+    return tuple(sorted(changes, key=lambda item: (rank_field(item.field), item.field)))
+
+
+def _compare_leaves(before: Sequence[Leaves], after: Sequence[Leaves]) -> Iterator[Difference]:
+    names = dict.fromkeys(chain(*before, *after))
+    parts: tuple[Part, ...] = ("configuration", "software")
+    for name in names:
+        part = next((part for part in parts if name.startswith(f"{part}.")), None)
+        values = [[leaf.get(name, "none") for leaf in leaves] for leaves in (before, after)]
+        if part is None or any(isinstance(value, Unknown) for value in chain(*values)):
+            continue
+        old, new = (sorted(set(map(str, group))) for group in values)
+        if not set(old) & set(new):
+            first, second = " or ".join(old), " or ".join(new)
+            yield Difference(field=name, part=part, baseline=first, candidate=second, why="")
 
 
 def _differs(name: str, leaves: Sequence[Mapping[str, object]]) -> bool:

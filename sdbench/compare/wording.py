@@ -6,6 +6,7 @@ from math import floor, log10
 from sdbench.compare.claims import Score
 from sdbench.compare.comparison import Comparison
 from sdbench.compare.cycles import explain_cycles
+from sdbench.compare.differences import Difference
 from sdbench.compare.levels import LEVEL_PLURALS
 from sdbench.compare.policy import ALL_THROTTLED, ONE_SESSION, UNIDENTIFIED, Judgement, leaning, units_min
 from sdbench.schema.manifest import Claim
@@ -142,6 +143,13 @@ def _hint(judgement: Judgement, plural: str) -> str:
     if ALL_THROTTLED in judgement.reasons:
         return "cool the machine, or lower the load it is under, and measure again"
     return "the change is too close to the margin to resolve"
+
+
+def describe_changes(changes: Sequence[Difference], shown_max: int = 3) -> str:
+    """Return what changed, ``software.packages.torch 2.12.0 -> 2.13.0; ... and 2 more``; empty where nothing did."""
+    shown = [f"{item.field} {item.baseline} -> {item.candidate}" for item in changes[:shown_max]]
+    more = f" and {len(changes) - shown_max} more" if len(changes) > shown_max else ""
+    return "; ".join(shown) + more
 
 
 def name_state(judgement: Judgement, margin: float) -> str:

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import sdbench
@@ -46,8 +46,13 @@ _DRIVER_VERSION = r"\d+\.\d+(?:\.\d+)?"
 _GIT_TIMEOUT_S = 10
 
 
-def read_software(nvml: Nvml, redactor: Redactor, environ: Mapping[str, str], root: Path = ROOT) -> Software:
-    """Return what runs; paths and names of the user are taken out of the variables."""
+def read_software(
+    nvml: Nvml, redactor: Redactor, environ: Mapping[str, str], root: Path = ROOT, named: Collection[str] = ()
+) -> Software:
+    """Return what runs; paths and names of the user are taken out of the variables.
+
+    Packages that are ``named`` are listed in addition to those that are known to affect speed.
+    """
     torch_cuda = read_torch_cuda()
     commit, dirty = read_own_commit(environ)
     container = read_container(environ, root)
@@ -62,7 +67,7 @@ def read_software(nvml: Nvml, redactor: Redactor, environ: Mapping[str, str], ro
             value=tuple(
                 Package(name=name, version=_redacted(version, redactor))
                 for name, version in sorted(installed_versions().items())
-                if _PACKAGES.fullmatch(name)
+                if _PACKAGES.fullmatch(name) or name in named
             )
         ),
         gpu_kernel_driver=_kernel_driver(nvml, root),

@@ -82,11 +82,19 @@ class LinePoint(Model):
     high: FiniteFloat | None = None
 
 
+class LineMark(Model):
+    """A place of the axis where something changed, and what."""
+
+    x: PositiveInt
+    text: Text
+
+
 class LineChart(_ScaledChart):
     """Lines over a whole number, whose axis doubles from tick to tick when ``doubling``; intervals as bands.
 
     With ``x_names`` the numbers, from 1, stand for these. Without ``from_zero`` the axis covers only the values' range.
-    A line of ``stops`` ends there, at the height of its last point, although more was requested.
+    A line of ``stops`` ends there, at the height of its last point, although more was requested. ``marks`` are places
+    where something changed.
     """
 
     kind: Literal["lines"] = "lines"
@@ -96,6 +104,7 @@ class LineChart(_ScaledChart):
     x_names: tuple[Text, ...] = ()
     points: tuple[LinePoint, ...]
     stops: tuple[LinePoint, ...] = ()
+    marks: tuple[LineMark, ...] = ()
 
 
 class Share(_MachineMark):

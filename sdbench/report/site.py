@@ -11,7 +11,7 @@ from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import MARGIN
 from sdbench.compare.trends import Trend, find_trend
 from sdbench.compare.versions import count_versions, version_of
-from sdbench.compare.wording import format_change, format_interval, headline
+from sdbench.compare.wording import describe_changes, format_change, format_interval, headline
 from sdbench.errors import UserError
 from sdbench.report.caps import RUNS
 from sdbench.report.escape import clean
@@ -145,17 +145,20 @@ def find_regressions(of_machine: Sequence[Record], changes: Sequence[Change]) ->
 
 def _slower_steps(trend: Trend, field: str, of_machine: Sequence[Record]) -> Iterator[Regression]:
     steps: dict[str, list[str]] = {}
+    changes: dict[str, str] = {}
     for experiment in trend.experiments:
         for step in experiment.steps:
             if step.judgement.verdict == "slower" and step.judgement.ratio is not None:
                 text = f"{experiment.label} {format_change(step.judgement.ratio)} [{format_interval(step.judgement)}]"
                 steps.setdefault(step.first_version, []).append(text)
+                changes[step.first_version] = describe_changes(step.changes)
     companions = f"; not only {trend.by} changed: {', '.join(trend.also)}" if trend.also else ""
     for version, texts_of_step in steps.items():
         first = next(record for record in of_machine if version_of(record, field) == version)
         count = format_count(len(texts_of_step), "experiment")
+        there = f"; also changed there: {changes[version]}" if changes[version] else ""
         title = f"{trend.device_name}: {count} slower from {field} {version} on"
-        yield Regression(first, field, title, "; ".join(texts_of_step) + companions, _run_page(first))
+        yield Regression(first, field, title, "; ".join(texts_of_step) + there + companions, _run_page(first))
 
 
 def _make_feed(regressions: Sequence[Regression]) -> bytes:

@@ -12,9 +12,12 @@ from sdbench.compare.policy import MARGIN
 from sdbench.errors import UserError
 from sdbench.plan.make_plan import Plan, PlanRequest, make_plan
 from sdbench.privacy import Redactor, is_secret_name
+from sdbench.runner.environments import PACKAGES, WHEELS, CannotInstall, check_imports, open_environment
 from sdbench.runner.events import Listener
 from sdbench.runner.interleave import interleave
 from sdbench.runner.spec import RunSpec
+from sdbench.runner.template import TEMPLATE_COMMAND
+from sdbench.runner.worker_process import WORKER_COMMAND
 from sdbench.schema.base import Known
 from sdbench.schema.record import Session
 from sdbench.store.run import Run
@@ -22,6 +25,16 @@ from sdbench.store.run import Run
 _ARMS: tuple[Literal["a", "b"], Literal["a", "b"]] = ("a", "b")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEED_BITS = 32
+
+
+class ArmCannotRun(UserError):
+    """An arm, "a" or "b", cannot run here, with the reason."""
+
+    def __init__(self, arm: str, reason: str) -> None:
+        """Say which arm it is, and why."""
+        super().__init__(f"arm {arm.upper()} cannot run here: {reason}")
+        self.arm = arm
+        self.reason = reason
 
 
 def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
@@ -36,7 +49,8 @@ def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
 ) -> tuple[Run, Run]:
     """Measure two settings of one request, interleaved, and return the finished runs of both arms.
 
-    The arms set ``KEY=VALUE`` options, or ``env.NAME=VALUE`` for the workers' environment. ``margin`` is the ratio that
+    The arms set ``KEY=VALUE`` options, ``env.NAME=VALUE`` for the workers' environment, or ``packages=LOCK`` or
+    ``wheels=FOLDER`` for Python packages of their own. ``margin`` is the ratio that
     is too small to matter, 0.02 for 2 %; ``seed`` sets the order of the arms and is random by default.
 
     Raises:
@@ -64,11 +78,32 @@ def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
 
 def _arm_spec(request: PlanRequest, name: str, own: Sequence[str], out: Path) -> RunSpec:
     """What an arm runs; its own settings override those of both."""
-    settings, environment = _split_settings(name, own)
+    environments = [setting for setting in own if setting.partition("=")[0] in (PACKAGES, WHEELS)]
+    settings, environment = _split_settings(name, [setting for setting in own if setting not in environments])
     keys = {setting.partition("=")[0] for setting in settings}
     common = [setting for setting in request.settings if setting.partition("=")[0] not in keys]
     plan = make_plan(replace(request, settings=(*common, *settings)))
-    return RunSpec(plan, out, environment=environment)
+    spec = RunSpec(plan, out, environment=environment)
+    return _with_python(spec, name, environments) if environments else spec
+
+
+def _with_python(spec: RunSpec, name: str, settings: Sequence[str]) -> RunSpec:
+    """An arm whose workers run in an environment of its own, which was built and has imported its libraries."""
+    if len(settings) > 1:
+        raise UserError(f"--{name} has {' and '.join(settings)}: an arm has one environment; keep one of them")
+    try:
+        python = open_environment(settings[0], spec.cache_folder)
+        check_imports(python, {item.experiment.backend for item in spec.plan.planned})
+    except CannotInstall as problem:
+        raise ArmCannotRun(name, str(problem)) from None
+    executable = str(python.executable)
+    return replace(
+        spec,
+        python=python,
+        environment={**python.variables, **spec.environment},
+        worker_command=(executable, *WORKER_COMMAND[1:]),
+        template_command=(executable, *TEMPLATE_COMMAND[1:]),
+    )
 
 
 def _name_own_pipeline(own: Sequence[str], plan: Plan) -> list[str]:
@@ -90,7 +125,8 @@ def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence
                 f"{setting}: the arms would do different work, {why}, which gives no verdict; "
                 f"set {names[0]} for both with --set, or measure its values with sdbench run"
             )
-    same = specs[0].plan.planned == specs[1].plan.planned and specs[0].environment == specs[1].environment
+    same = all(getattr(specs[0], name) == getattr(specs[1], name) for name in ("environment", "python"))
+    same = same and specs[0].plan.planned == specs[1].plan.planned
     if same and sorted(arms[0]) != sorted(arms[1]):
         shown = " and ".join(" ".join(arm) or "nothing set" for arm in arms)
         raise UserError(
@@ -100,7 +136,7 @@ def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence
     for name, spec in zip(_ARMS, specs, strict=True):
         if len(spec.plan.skipped) == len(pairs):
             skip = next(iter(spec.plan.skipped.values()))
-            raise UserError(f"arm {name.upper()} cannot run here: {skip.reason}; {skip.hint}")
+            raise ArmCannotRun(name, f"{skip.reason}; {skip.hint}")
 
 
 def _find_setting(arms: tuple[Sequence[str], Sequence[str]], names: Sequence[str]) -> str | None:

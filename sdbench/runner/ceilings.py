@@ -13,8 +13,8 @@ from sdbench.runner.launch import start_worker, worker_variables
 from sdbench.runner.outcome import describe_end, judge_end
 from sdbench.runner.process import Watch, WorkerEnd, run_worker
 from sdbench.runner.state import CEILINGS, Ended, RunState
-from sdbench.runner.template import Launcher
-from sdbench.runner.worker_process import WORKER_COMMAND, Start
+from sdbench.runner.template import Commands, Launcher
+from sdbench.runner.worker_process import Start
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.ceilings import CeilingPrecision, Ceilings, ceiling_precision
 from sdbench.schema.record import PlannedExperiment
@@ -109,7 +109,7 @@ def _measure_in_worker(state: RunState, first: PlannedExperiment, request: Ceili
     """Measure in a worker that is started as those of the first experiment are, and measures no launch."""
     watch = Watch(on_start=_ignore, on_event=_ignore, on_tick=state.tick)
     variables = worker_variables(state.spec.plan.device, state.spec.environment)
-    start = partial(start_worker, state.launcher, first, variables, on_tick=state.tick, measures_launch=False)
+    start = partial(start_worker, state, first, variables, on_tick=state.tick, measures_launch=False)
     end = run_worker(request, _TIMEOUT_S, watch, start)
     if end.unusable_fork is not None:
         state.launcher.distrust(first.experiment.backend, end.unusable_fork)
@@ -121,7 +121,7 @@ def measure_device(
     device: Device,
     precisions: tuple[CeilingPrecision, ...],
     on_waiting: Callable[[str], None],
-    worker_command: Sequence[str] = WORKER_COMMAND,
+    commands: Commands = Commands(),  # noqa: B008 - it never changes
 ) -> MeasuredCeilings:
     """Return what a device reaches, outside of a run, in a worker that is spawned; ``on_waiting`` gets who holds it.
 
@@ -132,9 +132,9 @@ def measure_device(
     request = CeilingsRequest(device=device.worker_name, threads=None, precisions=precisions)
     watch = Watch(on_start=_ignore, on_event=_ignore, on_tick=lambda: None)
     with hold_device(device.lock_key, on_waiting, purpose=lambda: "sdbench ceilings") as note_worker:
-        launcher = Launcher(worker_command, (), note_worker)
+        launcher = Launcher(note_worker)
         end = run_worker(
-            request, _TIMEOUT_S, watch, lambda _: launcher.spawn(worker_variables(device, {}), Start("spawn"))
+            request, _TIMEOUT_S, watch, lambda _: launcher.spawn(commands, worker_variables(device, {}), Start("spawn"))
         )
     return _judge(end, Redactor())
 

@@ -102,6 +102,8 @@ def resume_key(spec: RunSpec, fingerprint: Fingerprint) -> str:
     request = spec.plan.request.model_copy(update={"budget_s": None})
     if spec.session is not None:
         more["environment"] = dict(spec.environment)
+    if spec.python is not None:
+        more["python"] = spec.python.key
     return sha256_of(
         more
         | {

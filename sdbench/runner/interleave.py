@@ -223,7 +223,7 @@ class _Interleaving:
     def _templates_per_block(self, pair: _ArmPair) -> int:
         """One where both arms can share it; else each change of arm takes a new one, because two never live at once."""
         first, second = (
-            (progress.planned.experiment.backend, dict(state.spec.environment))
+            (progress.planned.experiment.backend, dict(state.spec.environment), state.spec.template_command)
             for state, progress in zip(self._states, pair.progress, strict=True)
         )
         return 1 if first == second else 3

@@ -18,7 +18,6 @@ from sdbench.runner.outcome import Failure, describe_end, judge_end
 from sdbench.runner.process import Watch, run_worker
 from sdbench.runner.schedule import Progress, batch_that_did_not_fit
 from sdbench.runner.state import RunState, record_out_of_memory
-from sdbench.runner.template import Launcher
 from sdbench.runner.worker_process import Start, WorkerProcess
 from sdbench.schema.base import Known, Reading
 from sdbench.schema.conditions import Conditions
@@ -111,9 +110,13 @@ def _start_worker(state: RunState, progress: Progress, deadline_s: float) -> Wor
     environment = worker_variables(state.spec.plan.device, state.spec.environment)
     if state.virtual is not None:
         # Its place on the time line is another for each launch, and there is nothing to import.
-        return state.launcher.spawn(environment | state.virtual.environment(), Start("spawn"))
+        return state.launcher.spawn(state.spec.commands, environment | state.virtual.environment(), Start("spawn"))
     return start_worker(
-        state.launcher, progress.planned, environment, deadline_s, on_tick=partial(state.tick, progress)
+        state,
+        progress.planned,
+        environment,
+        deadline_s,
+        on_tick=partial(state.tick, progress),
     )
 
 
@@ -123,7 +126,7 @@ def worker_variables(device: Device, own: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_worker(
-    launcher: Launcher,
+    state: RunState,
     planned: PlannedExperiment,
     environment: dict[str, str],
     deadline_s: float,
@@ -134,17 +137,18 @@ def start_worker(
     """Return a worker for an experiment of a real backend, spawned or forked as its protocol says; raises as ``fork``.
 
     Args:
-        launcher: what starts it.
+        state: the run, whose launcher starts it.
         planned: the experiment.
         environment: all variables of the worker.
         deadline_s: when (s, monotonic) it must have ended.
         on_tick: called while a template is prepared.
         measures_launch: whether it is for a launch, after which its template is one of a round.
     """
+    launcher, commands = state.launcher, state.spec.commands
     if planned.protocol.isolation == "spawn":
-        return launcher.spawn(environment, Start("spawn"))
+        return launcher.spawn(commands, environment, Start("spawn"))
     backend = planned.experiment.backend
-    return launcher.fork(backend, environment, deadline_s, on_tick, measures_launch=measures_launch)
+    return launcher.fork(commands, backend, environment, deadline_s, on_tick, measures_launch=measures_launch)
 
 
 def _tick(state: RunState, progress: Progress, telemetry: Telemetry) -> None:

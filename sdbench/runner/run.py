@@ -91,7 +91,7 @@ def measure(
         if not specs[0].is_virtual:  # it uses no device, and simulates its own time
             hold = hold_device(device.lock_key, report_waiting, purpose=lambda: _describe_purpose(specs))
             note_worker = stack.enter_context(hold)
-        launcher = Launcher(specs[0].worker_command, specs[0].template_command, note_worker)
+        launcher = Launcher(note_worker)
         stack.enter_context(closing(launcher))
         states = []
         fingerprints = [read_fingerprint(spec) for spec in specs]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.processes import outlives, read_start_ticks
 from sdbench.runner.worker_process import (
     DEATH_S,
+    WORKER_COMMAND,
     Pipes,
     SpawnedWorker,
     Start,
@@ -223,6 +225,13 @@ class ForkedWorker:
         return return_code
 
 
+class Commands(NamedTuple):
+    """The commands that start a worker, and a template."""
+
+    worker: Sequence[str] = WORKER_COMMAND
+    template: Sequence[str] = TEMPLATE_COMMAND
+
+
 class Launcher:
     """Starts workers: forked from the template of the round where that is asked for and safe, else spawned.
 
@@ -231,15 +240,11 @@ class Launcher:
     yet serves the next round.
     """
 
-    def __init__(
-        self, worker_command: Sequence[str], template_command: Sequence[str], note_worker: Callable[[int], object]
-    ) -> None:
+    def __init__(self, note_worker: Callable[[int], object]) -> None:
         """``note_worker`` gets the process id of each worker."""
-        self._worker_command = worker_command
-        self._template_command = template_command
         self._note_worker = note_worker
         self._template: Template | None = None
-        self._key: tuple[str, Mapping[str, str]] | None = None
+        self._key: tuple[Commands, str, Mapping[str, str]] | None = None
         self._has_forked_launch = False
         self._unsafe: dict[str, str] = {}
 
@@ -254,14 +259,15 @@ class Launcher:
         if ended is not None:
             ended.close()
 
-    def spawn(self, environment: Mapping[str, str], start: Start) -> WorkerProcess:
+    def spawn(self, commands: Commands, environment: Mapping[str, str], start: Start) -> WorkerProcess:
         """Return a spawned worker."""
-        worker = SpawnedWorker(self._worker_command, environment, start)
+        worker = SpawnedWorker(commands.worker, environment, start)
         self._note_worker(worker.pid)
         return worker
 
     def fork(
         self,
+        commands: Commands,
         backend: str,
         environment: Mapping[str, str],
         deadline_s: float,
@@ -276,10 +282,10 @@ class Launcher:
             EnvironmentProblem: a library of the backend cannot be imported.
         """
         if backend not in self._unsafe:
-            key, started_s = (backend, environment), time.monotonic()
+            key, started_s = (commands, backend, environment), time.monotonic()
             if self._template is None or self._template.return_code is not None or self._key != key:
                 self.close()
-                self._template = Template(self._template_command, backend, environment, deadline_s, on_tick)
+                self._template = Template(commands.template, backend, environment, deadline_s, on_tick)
                 self._key = key
             template_s = time.monotonic() - started_s
             if self._template.unsafe is None:
@@ -293,7 +299,7 @@ class Launcher:
                 return worker
             self.distrust(backend, self._template.unsafe)
         message = f"spawned instead of forked: {self._unsafe[backend]}"
-        return self.spawn(environment, Start("spawn", warnings=(warn(WarningCode.NOT_FORKED, message),)))
+        return self.spawn(commands, environment, Start("spawn", warnings=(warn(WarningCode.NOT_FORKED, message),)))
 
     def distrust(self, backend: str, reason: str) -> None:
         """Spawn the workers of a backend from now on, for a reason that their launches report."""

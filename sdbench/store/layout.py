@@ -4,6 +4,8 @@ RECORD_NAME = "record.json"
 JOURNAL_NAME = "journal.jsonl"
 # In the folder of a fleet, next to those of its runs.
 FLEET_JOURNAL_NAME = "fleet.jsonl"
+# The same of a bisection.
+BISECTION_JOURNAL_NAME = "bisect.jsonl"
 TELEMETRY_NAME = "telemetry.jsonl"
 MANIFEST_NAME = "manifest.yaml"
 # What an imported record was made from.

@@ -11,7 +11,7 @@ _STOP_LOOK: dict[str, Any] = {"shape": "M-.5,-.5L.5,.5M-.5,.5L.5,-.5", "size": 2
 
 
 def draw(alt: Altair, chart: LineChart) -> Drawing:
-    """Return the drawing: bands, then lines, then points, then where lines stop."""
+    """Return the drawing: bands, then lines, then points, then where lines stop and what changed."""
     rows = [point.to_json_dict() for point in chart.points]
     if chart.x_names:
         rows = [row | {"name": chart.x_names[row["x"] - 1]} for row in rows]
@@ -34,6 +34,12 @@ def draw(alt: Altair, chart: LineChart) -> Drawing:
     if chart.stops:
         crosses = plot(alt, [stop.to_json_dict() for stop in chart.stops]).mark_point(**_STOP_LOOK)
         layers.append(crosses.encode(x=x, y=y, color=looks["color"]))
+    if chart.marks:
+        places = [mark.to_json_dict() for mark in chart.marks]
+        places = [row | {"name": chart.x_names[row["x"] - 1]} if chart.x_names else row for row in places]
+        marked = plot(alt, places).encode(x=x)
+        layers.append(marked.mark_rule(strokeDash=[4, 3]))
+        layers.append(marked.mark_text(align="left", baseline="top", dx=4).encode(y=alt.value(0), text="text:N"))
     return alt.layer(*layers).properties(width=PLOT_WIDTH_PX + 100, height=HEIGHT_PX)
 
 

@@ -1,12 +1,12 @@
 """How the latencies of a machine changed over the versions of its driver, of torch, of the image, or of sdbench."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from sdbench.compare.policy import MARGIN
-from sdbench.compare.trends import ExperimentTrend, Trend, find_trend
+from sdbench.compare.trends import ExperimentTrend, Step, Trend, find_trend
 from sdbench.compare.versions import count_versions
-from sdbench.compare.wording import explain
-from sdbench.report.chart_model import LineChart, LinePoint
+from sdbench.compare.wording import describe_changes, explain
+from sdbench.report.chart_model import LineChart, LineMark, LinePoint
 from sdbench.report.format import Row, cell, limit_rows, make_table, numbers, shorten_hashes, texts, verdict_cells
 from sdbench.report.grouping import group_by
 from sdbench.report.model import Section, Table
@@ -18,7 +18,11 @@ FIELDS = ("driver", "torch", "cuda", "onnxruntime", "diffusers", "image", "sdben
 # More lines than these hide each other; the table has all.
 _LINES = 6
 _TABLE_ROWS = 100
-_COLUMNS = (*texts("Experiment", "Step", "Verdict"), *numbers("Change", "Interval"), *texts("Why"))
+_COLUMNS = (
+    *texts("Experiment", "Step", "Verdict"),
+    *numbers("Change", "Interval"),
+    *texts("Why", "Also changed there"),
+)
 _NONE_HERE = "No machine on this page has runs of two versions of its driver, torch, CUDA, image or sdbench."
 
 
@@ -62,12 +66,27 @@ def _chart(trend: Trend) -> LineChart | None:
             for item in shown
             for point in item.points
         ),
+        marks=tuple(_marks(shown, places)),
     )
+
+
+def _marks(shown: Sequence[ExperimentTrend], places: Mapping[str, int]) -> Iterator[LineMark]:
+    """Where a level begins that is slower or faster than the one before, with the likeliest of what changed there."""
+    steps = {
+        step.first_version: step
+        for item in shown
+        for step in item.steps
+        if step.judgement.verdict in ("slower", "faster")
+    }
+    for version, step in steps.items():
+        others = f" and {len(step.changes) - 1} more" if len(step.changes) > 1 else ""
+        names = [change.field.rpartition(".")[2] for change in step.changes[:1]]
+        yield LineMark(x=places[version], text=f"also {names[0]}{others}" if names else step.judgement.verdict)
 
 
 def _table(trend: Trend) -> Table:
     rows = [row for item in trend.experiments for row in _rows(item)]
-    rows = rows or [(None, None, "no change of level", None, None, None)]
+    rows = rows or [(None, None, "no change of level", None, None, None, None)]
     table = make_table(f"Steps over {trend.by}, margin {trend.margin:.0%}", _COLUMNS, rows)
     return limit_rows(table, _TABLE_ROWS, "sdbench trend shows the others")
 
@@ -75,10 +94,17 @@ def _table(trend: Trend) -> Table:
 def _rows(item: ExperimentTrend) -> Iterator[Row]:
     for step in item.steps:
         versions = shorten_hashes(f"{step.before} → {step.after}")
-        yield (item.label, versions, *verdict_cells(step.judgement), explain(step.judgement) or None)
+        yield (item.label, versions, *verdict_cells(step.judgement), explain(step.judgement) or None, _changes(step))
     for session in item.odd_sessions:
         version, _, change = session.partition(": ")
-        yield item.label, version, cell("odd session?", "muted"), None, None, f"{change}; measure it again"
+        yield item.label, version, cell("odd session?", "muted"), None, None, f"{change}; measure it again", None
     for reason in item.left_out:
         version, _, why = reason.partition(": ")
-        yield item.label, version, cell("left out", "muted"), None, None, why
+        yield item.label, version, cell("left out", "muted"), None, None, why, None
+
+
+def _changes(step: Step) -> str | None:
+    """What else changed at a step that may be one; nothing to explain where the latency is the same."""
+    if step.judgement.verdict == "same":
+        return None
+    return shorten_hashes(describe_changes(step.changes)) or "nothing that is known"
