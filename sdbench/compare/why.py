@@ -88,8 +88,7 @@ def explain_difference(baseline: Sequence[Measured], candidate: Sequence[Measure
             return _not_explained(judgement, f"the {role} has no table of operators: {arm.reason}", remarks)
     known = [arm.value for arm in tables if isinstance(arm, Known)]
     launches = [
-        [launch for _, result in arm for launch in launches_that_count(result.outcome)]
-        for arm in (baseline, candidate)
+        [launch for _, result in arm for launch in launches_that_count(result.outcome)] for arm in (baseline, candidate)
     ]
     split = split_difference((known[0], known[1]), (launches[0], launches[1]), judgement.ratio)
     return _judge_split(split, judgement, remarks)

@@ -23,8 +23,7 @@ _LIBRARIES_NAMED = 3
 def find_remarks(baseline: Sequence[Measured], candidate: Sequence[Measured], judgement: Judgement) -> Iterator[str]:
     """Yield what differs between two results in addition to their operators, and may be the reason."""
     before, after = (
-        [launch for _, result in arm for launch in launches_that_count(result.outcome)]
-        for arm in (baseline, candidate)
+        [launch for _, result in arm for launch in launches_that_count(result.outcome)] for arm in (baseline, candidate)
     )
     if text := explain_cycles(judgement):
         yield text
