@@ -98,7 +98,7 @@ def add_where_option(parser: argparse.ArgumentParser) -> None:
     add_repeatable_option(parser, "--where", "NAME=TEXT", text)
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
+def add_json_option(parser: argparse._ActionsContainer) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -129,13 +129,14 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         "(default: all but more); '' for none",
     )
     parser.add_argument("--why", action="store_true", help="also the operators that make the difference, by phase")
-    parser.add_argument(
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
         "--format",
         choices=("text", "markdown"),
         default="text",
         help="markdown: verdicts and reasons for a pull request (default: %(default)s)",
     )
-    add_json_option(parser)
+    add_json_option(output)
 
 
 def refuse_ignored(options: argparse.Namespace, names: Iterable[str], why: str) -> None:

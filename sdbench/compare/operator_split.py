@@ -6,71 +6,37 @@ both tables longer than the latencies, the same for every call of an operator; w
 what the phases took over all launches. The rows then add up to the two latencies, and their changes to the difference.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import exp, fsum, hypot, log, sqrt
 from statistics import fmean, median
 
-from sdbench.compare.operator_families import Family, family_of, short_name
+from sdbench.compare.operator_families import family_of, short_name
+from sdbench.compare.operator_rows import SplitRow, find_noise, fold_into_rest
 from sdbench.schema.metrics import latency_s
-from sdbench.schema.operators import OUTSIDE, REST, OperatorRow, OperatorTable
+from sdbench.schema.operators import OUTSIDE, OperatorRow, OperatorTable
 from sdbench.schema.outcome import Launch
 
 _SERIES = "phase."
 # Fewer launches than these say less about a phase than the profiled calls do.
 _LAUNCHES_FOR_PHASES = 3
 _BISECTIONS = 60
-# From the median distance to a standard deviation of normal values.
-_DEVIATIONS_PER_MEDIAN = 1.4826
-# Long rows of two identical arms differ by so much (standard deviation; measured on a busy machine of two cores).
-_ROW_ERROR_RATIO = 0.04
-# What is as long as the shortest row of a table (ratio) may be in its rest: the machine's speed changes their order.
-_REST_ROOM = 2.0
-# Rows that take less of a call (ratio) say nothing about noise.
-_ROW_MIN_RATIO = 0.002
-
 Key = tuple[str, str, str | None]
 
 
 @dataclass(frozen=True)
-class SplitRow:
-    """What an operator, or a kernel of one, takes of a timed call (s), before and after; None where it did not run."""
-
-    phase: str
-    family: Family
-    name: str
-    operator: str
-    calls: tuple[int | None, int | None]
-    shapes: tuple[str | None, str | None]
-    seconds: tuple[float, float]
-
-    @property
-    def change_s(self) -> float:
-        """What it adds to the difference (s)."""
-        return self.seconds[1] - self.seconds[0]
-
-    @property
-    def longest_s(self) -> float:
-        """The longer of its two times (s)."""
-        return max(self.seconds)
-
-    @property
-    def is_in_both(self) -> bool:
-        """Whether it ran before and after."""
-        return None not in self.calls
-
-
-@dataclass(frozen=True)
 class Split:
-    """Two latencies (s) divided among rows; ``noise`` times the root of a row's seconds is the error of its change.
+    """Two latencies (s) divided among rows, and how far the profiled calls are to be trusted.
 
-    ``profiled_ratio`` is that of the profiled calls.
+    The error of a row's change is ``noise`` times the root of its seconds, because what interrupts a call hits a row as
+    often as it is long, and ``scatter`` times its seconds. ``profiled_ratio`` is that of the profiled calls.
     """
 
     before_s: float
     after_s: float
     rows: tuple[SplitRow, ...]
     noise: float
+    scatter: float
     profiled_ratio: float
 
     @property
@@ -80,8 +46,8 @@ class Split:
 
     def error_s(self, rows: Sequence[SplitRow]) -> float:
         """Return the standard error (s) of the sum of the changes of rows."""
-        whole_s = fsum(row.longest_s for row in rows)
-        return hypot(self.noise * sqrt(whole_s), _ROW_ERROR_RATIO * whole_s)
+        squares = fsum(row.longest_s**2 for row in rows)
+        return hypot(self.noise * sqrt(fsum(row.longest_s for row in rows)), self.scatter * sqrt(squares))
 
 
 def split_difference(
@@ -106,15 +72,15 @@ def split_difference(
         _scale(rows, total_s, cost_s, share) for rows, total_s, share in zip(means, latencies_s, shares, strict=True)
     ]
     rows = tuple(_join(key, means, scaled) for key in means[0] | means[1])
-    rows = _fold_into_rest(rows)
-    profiled = [fmean(table.call_s for table in side) for side in tables]
-    return Split(*latencies_s, rows, _find_noise(rows, before_s), profiled[1] / profiled[0])
+    rows = fold_into_rest(rows)
+    profiled = [fmean(table.call_s for table in arm) for arm in tables]
+    return Split(*latencies_s, rows, *find_noise(rows, before_s), profiled[1] / profiled[0])
 
 
 def _join(
     key: Key, rows: tuple[dict[Key, OperatorRow], dict[Key, OperatorRow]], seconds: Sequence[dict[Key, float]]
 ) -> SplitRow:
-    before, after = (side.get(key) for side in rows)
+    before, after = (arm.get(key) for arm in rows)
     either = rows[1].get(key) or rows[0][key]
     return SplitRow(
         phase=either.phase,
@@ -125,29 +91,6 @@ def _join(
         shapes=(before.shapes if before else None, after.shapes if after else None),
         seconds=(seconds[0].get(key, 0.0), seconds[1].get(key, 0.0)),
     )
-
-
-def _fold_into_rest(rows: Sequence[SplitRow]) -> tuple[SplitRow, ...]:
-    """Return the rows without those that have a row of their own on one side only and may be in the other's rest."""
-    rests = {row.phase: row for row in rows if row.operator == REST}
-    kept: list[SplitRow] = []
-    for row in rows:
-        missing = next((index for index, calls in enumerate(row.calls) if calls is None), None)
-        rest = rests.get(row.phase)
-        if row.operator == REST:
-            continue
-        if missing is None or rest is None or rest.calls[missing] is None or row.longest_s > _least_s(rows, missing):
-            kept.append(row)
-        else:
-            seconds = rest.seconds[0] + row.seconds[0], rest.seconds[1] + row.seconds[1]
-            rests[row.phase] = replace(rest, seconds=seconds)
-    return (*kept, *rests.values())
-
-
-def _least_s(rows: Sequence[SplitRow], index: int) -> float:
-    """Return how long (s) the shortest row of one side is; what has no row of its own there is about as short."""
-    own = [row.seconds[index] for row in rows if row.calls[index] and row.operator not in (REST, OUTSIDE)]
-    return _REST_ROOM * min(own, default=0.0)
 
 
 def _mean_rows(tables: Sequence[OperatorTable]) -> dict[Key, OperatorRow]:
@@ -229,9 +172,9 @@ def _phase_shares(
 ) -> tuple[dict[str, float] | None, dict[str, float] | None]:
     """Return the share of each phase in a call of either arm; None for both where launches do not have those phases."""
     both = []
-    for side, own in zip(launches, rows, strict=True):
+    for arm, own in zip(launches, rows, strict=True):
         phases = dict.fromkeys(key[0] for key in own)
-        known = [share for launch in side if (share := _shares_of(launch))]
+        known = [share for launch in arm if (share := _shares_of(launch))]
         if len(known) < _LAUNCHES_FOR_PHASES or any(share.keys() != phases.keys() for share in known):
             return None, None
         medians = {phase: median(share[phase] for share in known) for phase in phases}
@@ -251,49 +194,3 @@ def _shares_of(launch: Launch) -> dict[str, float]:
     if total_s <= 0 or any(part_s < 0 for part_s in sums.values()):
         return {}
     return {phase: part_s / total_s for phase, part_s in sums.items()}
-
-
-def _find_noise(rows: Sequence[SplitRow], before_s: float) -> float:
-    """Return how much the changes of rows scatter, over the root of their seconds: most rows did not change.
-
-    What interrupts a profiled call hits a row as often as it is long, so that the error grows with the root.
-    """
-    scores = [
-        row.change_s / sqrt(row.longest_s)
-        for row in rows
-        if row.is_in_both and row.longest_s > _ROW_MIN_RATIO * before_s
-    ]
-    if not scores:
-        return 0.0
-    centre = median(scores)
-    return _DEVIATIONS_PER_MEDIAN * median(abs(score - centre) for score in scores)
-
-
-def merge_replaced(rows: Sequence[SplitRow]) -> Iterator[SplitRow]:
-    """Yield the rows that ran before and after, and as one row those of a phase and family that replace each other."""
-    groups: dict[tuple[str, Family], list[SplitRow]] = {}
-    for row in rows:
-        if row.is_in_both:
-            yield row
-        else:
-            groups.setdefault((row.phase, row.family), []).append(row)
-    for members in groups.values():
-        gone = [row for row in members if row.calls[1] is None]
-        new = [row for row in members if row.calls[0] is None]
-        yield from [_replace(gone, new)] if gone and new else members
-
-
-def _replace(gone: Sequence[SplitRow], new: Sequence[SplitRow]) -> SplitRow:
-    ordered = [sorted(side, key=lambda row: -row.longest_s) for side in (gone, new)]
-    names = [" + ".join(row.name for row in side) for side in ordered]
-    first, last = ordered[0][0], ordered[1][0]
-    return SplitRow(
-        phase=first.phase,
-        family=first.family,
-        name=f"{names[0]} → {names[1]}",
-        operator=first.operator,
-        # Those of the longest: an operator that became three is not called three times as often.
-        calls=(first.calls[0], last.calls[1]),
-        shapes=(first.shapes[0], last.shapes[1]),
-        seconds=(fsum(row.seconds[0] for row in gone), fsum(row.seconds[1] for row in new)),
-    )

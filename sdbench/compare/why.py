@@ -10,7 +10,8 @@ from operator import attrgetter
 from typing import Literal
 
 from sdbench.compare.comparability import Measured
-from sdbench.compare.operator_split import Split, SplitRow, merge_replaced, split_difference
+from sdbench.compare.operator_rows import SplitRow, merge_replaced
+from sdbench.compare.operator_split import Split, split_difference
 from sdbench.compare.policy import Judgement
 from sdbench.compare.why_remarks import find_remarks
 from sdbench.compare.why_wording import describe_call_counts, describe_change, make_sentence, name_parts, name_phase
@@ -56,7 +57,7 @@ class Why(Model):
     """The reasons for a difference of latencies, the sentence first.
 
     ``rows`` are the operators that changed most, ``others_s`` is what all others add (s). ``reason`` is why nothing
-    is explained. ``remarks`` are what differs besides operators: clocks, memory, waiting, libraries.
+    is explained. ``remarks`` are what differs other than operators: clocks, memory, waiting, libraries.
     """
 
     status: WhyStatus
@@ -82,13 +83,12 @@ def explain_difference(baseline: Sequence[Measured], candidate: Sequence[Measure
         return _without_rows("nothing", _nothing_to_explain(judgement), "", ())
     remarks = tuple(find_remarks(baseline, candidate, judgement))
     tables = _read_tables(baseline), _read_tables(candidate)
-    for role, side in zip(("baseline", "candidate"), tables, strict=True):
-        if isinstance(side, Unknown):
-            return _not_explained(judgement, f"the {role} has no table of operators: {side.reason}", remarks)
-    known = [side.value for side in tables if isinstance(side, Known)]
+    for role, arm in zip(("baseline", "candidate"), tables, strict=True):
+        if isinstance(arm, Unknown):
+            return _not_explained(judgement, f"the {role} has no table of operators: {arm.reason}", remarks)
+    known = [arm.value for arm in tables if isinstance(arm, Known)]
     launches = [
-        [launch for _, result in side for launch in launches_that_count(result.outcome)]
-        for side in (baseline, candidate)
+        [launch for _, result in arm for launch in launches_that_count(result.outcome)] for arm in (baseline, candidate)
     ]
     split = split_difference((known[0], known[1]), (launches[0], launches[1]), judgement.ratio)
     return _judge_split(split, judgement, remarks)
@@ -110,10 +110,10 @@ def _nothing_to_explain(judgement: Judgement) -> str:
     return "Nothing to explain: no difference is shown, the verdict is inconclusive."
 
 
-def _read_tables(side: Sequence[Measured]) -> Known[tuple[OperatorTable, ...]] | Unknown:
+def _read_tables(arm: Sequence[Measured]) -> Known[tuple[OperatorTable, ...]] | Unknown:
     """The tables of one arm, one for each run that has any, else why there is none."""
     launches: list[Launch] = []
-    for _, result in side:
+    for _, result in arm:
         counted = launches_that_count(result.outcome)
         launches += [*counted, *(launch for launch in launches_of(result.outcome) if launch not in counted)]
     known = tuple(launch.operators.value for launch in launches if isinstance(launch.operators, Known))

@@ -21,10 +21,9 @@ _LIBRARIES_NAMED = 3
 
 
 def find_remarks(baseline: Sequence[Measured], candidate: Sequence[Measured], judgement: Judgement) -> Iterator[str]:
-    """Yield what differs between two results besides their operators, and may be the reason."""
+    """Yield what differs between two results in addition to their operators, and may be the reason."""
     before, after = (
-        [launch for _, result in side for launch in launches_that_count(result.outcome)]
-        for side in (baseline, candidate)
+        [launch for _, result in arm for launch in launches_that_count(result.outcome)] for arm in (baseline, candidate)
     )
     if text := explain_cycles(judgement):
         yield text
@@ -37,15 +36,15 @@ def find_remarks(baseline: Sequence[Measured], candidate: Sequence[Measured], ju
 
 def _compare_allocators(before: Sequence[Launch], after: Sequence[Launch]) -> Iterator[str]:
     counts = [
-        sum(launch.allocator.value.retries for launch in side if isinstance(launch.allocator, Known))
-        for side in (before, after)
+        sum(launch.allocator.value.retries for launch in arm if isinstance(launch.allocator, Known))
+        for arm in (before, after)
     ]
     if counts[0] != counts[1]:
         yield f"allocator retries in the timed calls: {counts[1]}, before {counts[0]}; memory was short"
 
 
 def _compare_waits(before: Sequence[Launch], after: Sequence[Launch]) -> Iterator[str]:
-    shares = [_median_of(side, _host_bound_ratio) for side in (before, after)]
+    shares = [_median_of(arm, _host_bound_ratio) for arm in (before, after)]
     if None not in shares and abs((shares[1] or 0) - (shares[0] or 0)) >= _HOST_BOUND_CHANGE:
         yield f"the GPU waited for the host in {shares[1]:.0%} of the denoiser calls, before in {shares[0]:.0%}"
     tables = _find_table(before), _find_table(after)
@@ -77,10 +76,10 @@ def _compare_starts(before: Sequence[Launch], after: Sequence[Launch]) -> Iterat
         ("loading", lambda launch: launch.load_s),
         ("the first call", lambda launch: launch.first_call_s),
     ):
-        old, new = (_median_of(side, read) or 0.0 for side in (before, after))
+        old, new = (_median_of(arm, read) or 0.0 for arm in (before, after))
         if abs(new - old) >= _START_S and max(old, new) >= _START_TIMES * min(old, new):
             yield f"cold start, in no timed call: {name} took {format_duration(new)}, before {format_duration(old)}"
-    sources = [", ".join(sorted({launch.environment.weights_source for launch in side})) for side in (before, after)]
+    sources = [", ".join(sorted({launch.environment.weights_source for launch in arm})) for arm in (before, after)]
     if sources[0] != sources[1]:
         yield f"cold start, in no timed call: weights were {sources[1]}, before {sources[0]}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sdbench.compare.cycles import explain_cycles
-from sdbench.compare.operator_split import SplitRow
+from sdbench.compare.operator_rows import SplitRow
 from sdbench.compare.policy import Judgement
 from sdbench.compare.projection import ENCODERS
 from sdbench.schema.operators import OUTSIDE

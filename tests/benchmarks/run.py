@@ -30,6 +30,7 @@ from tests.benchmarks.store import measure_store
 from tests.benchmarks.study_grid import measure_study_grid
 from tests.benchmarks.supervisor import measure_supervisor
 from tests.benchmarks.telemetry import measure_telemetry
+from tests.benchmarks.why import measure_why
 
 
 def main() -> None:
@@ -59,6 +60,7 @@ def main() -> None:
         "launches a minute": measure_rates,
         "fork against spawn": measure_isolation,
         "a slowdown to find": measure_ab,
+        "why": measure_why,
         "kills": measure_runner_kills,
         "leaks": measure_leaks,
         "tiny pipelines": measure_tiny,

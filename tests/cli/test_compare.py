@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sdbench.schema.record import Record
 from sdbench.store.bundle import encode_record
 from tests.compare.test_adjustment import arm
 from tests.compare.test_comparison import record_of, run_of, session_of
+from tests.operator_tables import SECONDS, make_arm, profile, slow_down
 from tests.records import make_failed, make_record, make_result, make_succeeded
 
 RUNS = {"before": 1.0, "after": 1.4}
@@ -83,6 +85,52 @@ def test_json_has_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFix
     content = json.loads(capsys.readouterr().out)
     assert content["verdict"] == "slower"
     assert content["experiments"][0]["judgements"][0]["level"] == "block"
+    assert content["experiments"][0]["why"]["status"] == "not explained"
+
+
+def slowed(tmp_path: Path, operator: str = "aten::mkldnn_convolution") -> list[str]:
+    """The folders of two arms of which the second takes 0.1 s longer, in one operator."""
+    noise = Random(1)
+    rows = {(phase, operator if "conv" in name else name): value for (phase, name), value in SECONDS.items()}
+    both = (("a", rows), ("b", slow_down((operator,), 0.1, rows)))
+    records = [make_arm(arm, changed, Known(value=profile(changed, noise)), noise) for arm, changed in both]
+    return [write(tmp_path / record.run_id, record) for record in records]
+
+
+def test_a_difference_is_explained_in_a_sentence_and_with_why_by_operator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = slowed(tmp_path)
+    main(["compare", *folders])
+    out = capsys.readouterr().out
+    assert "\nwhy: +9." in out
+    assert "of it is convolution: mkldnn_convolution in denoising steps took" in out
+    assert "all others" not in out
+    main(["compare", *folders, "--why"])
+    out = capsys.readouterr().out
+    assert re.search(r"denoising steps +mkldnn_convolution +140 +260\.\d+ ms +3\d\d\.\d+ ms +\+\d+\.\d+ ms +\d+ %", out)
+    assert re.search(r"the call +\d+\.\d+ ms +\d+\.\d+ ms +\+\d+\.\d+ ms +100 %", out)
+
+
+def test_without_a_difference_why_says_that_there_is_nothing_to_explain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["compare", *arms(tmp_path, 1.0), "--why"])
+    assert "why: Nothing to explain: the latencies are the same within the margin." in capsys.readouterr().out
+    main(["compare", *arms(tmp_path / "more", 1.1), "--why"])
+    assert "not explained: the baseline has no table of operators: only the first launch" in capsys.readouterr().out
+
+
+def test_markdown_for_a_pull_request_has_verdicts_and_reasons_as_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *slowed(tmp_path, "conv|<b>@me"), "--format", "markdown"]) == 10
+    out = capsys.readouterr().out
+    assert out.startswith("**SLOWER: +9.")
+    assert "| experiment | metric | verdict |" in out
+    assert "<details><summary>operators</summary>\n\n| phase | operator |" in out
+    assert "conv\\|\\<b\\>" in out
+    assert "@me" not in out
 
 
 def test_a_changed_record_is_refused_and_marked_when_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +156,13 @@ def test_wrong_options_are_one_line(
 ) -> None:
     assert main(["compare", *arms(tmp_path, 1.0), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_json_and_markdown_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        main(["compare", *arms(tmp_path, 1.0), "--json", "--format", "markdown"])
+    assert exit_code.value.code == 2
+    assert "not allowed with argument --json" in capsys.readouterr().err
 
 
 def test_a_truncated_record_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

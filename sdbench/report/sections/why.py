@@ -35,7 +35,7 @@ def build(source: Source) -> Section | str:
     drawn = [(name, why) for name, why in named if why.rows][:_DRAWN]
     return Section(
         paragraphs=tuple(_paragraphs(named, len(drawn))),
-        charts=tuple(_chart(name, why, why.sentence if len(named) > 1 else "") for name, why in drawn),
+        charts=tuple(_chart(name, why, "" if _is_one_sentence(named) else why.sentence) for name, why in drawn),
         tables=(*_sentences(changed, named), *(_table(name, why) for name, why in drawn)),
     )
 
@@ -44,11 +44,16 @@ def _name(pair: Compared, item: ExperimentComparison, *, several: bool) -> str:
     return f"{item.label}, {pair.candidate.name}" if several else item.label
 
 
+def _is_one_sentence(named: Sequence[tuple[str, Why]]) -> bool:
+    """Whether a sentence says it all; what is not explained is a grey cell of a table, as of several experiments."""
+    return len(named) == 1 and named[0][1].status != "not explained"
+
+
 def _paragraphs(named: Sequence[tuple[str, Why]], drawn_count: int) -> Iterator[str]:
-    if len(named) == 1:
+    if _is_one_sentence(named):
         yield named[0][1].sentence
         if remarks := named[0][1].remarks:
-            yield f"Besides: {'; '.join(remarks)}."
+            yield f"In addition: {'; '.join(remarks)}."
     if drawn_count:
         yield _NOTE
     with_rows = sum(bool(why.rows) for _, why in named)
@@ -61,7 +66,7 @@ def _sentences(
     changed: Sequence[tuple[Compared, ExperimentComparison]], named: Sequence[tuple[str, Why]]
 ) -> tuple[Table, ...]:
     """The sentence of each experiment; what is not explained is grey."""
-    if len(named) == 1:
+    if _is_one_sentence(named):
         return ()
     rows: list[Row] = []
     for (_, item), (name, why) in zip(changed[:_SENTENCES], named, strict=False):
