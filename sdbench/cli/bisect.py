@@ -42,6 +42,7 @@ EXIT_CODES = {"found": 10, "unresolved": 11, "nothing": 0}
 _STYLES = {"bad": "red", "slower": "red", "same": "green", "faster": "green", "inconclusive": "yellow"}
 _DIFFERENCES_SHOWN = 12
 _NAME_DIGITS = 8
+_IMAGE = "image="
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,8 @@ def execute(options: argparse.Namespace) -> int:
     if key == PACKAGES and len(values) == 2:  # noqa: PLR2004 - the good one and the bad one
         values = _write_steps(Path(values[0]), Path(values[1]), options.out)
     refuse_ignored(options, () if key == "image" else ("gpus",), "applies only with --over image=...")
+    if key == "image":
+        refuse_ignored(options, ("seed",), "does not apply with images")
     spec = BisectSpec(
         read_plan_request(options), key, values, options.out, options.margin, _hash_machine(), fresh=options.fresh
     )
@@ -104,6 +107,11 @@ def _make_measure(options: argparse.Namespace) -> Measure:
     """Return what compares two arms: a session of ``ab``, with a display of its own."""
 
     def measure(question: Question) -> tuple[Run, Run]:
+        if question.first.startswith(_IMAGE):
+            from sdbench.containers.bisect_images import measure_images
+
+            images = question.first.removeprefix(_IMAGE), question.other.removeprefix(_IMAGE)
+            return measure_images(question.request, images, options.gpus, options.out, options.margin, show_progress)
         with open_listener(json_lines=options.json, quiet=options.quiet) as listener:
             return run_ab(
                 question.request,

@@ -5,6 +5,7 @@ was not interrupted.
 """
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,11 +33,13 @@ from sdbench.compare.comparison import Comparison, compare_runs
 from sdbench.compare.differences import compare_fingerprints, compare_libraries
 from sdbench.compare.repeat import make_command
 from sdbench.errors import UserError
-from sdbench.plan.make_plan import PlanRequest
+from sdbench.plan.expand import parse_settings
+from sdbench.plan.make_plan import PlanRequest, request_arguments
 from sdbench.plan.manifest_file import load_manifest
 from sdbench.plan.shipped import find_manifest
 from sdbench.privacy import Redactor
 from sdbench.runner.ab import ArmCannotRun, hide_secret
+from sdbench.runner.environments import PACKAGES, WHEELS
 from sdbench.runner.folder import check_output_folder, utc_now
 from sdbench.runner.outcome import describe_end
 from sdbench.runner.state import Ended
@@ -145,6 +148,10 @@ def bisect(spec: BisectSpec, measure: Measure, emit: Emit, clock: Callable[[], f
         EnvironmentProblem: the folder is not writable, or another process bisects the same arms there.
         RecordError: the journal to resume, or a run that it names, is damaged.
     """
+    if not spec.key.startswith("env.") and spec.key not in ("image", PACKAGES, WHEELS):
+        # Of an arm that is compared last, this would otherwise be known last.
+        for setting in spec.settings:
+            parse_settings([setting])
     with _open_journal(spec) as (journal, entries):
         return _Bisector(spec, measure, emit, clock, journal).run(entries)
 
@@ -197,9 +204,11 @@ class _Bisector:
         )
         try:
             first, other = self._measure(question)
+        except KeyboardInterrupt:
+            return "interrupted"
         except ArmCannotRun as problem:
             if problem.arm == "a":
-                raise
+                raise UserError(f"the first arm, {question.first}, cannot run: {problem.reason}") from None
             self._progress.answers[arm] = Answer(kind="cannot run", reason=problem.reason)
             self._note({"kind": "cannot run", "arm": arm, "reason": problem.reason})
             return "complete"
@@ -272,11 +281,20 @@ class _Bisector:
             differences=differences,
             attribution=attribution,
             commands=tuple(
-                make_command(progress.runs[arm][0].record, [progress.runs[arm][1].record])
+                self._command(arm)
                 for arm in sorted({good, bad if bad is not None else len(spec.values) - 1} & set(progress.runs))
             ),
         )
         return Bisected(bisection, self._journal.path.parent, ended, deciding)
+
+    def _command(self, arm: int) -> str:
+        """What repeats a comparison; records of images name no arms."""
+        first, other = (run.record for run in self._progress.runs[arm])
+        if first.session is not None:
+            return make_command(first, [other])
+        words = ["sdbench", "ab", str(self._spec.request.manifest), *request_arguments(self._spec.request)]
+        arms = (("--a", self._spec.settings[FIRST]), ("--b", self._spec.settings[arm]))
+        return shlex.join([*words, *(word for pair in arms for word in pair)])
 
     def _record_of(self, arm: int) -> Record:
         """The record of an arm's own run; the first one's is next to any other."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from sdbench.store.cache_folder import cache_folder
 from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
+from tests.benchmarks.bisection import measure_bisection
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.cycles import measure_cycles
@@ -44,6 +45,7 @@ def main() -> None:
         "light commands": measure_commands,
         "comparison": measure_comparison,
         "the clock or the code": measure_cycles,
+        "bisection": measure_bisection,
         "report": measure_report,
         "store": measure_store,
         "fleet": measure_fleet,
