@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--over",
         "KEY=V1,V2,...",
-        "the arms from the good one to the bad one: values of an option, env.NAME or image; repeated: one value each",
+        "the arms, the good one first: values of an option, env.NAME, image, packages (lock files) or wheels (folders)",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"

@@ -109,6 +109,7 @@ class _Progress:
     direction: Direction | None = None
     followed: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    stopped: Answer | None = None
     elapsed_s: float = 0.0
 
     @property
@@ -213,6 +214,7 @@ class _Bisector:
             self._note({"kind": "cannot run", "arm": arm, "reason": problem.reason})
             return "complete"
         if first.record.ended != "complete":
+            self._progress.stopped = self._judge(first, other)
             return first.record.ended
         self._note({"kind": "compared", "arm": arm, "runs": [first.folder.name, other.folder.name]})
         self._take_up(arm, first, other)
@@ -233,13 +235,19 @@ class _Bisector:
     def _take_up(self, arm: int, first: Run, other: Run) -> None:
         """Keep what a comparison shows."""
         progress = self._progress
-        comparison = compare_runs(first, other, self._spec.margin)
         if arm == len(self._spec.values) - 1:
+            comparison = compare_runs(first, other, self._spec.margin)
             progress.direction, progress.followed = choose_followed(comparison)
             progress.labels = _labels(comparison, progress.followed)
-        problem = _find_problem(first.record, other.record, progress.followed)
-        progress.answers[arm] = answer(comparison, progress.direction, progress.followed, problem)
+        progress.answers[arm] = self._judge(first, other)
         progress.runs[arm] = first, other
+
+    def _judge(self, first: Run, other: Run) -> Answer:
+        """What a comparison says of the followed experiments, of all where nothing is followed yet."""
+        direction, comparison = self._progress.direction, compare_runs(first, other, self._spec.margin)
+        followed = self._progress.followed or tuple(item.experiment_id for item in comparison.experiments)
+        problem = _find_problem(first.record, other.record, followed)
+        return answer(comparison, direction, followed, problem)
 
     def _note(self, entry: dict[str, Any]) -> None:
         """Write a line of the journal, with the time (s) since the last one."""
@@ -275,7 +283,7 @@ class _Bisector:
             candidates=() if bad is None or result == "nothing" else tuple(arm + 1 for arm in (*between, bad)),
             step=measure_step(judgements[0], judgements[1]) if found else None,
             is_only_a_part=found and is_only_a_part(judgements[1], last.judgement if last else None),
-            reason=_explain(ended, last),
+            reason=_explain(ended, last, progress.stopped),
             comparison_count=len(progress.runs),
             elapsed_s=progress.elapsed_s,
             differences=differences,
@@ -333,10 +341,11 @@ def _find_problem(first: Record, other: Record, followed: Sequence[str]) -> str:
     return ""
 
 
-def _explain(ended: Ended, last: Answer | None) -> str:
-    """Why there is no answer yet: it was stopped, or the two ends could not be told apart."""
+def _explain(ended: Ended, last: Answer | None, stopped: Answer | None) -> str:
+    """Why there is no answer yet: it was stopped, or the two ends do not differ clearly."""
     if ended != "complete":
-        return "the budget ended" if ended == "paused" else "interrupted"
+        why = f": {stopped.reason}" if stopped is not None and stopped.reason else ""
+        return ("the budget ended" if ended == "paused" else "interrupted") + why
     return last.reason if last is not None and last.kind in ("unclear", "cannot run") else ""
 
 

@@ -184,7 +184,7 @@ def _build(folder: Path, lock: Lock, wheels: Sequence[Path]) -> None:
         if wheels:
             _pip(python, ["install", "--no-deps", "--no-index", "--force-reinstall", *map(str, wheels)])
         if broken := sorted(_check(python) - before):
-            raise CannotInstall(f"{'; '.join(broken)[:_PIP_CHARACTERS]}; change what does not fit together")
+            raise CannotInstall(f"{' '.join(broken)[:_PIP_CHARACTERS].rstrip('.')}; change what does not fit together")
         write_whole(folder / _READY_NAME, json.dumps({"lock": format_lock(lock)}).encode())
 
 

@@ -33,7 +33,8 @@ def ask_all(truth: Sequence[Kind]) -> dict[int, Kind]:
 @given(st.integers(2, 200), st.data())
 def test_the_first_bad_arm_is_found_in_the_fewest_comparisons(count: int, data: st.DataObject) -> None:
     guilty = data.draw(st.integers(1, count - 1))
-    known = ask_all(["good"] * guilty + ["bad"] * (count - guilty))
+    truth: list[Kind] = ["good" if arm < guilty else "bad" for arm in range(count)]
+    known = ask_all(truth)
     assert find_edges(known, count) == (guilty - 1, guilty)
     assert len(known) <= count_at_most(range(count)) == 1 + ceil(log2(count - 1))
 

@@ -34,7 +34,7 @@ def launches_in_process() -> Iterator[None]:
             measurement = run_launch(request.model_dump_json().encode(), EventWriter(events), 0.0)
             return WorkerEnd(start=Start("spawn"), measurement=measurement)
         except MemoryError as error:
-            return WorkerEnd(start=Start("spawn"), failure=describe_failure(error, "steady"))
+            return WorkerEnd(start=Start("spawn"), failure=describe_failure(error, "measure"))
         finally:
             del os.environ[VARIABLE]
 
