@@ -17,8 +17,8 @@ from sdbench.cli.options import (
 )
 from sdbench.cli.output import REPORT_NAME, make_table, open_console, print_wrapped, show, show_progress
 from sdbench.cli.progress import open_listener
-from sdbench.compare.bisection import (
-    Bisection,
+from sdbench.compare.bisection import Bisection
+from sdbench.compare.bisection_wording import (
     describe_effort,
     describe_end,
     describe_step,
@@ -29,7 +29,8 @@ from sdbench.plan.locks import format_lock, read_lock
 from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.report.write import write_report
 from sdbench.runner.ab import run_ab
-from sdbench.runner.bisect import Bisected, BisectSpec, Measure, Question, bisect, parse_arms
+from sdbench.runner.bisect import bisect
+from sdbench.runner.bisect_spec import Bisected, BisectSpec, Measure, Question, parse_arms
 from sdbench.runner.environments import PACKAGES, write_steps
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.schema.base import sha256_of

@@ -15,7 +15,8 @@ from sdbench.compare.policy import MARGIN
 from sdbench.plan.make_plan import PlanRequest
 from sdbench.probes.virtual import VARIABLE
 from sdbench.runner.ab import run_ab
-from sdbench.runner.bisect import BisectSpec, Question, bisect
+from sdbench.runner.bisect import bisect
+from sdbench.runner.bisect_spec import BisectSpec, Question
 from sdbench.store.run import Run
 from tests.benchmarks.bars import Bar
 from tests.runner.in_process import launches_in_process

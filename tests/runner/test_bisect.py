@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sdbench.compare.bisection import Bisection, describe_end, describe_step
+from sdbench.compare.bisection import Bisection
+from sdbench.compare.bisection_wording import describe_end, describe_step
 from sdbench.compare.policy import MARGIN
 from sdbench.errors import UserError
 from sdbench.plan.make_plan import PlanRequest
 from sdbench.probes.virtual import VARIABLE
 from sdbench.runner.ab import ArmCannotRun, run_ab
-from sdbench.runner.bisect import Bisected, BisectSpec, Question, bisect, parse_arms
+from sdbench.runner.bisect import bisect
+from sdbench.runner.bisect_spec import Bisected, BisectSpec, Question, parse_arms
 from sdbench.store.bundle import verify_files
 from sdbench.store.journal import read_journal
 from sdbench.store.layout import BISECTION_JOURNAL_NAME
