@@ -91,7 +91,8 @@ def execute(options: argparse.Namespace) -> int:
 def _write_steps(good: Path, bad: Path, out: Path) -> tuple[str, ...]:
     """The lock files from one to the other, a package with what it needs at a time."""
     texts = [format_lock(read_lock(path)) for path in (good, bad)]
-    folder = out / f"{PACKAGES}-{sha256_of(texts)[:_NAME_DIGITS]}"
+    # Hidden, so that `results/*` names runs only.
+    folder = out / f".{PACKAGES}-{sha256_of(texts)[:_NAME_DIGITS]}"
     show_progress(f"making the environments of {good} and {bad}")
     return tuple(map(str, write_steps(good, bad, folder, cache_folder())))
 
