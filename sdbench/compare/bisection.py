@@ -6,8 +6,10 @@ within it or beyond its other end, so a bad arm is also worse than a good one: t
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from math import inf, log
+from math import log
 from typing import Literal
+
+from pydantic import Field
 
 from sdbench.compare.comparison import Comparison, ExperimentComparison
 from sdbench.compare.differences import Difference
@@ -24,15 +26,21 @@ _OPPOSITE: dict[Direction, Direction] = {"slower": "faster", "faster": "slower"}
 
 
 class ArmAnswer(Model):
-    """What one comparison says of an arm; ``label`` and ``judgement`` are of the experiment that decides.
+    """What one comparison says of an arm: ``judgements`` of the followed experiments by their ids, and which decides.
 
-    ``reason`` is why it is neither good nor bad.
+    ``label`` is of the one that decides, ``reason`` is why the arm is neither good nor bad.
     """
 
     kind: Kind
+    judgements: dict[str, Judgement] = Field(default_factory=dict)
+    deciding: str = ""
     label: str = ""
-    judgement: Judgement | None = None
     reason: str = ""
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """The judgement of the experiment that decides."""
+        return self.judgements.get(self.deciding)
 
 
 class ComparedArm(Model):
@@ -130,48 +138,58 @@ def answer(
     verdicts = {item.judgements[0].verdict for item in items}
     if direction is not None and direction in verdicts:
         changed = [item for item in items if item.judgements[0].verdict == direction]
-        return _answer("bad", max(changed, key=_size))
+        return _answer("bad", max(changed, key=_size), items)
     fine = {"same"} if direction is None else {"same", _OPPOSITE[direction]}
     if items and verdicts <= fine:
-        return _answer("good", max(items, key=_size))
+        return _answer("good", max(items, key=_size), items)
     if problem:
         return ArmAnswer(kind="cannot run", reason=problem)
     unclear = next((item for item in items if item.judgements[0].verdict not in fine), None)
     if unclear is None:
         return ArmAnswer(kind="unclear", reason="no experiment was measured in both arms")
     reason = explain(unclear.judgements[0]) or unclear.judgements[0].verdict
-    return _answer("unclear", unclear, reason)
+    return _answer("unclear", unclear, items, reason)
 
 
-def _answer(kind: Kind, item: ExperimentComparison, reason: str = "") -> ArmAnswer:
-    return ArmAnswer(kind=kind, label=item.label, judgement=item.judgements[0], reason=reason)
+def _answer(
+    kind: Kind, deciding: ExperimentComparison, followed: Sequence[ExperimentComparison], reason: str = ""
+) -> ArmAnswer:
+    judgements = {item.experiment_id: item.judgements[0] for item in followed}
+    return ArmAnswer(
+        kind=kind, judgements=judgements, deciding=deciding.experiment_id, label=deciding.label, reason=reason
+    )
 
 
 def _size(item: ExperimentComparison) -> float:
     return abs(log(item.judgements[0].ratio or 1.0))
 
 
-def measure_step(good: Judgement | None, bad: Judgement | None) -> StepRatio | None:
-    """Return the first bad arm against the last good one, from their ratios to the first arm; None without them.
+def measure_step(good: ArmAnswer | None, bad: ArmAnswer) -> StepRatio | None:
+    """Return the first bad arm against the last good one, in the experiment that decides, from both against the first.
 
-    The bounds are those of both intervals taken together: each holds with 99 %, so both do with at least 98 %.
+    The bounds are those of both intervals taken together: each holds with 99 %, so both do with at least 98 %. None
+    where a ratio is not known; ``good`` is None where that is the first arm itself.
     """
-    if bad is None or bad.ratio is None or bad.low is None or bad.high is None:
+    ends = _ends(bad.judgement)
+    before = (1.0, 1.0, 1.0) if good is None else _ends(good.judgements.get(bad.deciding))
+    if ends is None or before is None:
         return None
-    if good is None:
-        return StepRatio(ratio=bad.ratio, low=bad.low, high=bad.high)
-    if good.ratio is None or good.low is None or good.high is None:
-        return None
-    return StepRatio(ratio=bad.ratio / good.ratio, low=bad.low / good.high, high=bad.high / good.low)
+    return StepRatio(ratio=ends[0] / before[0], low=ends[1] / before[2], high=ends[2] / before[1])
 
 
-def is_only_a_part(bad: Judgement | None, last: Judgement | None) -> bool:
+def is_only_a_part(bad: ArmAnswer, last: ArmAnswer) -> bool:
     """Return whether the last arm changed by more than the first bad one, so that another one adds to it."""
-    if bad is None or last is None:
+    own, whole = _ends(bad.judgement), _ends(last.judgements.get(bad.deciding))
+    if own is None or whole is None:
         return False
-    low, high = (abs(log(end)) if end else inf for end in (bad.low, bad.high))
-    own = abs(log(last.low)) if last.low else 0.0, abs(log(last.high)) if last.high else 0.0
-    return min(own) > max(low, high)
+    return min(abs(log(end)) for end in whole[1:]) > max(abs(log(end)) for end in own[1:])
+
+
+def _ends(judgement: Judgement | None) -> tuple[float, float, float] | None:
+    """A ratio and the ends of its interval, where they are known."""
+    if judgement is None or judgement.ratio is None or not judgement.low or judgement.high is None:
+        return None
+    return judgement.ratio, judgement.low, judgement.high
 
 
 def count_at_most(arms: Sequence[object]) -> int:

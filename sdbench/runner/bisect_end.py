@@ -38,8 +38,8 @@ def conclude(spec: BisectSpec, arms: KnownArms, folder: Path, ended: Ended) -> B
     attribution, step, is_part = "", None, False
     if result == "found" and bad is not None:
         differences, attribution = _describe_differences(_record_of(arms, good, last), _record_of(arms, bad, last))
-        judgements = [arms.answers[arm].judgement if arm in arms.answers else None for arm in (good, bad, last)]
-        step, is_part = measure_step(*judgements[:2]), is_only_a_part(*judgements[1:])
+        step = measure_step(arms.answers.get(good), arms.answers[bad])
+        is_part = is_only_a_part(arms.answers[bad], arms.answers[last])
     deciding = last if bad is None else bad
     bisection = Bisection(
         key=spec.key,

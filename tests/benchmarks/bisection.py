@@ -46,20 +46,20 @@ def measure_bisection(tries: int = TRIES) -> list[Bar]:
     with tempfile.TemporaryDirectory() as folder, launches_in_process():
         guilty = [_try(Path(folder) / f"guilty-{number}", number, number % (ARMS - 1) + 1) for number in range(tries)]
         equal = [_try(Path(folder) / f"equal-{number}", tries + number, ARMS) for number in range(tries)]
-    found = sum(
+    found_count = sum(
         item.first_bad == number % (ARMS - 1) + 2 and item.comparison_count <= COMPARISONS_MAX
         for number, item in enumerate(guilty)
         if item.result == "found"
     )
-    wrong = sum(item.result == "found" for item in guilty) - found
+    wrong = sum(item.result == "found" for item in guilty) - found_count
     unblamed = sum(item.result != "found" for item in equal)
     nothing = sum(item.result == "nothing" for item in equal)
     return [
         Bar(
             f"bisection of {ARMS} virtual arms, one makes it {EFFECT - 1:.0%} slower",
-            f"found in at most {COMPARISONS_MAX} comparisons in {found} of {tries}, another blamed in {wrong}",
+            f"found in at most {COMPARISONS_MAX} comparisons in {found_count} of {tries}, another blamed in {wrong}",
             f"in {_FOUND_MIN:.0%}",
-            found >= _FOUND_MIN * tries and wrong == 0,
+            found_count >= _FOUND_MIN * tries and wrong == 0,
         ),
         Bar(
             f"bisection of {ARMS} equal virtual arms",

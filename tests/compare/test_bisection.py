@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdbench.compare.bisection import (
+    ArmAnswer,
+    Direction,
     Kind,
     answer,
     choose_followed,
@@ -62,6 +64,11 @@ def comparison_of(ratio: float, blocks: int = 7) -> Comparison:
     return compare_records([first], [other], 0.02)
 
 
+def answer_of(ratio: float, direction: Direction = "slower") -> ArmAnswer:
+    comparison = comparison_of(ratio)
+    return answer(comparison, direction, [comparison.experiments[0].experiment_id])
+
+
 @pytest.mark.parametrize(("ratio", "direction"), [(1.1, "slower"), (0.9, "faster"), (1.0, None)])
 def test_what_is_followed_is_what_the_last_arm_is_against_the_first(ratio: float, direction: str | None) -> None:
     comparison = comparison_of(ratio)
@@ -93,8 +100,8 @@ def test_an_experiment_that_is_not_followed_decides_nothing() -> None:
 
 
 def test_the_interval_of_a_bad_arm_does_not_meet_that_of_a_good_one() -> None:
-    good, bad = (comparison_of(ratio).experiments[0].judgements[0] for ratio in (1.005, 1.05))
-    assert (good.verdict, bad.verdict) == ("same", "slower")
+    good, bad = answer_of(1.005), answer_of(1.05)
+    assert (good.kind, bad.kind) == ("good", "bad")
     step = measure_step(good, bad)
     assert step is not None
     assert 1 < step.low < step.ratio < step.high
@@ -102,8 +109,19 @@ def test_the_interval_of_a_bad_arm_does_not_meet_that_of_a_good_one() -> None:
 
 
 def test_a_second_culprit_after_the_first_is_noticed() -> None:
-    first, last = (comparison_of(ratio).experiments[0].judgements[0] for ratio in (1.05, 1.2))
+    first, last = answer_of(1.05), answer_of(1.2)
     assert is_only_a_part(first, last)
     assert not is_only_a_part(last, last)
-    faster, fastest = (comparison_of(ratio).experiments[0].judgements[0] for ratio in (0.95, 0.8))
-    assert is_only_a_part(faster, fastest)
+    assert is_only_a_part(answer_of(0.95, "faster"), answer_of(0.8, "faster"))
+
+
+def test_the_step_is_of_the_experiment_that_decides() -> None:
+    judgement = answer_of(1.05).judgement
+    same = answer_of(1.0).judgement
+    assert judgement is not None
+    assert same is not None
+    bad = ArmAnswer(kind="bad", judgements={"one": same, "two": judgement}, deciding="two")
+    good = ArmAnswer(kind="good", judgements={"one": judgement, "two": same}, deciding="one")
+    step = measure_step(good, bad)
+    assert step is not None
+    assert step.ratio == pytest.approx(1.05, rel=1e-3)

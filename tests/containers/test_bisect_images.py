@@ -20,7 +20,7 @@ from tests.records import make_launch, make_result
 
 
 class Engine:
-    """Answers each schedule in turn, and keeps what was asked."""
+    """Gives each schedule the next of its answers, and keeps what was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: ImageRuns) -> None:
         self.asked: list[tuple[PlanRequest, ImageRequest]] = []
