@@ -91,7 +91,7 @@ def test_package_that_a_step_has_not_is_removed(base: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("pins", "message"),
     [
-        ("alpha==9.9\n", "cannot install: ERROR: .*alpha==9.9"),
+        ("alpha==9.9\n", "cannot install: ERROR: No matching distribution found for alpha==9.9"),
         ("alpha==3.0\n", "beta 1.0 has requirement alpha<3, but you have alpha 3.0; change what does not fit"),
     ],
 )
