@@ -19,7 +19,6 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.processes import outlives, read_start_ticks
 from sdbench.runner.worker_process import (
     DEATH_S,
-    WORKER_COMMAND,
     Pipes,
     SpawnedWorker,
     Start,
@@ -228,8 +227,8 @@ class ForkedWorker:
 class Commands(NamedTuple):
     """The commands that start a worker, and a template."""
 
-    worker: Sequence[str] = WORKER_COMMAND
-    template: Sequence[str] = TEMPLATE_COMMAND
+    worker: Sequence[str]
+    template: Sequence[str]
 
 
 class Launcher:

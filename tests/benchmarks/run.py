@@ -12,6 +12,7 @@ from pathlib import Path
 from sdbench.store.cache_folder import cache_folder
 from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
+from tests.benchmarks.bisection import measure_bisection
 from tests.benchmarks.ceilings import measure_ceilings_again
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
@@ -48,6 +49,7 @@ def main() -> None:
         "ceilings": measure_ceilings_again,
         "comparison": measure_comparison,
         "the clock or the code": measure_cycles,
+        "bisection": measure_bisection,
         "report": measure_report,
         "store": measure_store,
         "fleet": measure_fleet,
