@@ -14,7 +14,7 @@ from sdbench.runner.outcome import describe_end, judge_end
 from sdbench.runner.process import Watch, WorkerEnd, run_worker
 from sdbench.runner.state import CEILINGS, Ended, RunState
 from sdbench.runner.template import Commands, Launcher
-from sdbench.runner.worker_process import Start
+from sdbench.runner.worker_process import WORKER_COMMAND, Start
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.ceilings import CeilingPrecision, Ceilings, ceiling_precision
 from sdbench.schema.record import PlannedExperiment
@@ -121,7 +121,7 @@ def measure_device(
     device: Device,
     precisions: tuple[CeilingPrecision, ...],
     on_waiting: Callable[[str], None],
-    commands: Commands = Commands(),  # noqa: B008 - it never changes
+    worker_command: Sequence[str] = WORKER_COMMAND,
 ) -> MeasuredCeilings:
     """Return what a device reaches, outside of a run, in a worker that is spawned; ``on_waiting`` gets who holds it.
 
@@ -131,6 +131,7 @@ def measure_device(
     """
     request = CeilingsRequest(device=device.worker_name, threads=None, precisions=precisions)
     watch = Watch(on_start=_ignore, on_event=_ignore, on_tick=lambda: None)
+    commands = Commands(worker_command, ())
     with hold_device(device.lock_key, on_waiting, purpose=lambda: "sdbench ceilings") as note_worker:
         launcher = Launcher(note_worker)
         end = run_worker(

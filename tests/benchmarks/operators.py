@@ -125,7 +125,7 @@ def _launch(experiment: Experiment, wanted: str) -> Measurement:
 
     protocol = Protocol(operators=wanted, warmup_calls=2, calls_min=10, calls_max=10)
     given = {"experiment": experiment, "protocol": protocol, "device": "cpu", "cache_folder": str(cache_folder())}
-    request = WorkerRequest(**given, image_prefix=None, is_first=True).model_dump_json().encode()
+    request = WorkerRequest(**given, image_prefix=None, is_first=True)
     content = _in_fork(lambda: run_launch(request, EventWriter(io.BytesIO()), 0.0).model_dump_json().encode())
     return Measurement.model_validate_json(content)
 

@@ -31,7 +31,7 @@ def launches_in_process() -> Iterator[None]:
         try:
             watch.on_start(os.getpid())
             events: Any = SimpleNamespace(write=BytesIO().write)
-            measurement = run_launch(request.model_dump_json().encode(), EventWriter(events), 0.0)
+            measurement = run_launch(request, EventWriter(events), 0.0)
             return WorkerEnd(start=Start("spawn"), measurement=measurement)
         except MemoryError as error:
             return WorkerEnd(start=Start("spawn"), failure=describe_failure(error, "measure"))
