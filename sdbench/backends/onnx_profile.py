@@ -40,9 +40,9 @@ def profile_sessions(
             runner.session = None
             runner.session = open_profiled(part, str(Path(folder) / part))
         batch, denoiser_calls = backend.experiment.batch, backend.work.denoiser_calls
-        denoiser = runners[part_of(backend.config.denoiser_name)].session
-        nodes = sum(len(group.get_nodes()) for group in denoiser.get_provider_graph_assignment_info())
-        calls_max, most = choose_extent(nodes, denoiser_calls)
+        nodes = {part: _count_nodes(runner.session) for part, runner in runners.items()}
+        step_nodes = nodes.pop(part_of(backend.config.denoiser_name))
+        calls_max, most = choose_extent(step_nodes, sum(nodes.values()), denoiser_calls)
         whole = backend if most == denoiser_calls else backend.with_batch(batch, most)
         # The first run of a session takes its memory.
         backend.with_batch(batch, 1).generate()
@@ -50,6 +50,10 @@ def profile_sessions(
         profiles = {part: _read(Path(runner.session.end_profiling())) for part, runner in runners.items()}
     runs = {part: _split_runs(events) for part, events in profiles.items()}
     return _make_profile(backend, runs, calls, denoiser_calls)
+
+
+def _count_nodes(session: Any) -> int:
+    return sum(len(group.get_nodes()) for group in session.get_provider_graph_assignment_info())
 
 
 def _time_calls(backend: Any, calls_max: int, clock: Clock) -> Iterator[tuple[dict[str, float], int]]:

@@ -24,9 +24,9 @@ DENOISE_PHASE = "denoise_step"
 PROFILED_S = 1.0
 _CALLS_MAX = 5
 # An event takes 5.0 KB of the host's memory and 16 us: 8 as torch stops, 8 to read it (torch 2.13, 524,000 events of
-# `tiny-sd` with 200 steps; without shapes 1.7 KB, but then FLOP and bytes are unknown). So at most 0.3 GB and 1 s; the
-# steps of a call are alike, and the first of them stand for all.
-EVENTS_MAX = 60_000
+# `tiny-sd` with 200 steps; without shapes 1.7 KB, but then FLOP and bytes are unknown). So at most 0.2 GB and 0.7 s:
+# the steps of a call do the same, and the first of them stand for all.
+EVENTS_MAX = 40_000
 # A call is repeated while the events stay below this.
 _REPEATED_EVENTS_MAX = 20_000
 _EVENT_BYTES = 5_000
@@ -90,8 +90,9 @@ def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], objec
     # the time).
     profile: Any = torch.autograd.profiler.profile
     profiler = profile(use_kineto=True, use_device="cuda" if on_gpu else None, record_shapes=True)
-    count, started_s = 0, clock.now_s()
+    count = 0
     with call, profiler:
+        started_s = clock.now_s()
         while count < calls_max and (count == 0 or clock.now_s() - started_s < PROFILED_S):
             mark_phase(CALL)
             generate()
@@ -104,11 +105,16 @@ def profile_calls(call: MarkedCall, calls_max: int, generate: Callable[[], objec
         raise ProfilerFailed("torch's profiler returned no events")
     raw = profiler.kineto_results.events()
     events = read_events(raw)
-    if len(events.marks) <= count:
+    require_events(events, count, on_gpu=on_gpu)
+    return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
+
+
+def require_events(events: ProfilerEvents, call_count: int, *, on_gpu: bool) -> None:
+    """Do nothing where the events are of all calls, with kernels on a GPU; raises as ``profile_calls`` does."""
+    if len(events.calls_ns) != call_count or len(events.marks) <= call_count:
         raise ProfilerFailed("torch's profiler returned no events of the call; is another profiler active?")
     if on_gpu and not events.kernels:
-        raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or lacks the rights")
-    return ProfiledCalls(raw, events, count, duration_s / count, len(call.denoiser_batch_sizes) // count)
+        raise KernelsNotRead("torch's profiler saw no kernel of the GPU: CUPTI is missing or is not permitted")
 
 
 def profile_pipeline(backend: Any, clock: Clock, trace_bytes_max: int | None) -> Profile:
@@ -122,7 +128,7 @@ def profile_pipeline(backend: Any, clock: Clock, trace_bytes_max: int | None) ->
     one_step = backend.with_batch(batch, 1)
     # Also what starts CUPTI, which takes seconds in the first profiled call of a process.
     short = profile(1, one_step)
-    calls_max, most = choose_extent(short.events.event_count // short.denoiser_calls, denoiser_calls)
+    calls_max, most = choose_extent(*_count_events(short), denoiser_calls)
     calls = profile(calls_max, backend if most == denoiser_calls else backend.with_batch(batch, most))
     lines = run_verbosely(one_step.generate) if backend.device.type == "cpu" else []
     ran = describe_ran(calls.events, lines)
@@ -174,13 +180,23 @@ def make_table(calls: ProfiledCalls, denoiser_calls: int, ran: dict[str, str]) -
     )
 
 
-def choose_extent(events_of_one_step: int, denoiser_calls: int) -> tuple[int, int]:
-    """Return how many calls are profiled, and with how many of their denoiser calls, after a call of one step.
+def choose_extent(step_events: int, other_events: int, denoiser_calls: int) -> tuple[int, int]:
+    """Return how many calls are profiled, and with how many of their denoiser calls.
 
-    The events of all of them stay below a limit, and below what the host has free.
+    ``step_events`` are those of one denoiser call, ``other_events`` those of a call in addition to them. All together
+    stay below a limit, and below what the host has memory for.
     """
     most = EVENTS_MAX
     with suppress(OSError):
         most = min(most, read_free_host_bytes() // _EVENT_BYTES)
-    repeated = min(most, _REPEATED_EVENTS_MAX) // (events_of_one_step * denoiser_calls)
-    return max(1, min(_CALLS_MAX, repeated)), max(1, min(denoiser_calls, most // events_of_one_step))
+    repeated = min(most, _REPEATED_EVENTS_MAX) // max(1, other_events + step_events * denoiser_calls)
+    steps = (most - other_events) // max(1, step_events)
+    return max(1, min(_CALLS_MAX, repeated)), max(1, min(denoiser_calls, steps))
+
+
+def _count_events(short: ProfiledCalls) -> tuple[int, int]:
+    """Return the events of a denoiser call, and those of a call in addition, as the operators are divided."""
+    events, phases = short.events, Phases(short.events.marks)
+    denoising = sum(phases.at(event.start_ns) == DENOISE_PHASE for event in events.operators)
+    share = denoising / max(1, len(events.operators))
+    return round(events.event_count * share / short.denoiser_calls), round(events.event_count * (1 - share))

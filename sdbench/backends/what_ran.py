@@ -84,8 +84,8 @@ def describe_cpu(operators: Iterable[str], lines: Iterable[str]) -> dict[str, st
 
 
 def _add_onednn(ran: _Ran, primitive: str, implementation: str, memory: str, line: str) -> None:
-    found = _ONEDNN_TYPE.search(memory)
-    precision = _TYPES.get(found[1], found[1]) if found else "unknown"
+    match = _ONEDNN_TYPE.search(memory)
+    precision = _TYPES.get(match[1], match[1]) if match else "unknown"
     if "fpmath:" in line:
         precision = f"{precision} as {line.partition('fpmath:')[2].partition(',')[0].partition(' ')[0]}"
     if primitive in ("convolution", "deconvolution"):

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
     add_profile_options(parser)
     for arm in ("a", "b"):
-        text = f"an option of arm {arm.upper()}, or env.NAME=VALUE; or image=NAME alone"
+        text = f"an option of arm {arm.upper()}, env.NAME, packages=LOCK or wheels=DIR; or image=NAME alone"
         add_repeatable_option(parser, f"--{arm}", "KEY=VALUE", text)
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"

@@ -17,8 +17,8 @@ from sdbench.cli.options import (
 )
 from sdbench.cli.output import REPORT_NAME, make_table, open_console, print_wrapped, show, show_progress
 from sdbench.cli.progress import open_listener
-from sdbench.compare.bisection import (
-    Bisection,
+from sdbench.compare.bisection import Bisection
+from sdbench.compare.bisection_wording import (
     describe_effort,
     describe_end,
     describe_step,
@@ -29,7 +29,8 @@ from sdbench.plan.locks import format_lock, read_lock
 from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.report.write import write_report
 from sdbench.runner.ab import run_ab
-from sdbench.runner.bisect import Bisected, BisectSpec, Measure, Question, bisect, parse_arms
+from sdbench.runner.bisect import bisect
+from sdbench.runner.bisect_spec import Bisected, BisectSpec, Measure, Question, parse_arms
 from sdbench.runner.environments import PACKAGES, write_steps
 from sdbench.runner.interrupts import terminate_as_interrupt
 from sdbench.schema.base import sha256_of
@@ -42,6 +43,7 @@ EXIT_CODES = {"found": 10, "unresolved": 11, "nothing": 0}
 _STYLES = {"bad": "red", "slower": "red", "same": "green", "faster": "green", "inconclusive": "yellow"}
 _DIFFERENCES_SHOWN = 12
 _NAME_DIGITS = 8
+_IMAGE = "image="
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--over",
         "KEY=V1,V2,...",
-        "the arms from the good one to the bad one: values of an option, env.NAME or image; repeated: one value each",
+        "the arms, the good one first: values of an option, env.NAME, image, packages (lock files) or wheels (folders)",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"
@@ -70,6 +72,8 @@ def execute(options: argparse.Namespace) -> int:
     if key == PACKAGES and len(values) == 2:  # noqa: PLR2004 - the good one and the bad one
         values = _write_steps(Path(values[0]), Path(values[1]), options.out)
     refuse_ignored(options, () if key == "image" else ("gpus",), "applies only with --over image=...")
+    if key == "image":
+        refuse_ignored(options, ("seed",), "does not apply with images")
     spec = BisectSpec(
         read_plan_request(options), key, values, options.out, options.margin, _hash_machine(), fresh=options.fresh
     )
@@ -87,7 +91,8 @@ def execute(options: argparse.Namespace) -> int:
 def _write_steps(good: Path, bad: Path, out: Path) -> tuple[str, ...]:
     """The lock files from one to the other, a package with what it needs at a time."""
     texts = [format_lock(read_lock(path)) for path in (good, bad)]
-    folder = out / f"{PACKAGES}-{sha256_of(texts)[:_NAME_DIGITS]}"
+    # Hidden, so that `results/*` names runs only.
+    folder = out / f".{PACKAGES}-{sha256_of(texts)[:_NAME_DIGITS]}"
     show_progress(f"making the environments of {good} and {bad}")
     return tuple(map(str, write_steps(good, bad, folder, cache_folder())))
 
@@ -104,6 +109,11 @@ def _make_measure(options: argparse.Namespace) -> Measure:
     """Return what compares two arms: a session of ``ab``, with a display of its own."""
 
     def measure(question: Question) -> tuple[Run, Run]:
+        if question.first.startswith(_IMAGE):
+            from sdbench.containers.bisect_images import measure_images
+
+            images = question.first.removeprefix(_IMAGE), question.other.removeprefix(_IMAGE)
+            return measure_images(question.request, images, options.gpus, options.out, options.margin, show_progress)
         with open_listener(json_lines=options.json, quiet=options.quiet) as listener:
             return run_ab(
                 question.request,

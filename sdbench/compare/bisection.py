@@ -2,19 +2,20 @@
 
 Every arm is compared with the first and never with its neighbour: "same" allows for a change up to the margin, and
 differences that are each within it would add up along a chain. "Bad" lies wholly beyond the margin and "good" wholly
-within it or on its other side, so a bad arm is also worse than a good one: their intervals do not meet.
+within it or beyond its other end, so a bad arm is also worse than a good one: their intervals do not meet.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from math import inf, log
+from math import log
 from typing import Literal
+
+from pydantic import Field
 
 from sdbench.compare.comparison import Comparison, ExperimentComparison
 from sdbench.compare.differences import Difference
 from sdbench.compare.policy import Judgement
-from sdbench.compare.wording import explain, format_change, format_interval, format_units, name_state
+from sdbench.compare.wording import explain
 from sdbench.schema.base import Model
-from sdbench.units import format_count
 
 Direction = Literal["slower", "faster"]
 Kind = Literal["good", "bad", "unclear", "cannot run"]
@@ -24,16 +25,22 @@ FIRST = 0
 _OPPOSITE: dict[Direction, Direction] = {"slower": "faster", "faster": "slower"}
 
 
-class Answer(Model):
-    """What one comparison says of an arm; ``label`` and ``judgement`` are of the experiment that decides.
+class ArmAnswer(Model):
+    """What one comparison says of an arm: ``judgements`` of the followed experiments by their ids, and which decides.
 
-    ``reason`` is why it is neither good nor bad.
+    ``label`` is of the one that decides, ``reason`` is why the arm is neither good nor bad.
     """
 
     kind: Kind
+    judgements: dict[str, Judgement] = Field(default_factory=dict)
+    deciding: str = ""
     label: str = ""
-    judgement: Judgement | None = None
     reason: str = ""
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """The judgement of the experiment that decides."""
+        return self.judgements.get(self.deciding)
 
 
 class ComparedArm(Model):
@@ -48,7 +55,7 @@ class ComparedArm(Model):
     runs: tuple[str, ...]
 
 
-class Step(Model):
+class StepRatio(Model):
     """The first bad arm over the last good one: the ratio, and bounds that follow from the intervals of both."""
 
     ratio: float
@@ -73,7 +80,7 @@ class Bisection(Model):
     last_good: int
     first_bad: int | None
     candidates: tuple[int, ...]
-    step: Step | None
+    step: StepRatio | None
     is_only_a_part: bool
     reason: str
     comparison_count: int
@@ -120,7 +127,9 @@ def choose_followed(comparison: Comparison) -> tuple[Direction | None, tuple[str
     return None, tuple(verdicts)
 
 
-def answer(comparison: Comparison, direction: Direction | None, followed: Collection[str], problem: str = "") -> Answer:
+def answer(
+    comparison: Comparison, direction: Direction | None, followed: Collection[str], problem: str = ""
+) -> ArmAnswer:
     """Return what a comparison with the first arm says of another one; ``problem`` is why that one could not run.
 
     Bad: one of the followed experiments changed in the direction. Good: none did, each is the same or the opposite.
@@ -129,132 +138,58 @@ def answer(comparison: Comparison, direction: Direction | None, followed: Collec
     verdicts = {item.judgements[0].verdict for item in items}
     if direction is not None and direction in verdicts:
         changed = [item for item in items if item.judgements[0].verdict == direction]
-        return _answer("bad", max(changed, key=_size))
+        return _answer("bad", max(changed, key=_size), items)
     fine = {"same"} if direction is None else {"same", _OPPOSITE[direction]}
     if items and verdicts <= fine:
-        return _answer("good", max(items, key=_size))
+        return _answer("good", max(items, key=_size), items)
     if problem:
-        return Answer(kind="cannot run", reason=problem)
+        return ArmAnswer(kind="cannot run", reason=problem)
     unclear = next((item for item in items if item.judgements[0].verdict not in fine), None)
     if unclear is None:
-        return Answer(kind="unclear", reason="no experiment was measured in both arms")
+        return ArmAnswer(kind="unclear", reason="no experiment was measured in both arms")
     reason = explain(unclear.judgements[0]) or unclear.judgements[0].verdict
-    return _answer("unclear", unclear, reason)
+    return _answer("unclear", unclear, items, reason)
 
 
-def _answer(kind: Kind, item: ExperimentComparison, reason: str = "") -> Answer:
-    return Answer(kind=kind, label=item.label, judgement=item.judgements[0], reason=reason)
+def _answer(
+    kind: Kind, deciding: ExperimentComparison, followed: Sequence[ExperimentComparison], reason: str = ""
+) -> ArmAnswer:
+    judgements = {item.experiment_id: item.judgements[0] for item in followed}
+    return ArmAnswer(
+        kind=kind, judgements=judgements, deciding=deciding.experiment_id, label=deciding.label, reason=reason
+    )
 
 
 def _size(item: ExperimentComparison) -> float:
     return abs(log(item.judgements[0].ratio or 1.0))
 
 
-def measure_step(good: Judgement | None, bad: Judgement | None) -> Step | None:
-    """Return the first bad arm against the last good one, from their ratios to the first arm; None without them.
+def measure_step(good: ArmAnswer | None, bad: ArmAnswer) -> StepRatio | None:
+    """Return the first bad arm against the last good one, in the experiment that decides, from both against the first.
 
-    The bounds are those of both intervals taken together: each holds with 99 %, so both do with at least 98 %.
+    The bounds are those of both intervals taken together: each holds with 99 %, so both do with at least 98 %. None
+    where a ratio is not known; ``good`` is None where that is the first arm itself.
     """
-    if bad is None or bad.ratio is None or bad.low is None or bad.high is None:
+    ends = _ends(bad.judgement)
+    before = (1.0, 1.0, 1.0) if good is None else _ends(good.judgements.get(bad.deciding))
+    if ends is None or before is None:
         return None
-    if good is None:
-        return Step(ratio=bad.ratio, low=bad.low, high=bad.high)
-    if good.ratio is None or good.low is None or good.high is None:
-        return None
-    return Step(ratio=bad.ratio / good.ratio, low=bad.low / good.high, high=bad.high / good.low)
+    return StepRatio(ratio=ends[0] / before[0], low=ends[1] / before[2], high=ends[2] / before[1])
 
 
-def is_only_a_part(bad: Judgement | None, last: Judgement | None) -> bool:
+def is_only_a_part(bad: ArmAnswer, last: ArmAnswer) -> bool:
     """Return whether the last arm changed by more than the first bad one, so that another one adds to it."""
-    if bad is None or last is None:
+    own, whole = _ends(bad.judgement), _ends(last.judgements.get(bad.deciding))
+    if own is None or whole is None:
         return False
-    low, high = (abs(log(end)) if end else inf for end in (bad.low, bad.high))
-    own = abs(log(last.low)) if last.low else 0.0, abs(log(last.high)) if last.high else 0.0
-    return min(own) > max(low, high)
+    return min(abs(log(end)) for end in whole[1:]) > max(abs(log(end)) for end in own[1:])
 
 
-def describe_end(bisection: Bisection) -> str:
-    """Return the sentence that answers the question."""
-    first, last = bisection.arms[0], bisection.arms[-1]
-    if bisection.result == "nothing":
-        return f"nothing to find: {name(last)} is the same as {name(first)} within {bisection.margin:.1%}"
-    good = bisection.arms[bisection.last_good - 1]
-    if bisection.result == "found" and bisection.first_bad is not None:
-        bad = bisection.arms[bisection.first_bad - 1]
-        return f"first {bisection.direction}: {name(bad)}: {_describe_found(bisection, good, bad)}"
-    if bisection.first_bad is None:
-        return f"not resolved between {name(first)} and {name(last)}: {bisection.reason}"
-    bad = bisection.arms[bisection.first_bad - 1]
-    between = [arm for arm in bisection.arms[bisection.last_good : bisection.first_bad - 1] if arm.reason]
-    reasons = "; ".join(f"{name(arm)}: {_describe_unknown(arm)}" for arm in between)
-    candidates = ", ".join(name(bisection.arms[number - 1]) for number in bisection.candidates)
-    start = f"not resolved between {name(good)} and {name(bad)}: the first {bisection.direction} is one of {candidates}"
-    return f"{start}; {'; '.join(text for text in (bisection.reason, reasons) if text)}"
-
-
-def _describe_unknown(arm: ComparedArm) -> str:
-    if arm.state == "cannot run":
-        return f"could not be run ({arm.reason})"
-    return f"{_describe_change(arm.judgement)}: {arm.reason}" if arm.judgement else arm.reason
-
-
-def _describe_found(bisection: Bisection, good: ComparedArm, bad: ComparedArm) -> str:
-    first, change = bisection.arms[0], _describe_change(bad.judgement)
-    if good.number == first.number:
-        return f"{change} against {name(good)}, the one before it"
-    changed = good.judgement is not None and good.judgement.verdict != "same"
-    state = f"{good.judgement.verdict} than" if changed and good.judgement else "the same as"
-    return f"{change} against {name(first)}; {name(good)}, the one before it, is {state} {first.number}"
-
-
-def _describe_change(judgement: Judgement | None) -> str:
-    change, interval, units = format_against(judgement)
-    return f"{change} [{interval}], {units}" if change else "no result"
-
-
-def format_against(judgement: Judgement | None) -> tuple[str, str, str]:
-    """Return a change, its interval and what it is from: ``+5.10 %``, ``+4.20 to +6.00 %``, ``7 blocks``."""
-    if judgement is None or judgement.ratio is None:
-        return "", "", ""
-    return format_change(judgement.ratio), format_interval(judgement), format_units(judgement)
-
-
-def describe_step(bisection: Bisection) -> tuple[str, ...]:
-    """Return what the first bad arm is against the one before it, and whether that is all of the change."""
-    if bisection.step is None or bisection.first_bad is None:
-        return ()
-    lines = []
-    if bisection.last_good > 1:
-        low, high = (format_change(end) for end in (bisection.step.low, bisection.step.high))
-        change = format_change(bisection.step.ratio)
-        lines.append(
-            f"arm {bisection.first_bad} against arm {bisection.last_good}: {change}, between {low} and {high} (from "
-            "the intervals of both against arm 1)"
-        )
-    if bisection.is_only_a_part:
-        last = bisection.arms[-1]
-        lines.append(
-            f"arm {last.number} changed more ({_describe_change(last.judgement)}): bisect again from arm "
-            f"{bisection.first_bad} on"
-        )
-    return tuple(lines)
-
-
-def describe_effort(bisection: Bisection) -> str:
-    """Return how many comparisons were made, of how many arms."""
-    return f"{format_count(bisection.comparison_count, 'comparison')} of {len(bisection.arms)} arms"
-
-
-def name(arm: ComparedArm) -> str:
-    """Return an arm as it is named in sentences: its place and its value."""
-    return f"{arm.number} ({arm.setting.partition('=')[2]})"
-
-
-def name_arm_state(arm: ComparedArm, margin: float) -> str:
-    """Return what is known of an arm in a word or two."""
-    if arm.judgement is None or arm.state in ("first", "cannot run"):
-        return arm.state
-    return name_state(arm.judgement, margin)
+def _ends(judgement: Judgement | None) -> tuple[float, float, float] | None:
+    """A ratio and the ends of its interval, where they are known."""
+    if judgement is None or judgement.ratio is None or not judgement.low or judgement.high is None:
+        return None
+    return judgement.ratio, judgement.low, judgement.high
 
 
 def count_at_most(arms: Sequence[object]) -> int:

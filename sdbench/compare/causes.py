@@ -151,8 +151,15 @@ _SAID_BY_CHECKS = frozenset(
         WarningCode.IMAGES_DIFFER,
     }
 )
-# Warnings of numbers that are not those of the machine or the precision they are named after.
-_NOT_AS_IT_SEEMS = frozenset({WarningCode.ALLOCATOR_RETRIES, WarningCode.COMPUTES_IN_FP32, WarningCode.HOST_PAGING})
+# Warnings of numbers that are not those of the machine or the precision they are named after, or of one that changed.
+_NOT_AS_IT_SEEMS = frozenset(
+    {
+        WarningCode.ALLOCATOR_RETRIES,
+        WarningCode.COMPUTES_IN_FP32,
+        WarningCode.HOST_PAGING,
+        WarningCode.MACHINE_DRIFTED,
+    }
+)
 
 
 def find_causes(records: Sequence[Record]) -> tuple[Cause, ...]:

@@ -174,7 +174,7 @@ def find_wall(amount: "_Amount | RooflinePoint", limits: Limits, host_bound_rati
     share = min(1.0, shares[name])
     words = {
         "compute": f"its FLOP at the fastest matrix product take {share:.0%} of the time",
-        "memory": f"its bytes at the memory's bandwidth take {share:.0%} of the time",
+        "memory": f"its bytes at the memory's bandwidth take up to {share:.0%} of the time",
         "launch": f"launching its {amount.operators or 0:,} operators takes {share:.0%} of the time",
     }
     if shares[name] > NEAR_MIN:

@@ -44,7 +44,7 @@ class TrafficCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operator and count it."""
         del types
         result = func(*args, **(kwargs or {}))
-        if not self.attention.is_within and not func.is_view:
+        if not self.attention.is_within and not _is_view(func, args, result):
             self.add((args, kwargs, result))
         return result
 
@@ -68,6 +68,13 @@ class AttentionMode(TorchFunctionMode):
             self.is_within = False
         self._counter.add((args, kwargs, result))
         return result
+
+
+def _is_view(func: Any, args: Any, result: Any) -> bool:
+    """Whether an operator only gave its input another shape, as ``_unsafe_view`` does without saying so."""
+    inputs = {_storage(leaf) for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
+    outputs = {_storage(leaf) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+    return outputs <= inputs and not func._schema.is_mutable  # noqa: SLF001 - what torch itself asks
 
 
 def _storage(tensor: Any) -> int:

@@ -146,6 +146,9 @@ def _ignore(_event: object) -> None:
 def _judge(end: WorkerEnd, redactor: Redactor) -> MeasuredCeilings:
     if end.ceilings is not None:
         return MeasuredCeilings(Known(value=end.ceilings), "; ".join(_missing(end.ceilings)))
+    if end.timed_out:
+        words = f"they did not finish within {_TIMEOUT_S:g} s (at {end.stage!r})"
+        return MeasuredCeilings(Unknown(reason=words), words)
     failure = judge_end(end, _TIMEOUT_S, redactor)
     words = "the worker sent no ceilings" if isinstance(failure, Measurement) else describe_end(failure)
     return MeasuredCeilings(Unknown(reason=words), words)

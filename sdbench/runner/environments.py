@@ -184,7 +184,7 @@ def _build(folder: Path, lock: Lock, wheels: Sequence[Path]) -> None:
         if wheels:
             _pip(python, ["install", "--no-deps", "--no-index", "--force-reinstall", *map(str, wheels)])
         if broken := sorted(_check(python) - before):
-            raise CannotInstall(f"{'; '.join(broken)[:_PIP_CHARACTERS]}; change what does not fit together")
+            raise CannotInstall(f"{' '.join(broken)[:_PIP_CHARACTERS].rstrip('.')}; change what does not fit together")
         write_whole(folder / _READY_NAME, json.dumps({"lock": format_lock(lock)}).encode())
 
 
@@ -232,7 +232,8 @@ def _run(command: Sequence[str], purpose: str) -> None:
     done = _call(command)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        problem = next((line for line in lines if "ERROR" in line), lines[-1] if lines else "no message")
+        # The last of pip's errors is the one that made it stop.
+        problem = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no message")
         raise CannotInstall(f"cannot {purpose}: {problem[:_PIP_CHARACTERS]}; see whether its packages are available")
 
 

@@ -19,7 +19,6 @@ from sdbench.errors import EnvironmentProblem
 from sdbench.processes import outlives, read_start_ticks
 from sdbench.runner.worker_process import (
     DEATH_S,
-    WORKER_COMMAND,
     Pipes,
     SpawnedWorker,
     Start,
@@ -228,16 +227,15 @@ class ForkedWorker:
 class Commands(NamedTuple):
     """The commands that start a worker, and a template."""
 
-    worker: Sequence[str] = WORKER_COMMAND
-    template: Sequence[str] = TEMPLATE_COMMAND
+    worker: Sequence[str]
+    template: Sequence[str]
 
 
 class Launcher:
     """Starts workers: forked from the template of the round where that is asked for and safe, else spawned.
 
-    At most one template lives, since two would share the memory. ``start_round`` ends it, so that two launches of one
-    experiment never have the same, in which memory layout and hash seed are drawn once. One that has forked no launch
-    yet serves the next round.
+    At most one template lives, since two would share the memory. ``start_round`` ends one that has forked launches, so
+    that two of one experiment never have the same, in which memory layout and hash seed are drawn once.
     """
 
     def __init__(self, note_worker: Callable[[int], object]) -> None:

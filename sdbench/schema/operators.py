@@ -4,7 +4,7 @@ from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, Number, PositiveFloat, PositiveInt
 
-# Rows of a table besides those that every table has: per phase what no operator covers, and the rest.
+# Rows of a table in addition to those that every table has: per phase what no operator covers, and the rest.
 ROWS_MAX = 60
 OUTSIDE = "outside operators"
 REST = "the rest"

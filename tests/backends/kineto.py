@@ -82,5 +82,5 @@ def runtime(name: str, start_us: float, end_us: float, correlation: int = 0, lin
 
 def kernel(name: str, start_us: float, end_us: float, correlation: int = 0, linked: int = 0, stream: int = 7) -> Event:
     """Return a kernel on the GPU."""
-    times = {"start_us": start_us, "end_us": end_us}
-    return Event(name, **times, device="CUDA", correlation=correlation, linked=linked, activity="kernel", stream=stream)
+    linking: dict[str, Any] = {"correlation": correlation, "linked": linked, "stream": stream}
+    return Event(name, start_us, end_us, "CUDA", activity="kernel", **linking)

@@ -2,19 +2,22 @@
 
 import dataclasses
 from contextlib import nullcontext
+from math import fsum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sdbench.backends import onnx_session, onnxruntime, pytorch
+from sdbench.backends import onnx_session, onnxruntime, profiled_call, pytorch
 from sdbench.backends.base import WrongExecution
 from sdbench.backends.onnx_session import CPU_PROVIDER, check_provider, explain, make_options, open_session
 from sdbench.backends.onnxruntime import OnnxruntimeBackend
 from sdbench.errors import EnvironmentProblem
 from sdbench.probes.out_of_memory import where_memory_ran_out
+from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
+from sdbench.schema.operators import OUTSIDE
 from sdbench.schema.outcome import RecordWarning
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.schema.wire import Stage
@@ -81,6 +84,51 @@ def test_environment_names_the_backend_its_version_and_threads(cache: Path) -> N
     environment = open_tiny(cache).describe()
     assert (environment.backend, environment.backend_version) == ("onnxruntime", library.__version__)
     assert (environment.threads, environment.device, environment.work.denoiser_calls) == (1, "cpu", 3)
+
+
+def test_nodes_add_up_to_the_call_and_their_flop_to_those_of_the_shapes(cache: Path) -> None:
+    backend = open_tiny(cache)
+    before = backend.generate()[0].tobytes()
+    profile = backend.profile_operators(MonotonicClock())
+    assert isinstance(profile.operators, Known)
+    table = profile.operators.value
+    assert {row.phase for row in table.rows} == {"text_encoder", "denoise_step", "vae_decode", "rest"}
+    assert {"Conv", "MatMul", OUTSIDE} <= {row.operator for row in table.rows}
+    # No node is in a phase that it did not run in: each phase is longer than its nodes.
+    assert all(row.self_s >= 0 for row in table.rows)
+    assert fsum(row.self_s for row in table.rows) == pytest.approx(table.call_s)
+    # Channels are added up to a block.
+    assert 1.0 <= sum(row.flop or 0 for row in table.rows) / backend.work.flop < 1.1
+    assert table.ran["convolution"] == "onnxruntime CPU Conv"
+    assert table.ran["gemm precision"] == "fp32"
+    assert backend.generate()[0].tobytes() == before
+    assert backend.describe().threads == 1
+
+
+def test_nodes_of_many_steps_are_those_of_the_first_ones(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiled_call, "EVENTS_MAX", 4_000)
+    backend = open_tiny(cache, steps=8, scheduler="ddim")
+    profile = backend.profile_operators(MonotonicClock(), 2**20)
+    assert isinstance(profile.operators, Known)
+    table = profile.operators.value
+    assert table.profiler.endswith(", 4 of 8 denoiser calls")
+    assert 1.0 <= sum(row.flop or 0 for row in table.rows) / backend.work.flop < 1.1
+    assert [warning.code for warning in profile.warnings] == [WarningCode.TRACE_NOT_MADE]
+
+
+def test_session_that_cannot_be_opened_again_leaves_the_launch_as_it_is(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    backend = open_tiny(cache)
+    monkeypatch.setattr(onnxruntime, "open_session", fail)
+    with pytest.raises(MemoryError):
+        backend.profile_operators(MonotonicClock())
+    backend.recover()
+    assert backend.describe().threads == 1
+    assert backend.exports()
 
 
 def test_options_reach_the_sessions(cache: Path) -> None:

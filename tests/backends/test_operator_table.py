@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from math import fsum
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_kernel_that_ends_after_the_call_counts_up_to_its_end() -> None:
 
 
 def test_flop_and_bytes_of_an_operator_count_once_however_many_kernels_it_launches() -> None:
-    given = {"its_shapes": ((4, 8), (8, 16)), "types": ("float", "float")}
+    given: dict[str, Any] = {"its_shapes": ((4, 8), (8, 16)), "types": ("float", "float")}
     events = [
         mark("call", 0),
         operator("aten::linear", 0, 9, correlation=1, **given),
@@ -184,12 +185,12 @@ def test_flop_and_bytes_of_an_operator_count_once_however_many_kernels_it_launch
 
 
 def test_flop_land_on_the_operator_that_computes_and_only_once() -> None:
-    image = {
+    image: dict[str, Any] = {
         "its_shapes": ((1, 3, 8, 8), (4, 3, 3, 3), (4,), (), (), (), ()),
         "inputs": (None, None, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1),
     }
-    query = {"its_shapes": ((1, 2, 5, 4),) * 3}
-    product = {"its_shapes": ((2, 5, 4), (2, 4, 5))}
+    query: dict[str, Any] = {"its_shapes": ((1, 2, 5, 4),) * 3}
+    product: dict[str, Any] = {"its_shapes": ((2, 5, 4), (2, 4, 5))}
     events = [
         mark("call", 0),
         operator("aten::conv2d", 0, 40, its_shapes=image["its_shapes"]),
@@ -197,7 +198,7 @@ def test_flop_land_on_the_operator_that_computes_and_only_once() -> None:
         operator("aten::mkldnn_convolution", 2, 10),
         operator("aten::copy_", 10, 38),  # took longest itself, and computes nothing
         operator("aten::_scaled_dot_product_flash_attention_for_cpu", 40, 50, **query),
-        operator("aten::_scaled_dot_product_attention_math", 50, 60, **query),
+        operator("aten::_scaled_dot_product_fused_attention_overrideable", 50, 60, **query),
         operator("aten::bmm", 51, 55, **product),
         operator("aten::bmm", 55, 59, **product),
         mark("end", 100),
@@ -225,7 +226,9 @@ def test_table_has_its_longest_rows_and_the_rest_by_phase() -> None:
 def test_waits_for_the_gpu_are_those_of_cuda_that_block() -> None:
     events = [*gpu_call(), runtime("cudaMemcpyAsync", 15, 16), runtime("cudaStreamSynchronize", 16, 19)]
     read = read_events(events)
-    assert sum_waits(read.waits, read.marks, 1, {"denoise_step": 10.0}) == (11, pytest.approx(190e-6))
+    count, wait_s = sum_waits(read.waits, read.marks, 1, {"denoise_step": 10.0})
+    assert count == 11
+    assert wait_s == pytest.approx(190e-6)
 
 
 def test_marks_of_the_first_call_end_where_the_second_begins() -> None:

@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 
 from sdbench.backends import profiled_call
-from sdbench.backends.profiled_call import EVENTS_MAX, KernelsNotRead, ProfilerFailed, choose_extent
-from sdbench.probes.readings import value_or
+from sdbench.backends.profiled_call import (
+    EVENTS_MAX,
+    KernelsNotRead,
+    ProfilerFailed,
+    choose_extent,
+    describe_ran,
+    require_events,
+)
+from sdbench.backends.profiler_events import read_events
+from sdbench.schema.base import Known
 from sdbench.schema.operators import ATTENTION, CONVOLUTION, OUTSIDE, OperatorTable
 from sdbench.schema.warning_codes import WarningCode
 from sdbench.worker.clock import MonotonicClock
+from tests.backends.kineto import kernel, mark, operator
 from tests.backends.test_pytorch import open_tiny
 
 FLOW = {"scheduler": "flow-euler"}
@@ -21,7 +30,8 @@ FLOW = {"scheduler": "flow-euler"}
 
 def profile(backend: Any, trace_bytes_max: int | None = None) -> tuple[OperatorTable, Any]:
     profiled = backend.profile_operators(MonotonicClock(), trace_bytes_max)
-    return value_or(profiled.operators, None), profiled
+    assert isinstance(profiled.operators, Known)
+    return profiled.operators.value, profiled
 
 
 @pytest.mark.parametrize(
@@ -66,21 +76,21 @@ def test_call_with_too_many_events_is_profiled_by_its_first_steps(
 
 
 def test_events_are_limited_whatever_a_step_makes() -> None:
-    assert choose_extent(10, 2) == (5, 2)
-    assert choose_extent(3_000, 5) == (1, 5)
-    assert choose_extent(20_000, 50) == (1, EVENTS_MAX // 20_000)
-    assert choose_extent(10 * EVENTS_MAX, 50) == (1, 1)
+    assert choose_extent(10, 5, 2) == (5, 2)
+    assert choose_extent(1_000, 5_000, 5) == (2, 5)
+    assert choose_extent(10_000, 5_000, 50) == (1, (EVENTS_MAX - 5_000) // 10_000)
+    assert choose_extent(10 * EVENTS_MAX, 0, 50) == choose_extent(10, 10 * EVENTS_MAX, 50) == (1, 1)
 
 
 def test_events_are_limited_by_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiled_call, "read_free_host_bytes", lambda: 50_000_000)
-    assert choose_extent(1_000, 50) == (1, 10)
+    assert choose_extent(1_000, 0, 50) == (1, 10)
 
     def unreadable() -> int:
         raise OSError("no /proc")
 
     monkeypatch.setattr(profiled_call, "read_free_host_bytes", unreadable)
-    assert choose_extent(1_000, 50) == (1, 50)
+    assert choose_extent(1_000, 0, 50) == (1, 40)
 
 
 def test_trace_that_is_too_large_is_a_warning_and_the_table_is_there(tmp_path: Path) -> None:
@@ -148,5 +158,28 @@ def test_profiler_without_results_or_events_has_failed(tmp_path: Path, monkeypat
         profile(backend)
 
 
-def test_profiler_without_kernels_on_a_gpu_has_a_warning_of_its_own() -> None:
-    assert KernelsNotRead.warning_code == WarningCode.KERNELS_NOT_READ
+def test_profiler_without_kernels_on_a_gpu_has_failed_with_a_warning_of_its_own() -> None:
+    events = [mark("call", 0), operator("aten::mm", 1, 2, correlation=1), mark("end", 10)]
+    require_events(read_events(events), 1, on_gpu=False)
+    with pytest.raises(KernelsNotRead, match="no kernel of the GPU") as raised:
+        require_events(read_events(events), 1, on_gpu=True)
+    assert raised.value.warning_code == WarningCode.KERNELS_NOT_READ
+    require_events(read_events([*events, kernel("gemm", 3, 4, linked=1)]), 1, on_gpu=True)
+
+
+def test_what_ran_on_a_gpu_is_read_from_its_kernels() -> None:
+    events = read_events(
+        [
+            mark("call", 0),
+            operator("aten::mm", 1, 2, correlation=1),
+            mark("denoise_step", 5),
+            operator("aten::_flash_attention_forward", 6, 7, correlation=2),
+            mark("vae_decode", 8),
+            operator("aten::_softmax", 8, 9, correlation=3),
+            kernel("sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n", 10, 20, linked=1),
+            kernel("void pytorch_flash::flash_fwd_kernel<Traits<64> >(Params)", 20, 30, linked=2),
+            kernel("void (anonymous namespace)::softmax_warp_forward<float>(float*)", 30, 40, linked=3),
+            mark("end", 50),
+        ]
+    )
+    assert describe_ran(events, []) == {"attention": "flash", "gemm": "cuBLAS", "gemm precision": "tf32"}

@@ -12,6 +12,8 @@ from pathlib import Path
 from sdbench.store.cache_folder import cache_folder
 from tests.benchmarks.ab_tries import measure_ab
 from tests.benchmarks.bars import Bar, format_table
+from tests.benchmarks.bisection import measure_bisection
+from tests.benchmarks.ceilings import measure_ceilings_again
 from tests.benchmarks.commands import measure_commands
 from tests.benchmarks.comparison import measure_comparison
 from tests.benchmarks.cycles import measure_cycles
@@ -19,6 +21,7 @@ from tests.benchmarks.first_minutes import read_first_minutes
 from tests.benchmarks.fleet import measure_fleet
 from tests.benchmarks.isolation import measure_isolation, measure_rates
 from tests.benchmarks.leaks import measure_leaks
+from tests.benchmarks.operators import measure_operators
 from tests.benchmarks.pipelines import measure_full_width, measure_tiny
 from tests.benchmarks.report import measure_report
 from tests.benchmarks.runner_kills import measure_runner_kills
@@ -43,8 +46,10 @@ def main() -> None:
     # The commands come first and torch last: a child's peak memory counts that of the process that forked it.
     parts: dict[str, Callable[[], list[Bar]]] = {
         "light commands": measure_commands,
+        "ceilings": measure_ceilings_again,
         "comparison": measure_comparison,
         "the clock or the code": measure_cycles,
+        "bisection": measure_bisection,
         "report": measure_report,
         "store": measure_store,
         "fleet": measure_fleet,
@@ -61,6 +66,7 @@ def main() -> None:
         "kills": measure_runner_kills,
         "leaks": measure_leaks,
         "tiny pipelines": measure_tiny,
+        "operators": measure_operators,
     }
     if not options.without_full_size:
         parts["full-size UNet"] = _measure_unet

@@ -228,6 +228,7 @@ def test_trend_prints_each_step(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["trend", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     assert "570.1 -> 580.1: slower +20.00 %" in out
+    assert "    also changed there: nothing that is known" in out
 
 
 def test_trend_names_an_odd_session_and_follows_the_device_that_was_chosen(

@@ -10,6 +10,7 @@ from sdbench.compare.comparability import find_other_work
 from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import decide, p_changed, runs_missing, worst
 from sdbench.schema.base import Known
+from sdbench.schema.operators import OperatorRow, OperatorTable
 from sdbench.schema.outcome import Check, Launch, ReferenceResult, Succeeded
 from sdbench.schema.record import Record, Result, Session
 from sdbench.schema.work import DENOISER_BATCH_CHECK
@@ -458,3 +459,29 @@ def test_forked_launches_against_spawned_ones_are_a_difference_with_a_name() -> 
     comparison = compare_records([run_of(1.0)], [run_of(1.0, day=2, isolation="spawn", template_id=None)], 0.02)
     assert comparison.attribution.startswith("only protocol.isolation differs (fork and spawn)")
     assert compare_records([run_of(1.0)], [run_of(1.0, day=2)], 0.02).differences == ()
+
+
+def make_ran(**ran: str) -> dict[str, Any]:
+    row = OperatorRow(
+        phase="rest", operator="aten::mm", kernel=None, calls=1, self_s=1.0, shapes=None, flop=None, bytes=None
+    )
+    given: dict[str, Any] = {"profiler": "torch.profiler 2.13.0", "call_count": 1, "call_s": 1.0, "rows": (row,)}
+    return {"operators": Known(value=OperatorTable(**given, ran=ran, host_wait_count=None, host_wait_s=None))}
+
+
+def test_what_ran_differently_comes_first_and_is_no_suspect_where_the_software_differs() -> None:
+    flash, math = make_ran(attention="flash", gemm="cuBLAS"), make_ran(attention="math", gemm="cuBLAS", convolution="x")
+    same_driver = compare_records([run_of(1.0, **flash)], [run_of(1.1, day=2, **math)], 0.02)
+    first = same_driver.differences[0]
+    assert (first.field, first.baseline, first.candidate) == ("ran.attention", "flash", "math")
+    assert [item.field for item in same_driver.differences if item.field.startswith("ran.")] == ["ran.attention"]
+    assert same_driver.attribution.startswith("only ran.attention differs (flash and math)")
+    driver = compare_records([run_of(1.0, driver="570", **flash)], [run_of(1.1, day=2, driver="580", **math)], 0.02)
+    assert driver.attribution.startswith("only the driver differs (570 and 580)")
+
+
+def test_what_ran_in_one_run_alone_or_in_both_is_no_difference() -> None:
+    known, unknown = run_of(1.0, **make_ran(attention="flash")), run_of(1.0, day=2)
+    for other in (unknown, run_of(1.0, day=2, **make_ran(attention="flash"))):
+        differences = compare_records([known], [other], 0.02).differences
+        assert not [item for item in differences if item.field.startswith("ran.")]

@@ -5,7 +5,7 @@ import pytest
 
 from sdbench.compare.selfcheck import SUITE_FALSE_ALARMS_MAX
 from sdbench.compare.trends import find_trend
-from sdbench.compare.wording import explain
+from sdbench.compare.wording import describe_changes, explain
 from sdbench.errors import UserError
 from sdbench.schema.base import Known
 from sdbench.schema.fingerprint import Package
@@ -164,6 +164,35 @@ def test_what_changed_with_the_driver_is_named() -> None:
     fingerprint = records[1].fingerprint.model_copy(update={"software": software})
     records[1] = records[1].model_copy(update={"fingerprint": fingerprint})
     assert find_trend(records, "driver", 0.02).also[-1] == "software.packages.xformers"
+
+
+def with_package(record: Record, version: str) -> Record:
+    packages = Known(value=(Package(name="xformers", version=Known(value=version)),))
+    software = record.fingerprint.software.model_copy(update={"packages": packages})
+    fingerprint = record.fingerprint.model_copy(update={"software": software})
+    return record.model_copy(update={"fingerprint": fingerprint})
+
+
+def test_each_step_says_what_else_changed_there_and_not_elsewhere() -> None:
+    versions = (("1", 1.0, "1.0"), ("2", 1.0, "1.0"), ("3", 1.1, "2.0"))
+    records = [
+        with_package(record, package)
+        for number, (driver, latency_s, package) in enumerate(versions)
+        for record in sessions_of(latency_s, driver, 3 * number + 1)
+    ]
+    (experiment,) = find_trend(records, "driver", 0.02).experiments
+    first, second = experiment.steps
+    assert first.changes == ()
+    (change,) = second.changes
+    assert (change.field, change.baseline, change.candidate) == ("software.packages.xformers", "1.0", "2.0")
+    assert describe_changes(second.changes) == "software.packages.xformers 1.0 -> 2.0"
+
+
+def test_what_some_runs_before_a_step_had_already_is_no_change_there() -> None:
+    records = [*sessions_of(1.0, "1", 1), *sessions_of(1.1, "2", 4)]
+    mixed = [with_package(record, version) for record, version in zip(records, "112222", strict=True)]
+    (experiment,) = find_trend(mixed, "driver", 0.02).experiments
+    assert experiment.steps[0].changes == ()
 
 
 @pytest.mark.parametrize(

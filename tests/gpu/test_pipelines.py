@@ -1,5 +1,6 @@
 """Every pipeline class on the GPU: the same picture as on the CPU, and full width in half precision."""
 
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sdbench.backends import pytorch
 from sdbench.models.pipeline_folders import load_shipped, shipped_pipelines
 from sdbench.plan.families import native_options
+from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
 from sdbench.worker.clock import MonotonicClock
 from tests.gpu.machine import DEVICE
@@ -48,3 +50,17 @@ def test_full_width_in_half_precision_is_finite_and_runs_as_requested(
     observation = backend.observe(MonotonicClock())
     assert observation.finite == (True,)
     assert all(low < high for image in observation.images for low, high in image.getextrema())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", TINY)
+def test_kernels_add_up_to_the_call_and_their_flop_to_those_of_the_shapes(name: str, precision: str) -> None:
+    backend = open_backend(name, DEVICE, precision=precision, **TINY_SIZE)
+    profile = backend.profile_operators(MonotonicClock())
+    assert isinstance(profile.operators, Known)
+    table = profile.operators.value
+    assert 0.95 < fsum(row.self_s for row in table.rows) / table.call_s < 1.05
+    assert sum(row.flop or 0 for row in table.rows) == pytest.approx(backend.work.flop, rel=0.01)
+    assert {"attention", "convolution", "gemm", "gemm precision"} <= table.ran.keys()
+    assert "unknown" not in table.ran["gemm precision"]
+    assert table.host_wait_count

@@ -201,3 +201,40 @@ def test_sdxl_without_the_flag_has_the_default_of_its_class(tmp_path: Path) -> N
     (folder / "model_index.json").write_text(json.dumps(index))
     assert read_folder(folder, "mine").prompts_encoded(5.0, "") == 1
     assert load_shipped("tiny-sd").prompts_encoded(5.0, "") == 2
+
+
+def test_traffic_is_what_operators_read_and_write_and_attention_is_one() -> None:
+    from torch import nn
+
+    from sdbench.models.traffic import TrafficCounter
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = nn.Linear(8, 8, bias=False)
+
+        def forward(self, states: Any) -> Any:
+            heads = self.project(states).view(1, 4, 2, 4).transpose(1, 2)
+            return nn.functional.scaled_dot_product_attention(heads, heads, heads)
+
+    network = Attending().to("meta")
+    states = torch.zeros(1, 4, 8, device="meta")
+    with torch.no_grad(), TrafficCounter(network) as counter, counter.attention:
+        network(states)
+
+    # A product that reads and writes 32 values, and an attention that reads three times 32 and writes 32.
+    assert (counter.operators, counter.values, counter.weights) == (2, 2 * 32 + 4 * 32, 64)
+
+
+def test_work_of_a_call_counts_what_it_moves(tmp_path: Path) -> None:
+    work = count(tmp_path, "tiny-sd", precision="fp32")
+    half = count(tmp_path, "tiny-sd", precision="bf16")
+    autocast = count(tmp_path, "tiny-sd", autocast="bf16")
+
+    assert work.weight_bytes == {name: 2 * size for name, size in half.weight_bytes.items()}
+    assert autocast.weight_bytes == work.weight_bytes
+    assert autocast.activation_bytes_per_image == half.activation_bytes_per_image
+    assert work.operators == half.operators
+    # Weights are read once a call of the denoiser, and not once for each half of a guided batch.
+    one_step = count(tmp_path, "tiny-sd", precision="fp32", steps=1)
+    assert work.weight_bytes["unet"] == work.denoiser_calls * one_step.weight_bytes["unet"]

@@ -18,7 +18,7 @@ from sdbench.schema.base import Known, Model
 from sdbench.schema.fingerprint import EnvironmentVariable, seal_fingerprint
 from sdbench.schema.outcome import AnyOutcome
 from sdbench.schema.record import Record
-from sdbench.store.bundle import encode_record
+from sdbench.store.bundle import encode_record, load_record, seal_record
 from tests.records import (
     make_failed,
     make_out_of_memory,
@@ -159,6 +159,19 @@ def test_bundle_has_no_secret_comment_column_or_journal(tmp_path: Path) -> None:
     assert b"of_the_host" not in bundle.archive
     assert bundle.record.publication is not None
     assert bundle.record.publication.source_seal == record.seal
+
+
+def test_trace_is_not_published(tmp_path: Path) -> None:
+    make_run(tmp_path / "run-1")
+    trace = tmp_path / "run-1" / "traces" / "0123456789abcdef-0.json.gz"
+    trace.parent.mkdir()
+    trace.write_bytes(b"a trace")
+    content = json.loads((tmp_path / "run-1" / "record.json").read_text())
+    seal_record(tmp_path / "run-1", {name: value for name, value in content.items() if name not in ("files", "seal")})
+    assert "traces/0123456789abcdef-0.json.gz" in {item.path for item in load_record(tmp_path / "run-1").files}
+    bundle = export_bundle(tmp_path / "run-1", ENVIRON)
+    assert not [name for name in bundle.files if "trace" in name]
+    assert not [item.path for item in bundle.record.files if "trace" in item.path]
 
 
 def test_exported_manifest_asks_for_the_same_experiments(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_page_is_announced_to_screen_readers_and_phones(full_page: Page) -> None
     assert len(full_page.all("caption")) == len(full_page.all("table"))
     assert all(image["alt"] for image in full_page.all("img"))
     charts = [element for element in full_page.all("div") if "chart" in element.get("class", "").split()]
-    assert len(charts) == len(full_page.all("svg")) == 12
+    assert len(charts) == len(full_page.all("svg")) == 14
     assert all(chart["role"] == "img" and len(chart["aria-label"]) > 30 for chart in charts)
 
 

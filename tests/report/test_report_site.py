@@ -12,6 +12,7 @@ from sdbench.report.site_numbers import find_fastest
 from sdbench.schema.record import Record
 from sdbench.store.bundle import load_record
 from tests.compare.test_comparison import run_of, session_of
+from tests.compare.test_trends import with_package
 from tests.records import make_record, make_result, make_succeeded
 from tests.report.test_report_page import Page
 from tests.report.untrusted import PAYLOADS, put_everywhere
@@ -100,6 +101,10 @@ def test_a_slower_driver_is_in_the_feed_though_single_runs_tell_nothing() -> Non
     (regression,) = find_regressions(runs, [])
     assert regression.record is runs[6]
     assert regression.title.endswith("1 experiment slower from driver 506.1 on")
+    assert "also changed there" not in regression.summary
+    updated = [with_package(run, "2.0" if number >= 6 else "1.0") for number, run in enumerate(runs)]
+    (regression,) = (item for item in find_regressions(updated, []) if item.what == "driver")
+    assert "; also changed there: software.packages.xformers 1.0 -> 2.0" in regression.summary
 
 
 def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A worker that speaks the real protocol and misbehaves as the experiment's prompt says; it measures nothing."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -101,7 +102,8 @@ def act_as_requested(fd: int) -> None:
     emit(StageEvent(stage="measure"))
     emit(StageEvent(stage="verify"))
     fields = {name: getattr(launch, name) for name in SHARED}
-    emit(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=())))
+    trace = base64.b64encode(b"a trace").decode() if behaviour == "trace" and request.is_first else None
+    emit(ResultEvent(measurement=Measurement(**fields, warnings=(), pictures=(), trace_base64=trace)))
     if behaviour == "linger":
         signal.pause()
 

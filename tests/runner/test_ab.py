@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_block_has_templates_of_its_own_and_one_lives_at_a_time(
     assert all(block[1] == block[2] for block in blocks)
     assert not set(blocks[0]) & set(blocks[1])
     assert max(alive) == 1
+
+
+def test_each_arm_has_the_template_of_its_own_python(tmp_path: Path) -> None:
+    first, second = (
+        make_spec(tmp_path / "out", "good", session=make_session("0" * 16, arm, 3, [f"threads={arm}"])) for arm in ARMS
+    )
+    other = replace(second, template_command=(sys.executable, "-s", *second.template_command[1:]))
+    runs = interleave((first, other), 0.02, quiet, blocks_max=2)
+    ids = [{launch.template_id for launch in launches_of(run.record.results[0].outcome)} for run in runs]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    third = replace(second, template_command=("false",), fresh=True)
+    a, b = interleave((replace(first, fresh=True), third), 0.02, quiet, blocks_max=2)
+    assert a.record.results[0].outcome.kind == "succeeded"
+    assert b.record.results[0].outcome.kind == "failed"
 
 
 def test_an_arm_that_fails_ends_the_experiment_in_both(tmp_path: Path) -> None:

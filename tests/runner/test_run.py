@@ -53,6 +53,17 @@ def test_good_workers_yield_a_sealed_record_with_every_sample(tmp_path: Path) ->
     assert {launch.index for launch in load_run(result.folder).telemetry} == {0, 1}
 
 
+def test_trace_of_the_first_launch_is_a_file_that_the_record_names(tmp_path: Path) -> None:
+    result = run(make_spec(tmp_path, "trace"), ignore)
+    name = f"traces/{result.record.results[0].planned.experiment_id}-0.json.gz"
+    assert (result.folder / name).read_bytes() == b"a trace"
+    assert [item.path for item in result.record.files if item.path.startswith("traces/")] == [name]
+    verify_files(result.folder, result.record)
+    (result.folder / name).write_bytes(b"another")
+    with pytest.raises(RecordError, match="changed after the record was sealed"):
+        verify_files(result.folder, result.record)
+
+
 def test_launches_go_in_rounds_over_all_experiments(tmp_path: Path) -> None:
     events: list[RunEvent] = []
     run(make_spec(tmp_path, "good", "good:2"), events.append)
@@ -132,7 +143,8 @@ def test_kill_without_an_out_of_memory_event_is_a_failure(tmp_path: Path, monkey
 
 
 def test_kill_by_the_kernel_for_memory_is_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = iter((3, 4))
+    # Of the ceilings at the start, of the launch, and of the ceilings at the end.
+    counts = iter((3, 3, 3, 4, 4, 4))
     monkeypatch.setattr("sdbench.runner.process.count_out_of_memory_kills", lambda: next(counts))
     outcome = outcome_of(tmp_path, "killed")
     assert isinstance(outcome, OutOfMemory)
@@ -221,7 +233,7 @@ def test_torn_last_line_is_cut_and_its_launch_measured_again(tmp_path: Path) -> 
     record = run(spec, ignore).record
     assert record.ended == "complete"
     entries, _ = read_journal(journal)
-    assert [entry["kind"] for entry in entries] == ["start", "resume", "launch", "launch"]
+    assert [entry["kind"] for entry in entries] == ["start", "ceilings", "resume", "launch", "launch", "ceilings"]
 
 
 def test_damage_in_the_middle_of_a_journal_names_the_line(tmp_path: Path) -> None:
@@ -332,7 +344,7 @@ def test_full_disk_is_a_clear_error_and_what_is_written_stays_valid(
         with pytest.raises(EnvironmentProblem, match=r"No space left on device.*run the same command again"):
             run(spec, ignore)
     entries, valid_bytes = read_journal(next(tmp_path.glob("*/journal.jsonl")))
-    assert [entry["kind"] for entry in entries] == ["start", "launch"]
+    assert [entry["kind"] for entry in entries] == ["start", "ceilings", "launch"]
     assert valid_bytes == next(tmp_path.glob("*/journal.jsonl")).stat().st_size
     assert run(spec, ignore).record.ended == "complete"
 

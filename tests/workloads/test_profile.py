@@ -38,6 +38,20 @@ def test_first_launch_profiles_a_call_after_all_that_is_timed() -> None:
     assert backend.log.index("profile") > last
 
 
+def test_launch_with_a_table_does_the_same_as_one_without_until_the_profiler_starts() -> None:
+    logs = {}
+    for wanted in ("always", "never"):
+        backend = VirtualBackend(FakeClock(), [3.0, 2.0, 1.0, 1.1, 1.2])
+        session = VirtualSession(backend, Protocol(operators=wanted, warmup_calls=2, calls_min=3, calls_max=5))
+        session.request = session.request.model_copy(update={"is_first": True})
+        output = run(session)
+        logs[wanted] = backend.log, output.series, output.memory, output.energy
+    with_table, without = logs["always"], logs["never"]
+    # Stage and call of the profiler, after which nothing follows.
+    assert with_table[0] == [*without[0], "profile", "profile"]
+    assert with_table[1:] == without[1:]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

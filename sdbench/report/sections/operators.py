@@ -29,8 +29,8 @@ _COLUMNS = (*texts("longest operators"), *numbers("outside operators", "profiled
 _RAN_COLUMNS = texts("attention", "convolution", "matrix products", "their precision")
 _RAN = (ATTENTION, CONVOLUTION, GEMM, GEMM_PRECISION)
 _RAN_CAPTION = "What really ran in it"
-# A row takes about 90 bytes of the page, and a page of 40 experiments has 150 KiB for them.
-_ROWS_SHOWN, _LONGEST = 24, 3
+# A row takes about 80 bytes of the page, and a page of 40 experiments has 150 KiB for them.
+_ROWS_SHOWN, _LONGEST, _NAME_CHARACTERS = 16, 3, 60
 
 
 def build(source: Source) -> Section | str:
@@ -101,4 +101,7 @@ def _line(row: OperatorRow, call_s: float) -> str:
 
 def _name(row: OperatorRow) -> str:
     operator = row.operator.removeprefix("aten::")
-    return operator if row.kernel is None else f"{row.kernel} ({operator})"
+    if row.kernel is None:
+        return operator[:_NAME_CHARACTERS]
+    kernel = row.kernel if len(row.kernel) <= _NAME_CHARACTERS else f"{row.kernel[:_NAME_CHARACTERS]}…"
+    return f"{kernel} ({operator[:_NAME_CHARACTERS]})"

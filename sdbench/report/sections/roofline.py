@@ -39,15 +39,17 @@ def build(source: Source) -> Section | str:
     made = [(point, roofline) for point in source.measured if (roofline := _make(point))]
     if not made:
         return "No experiment says how much work its calls are."
-    rows = ((point, row) for point, roofline in made for row in _rows(roofline))
-    table = source.table("Work, time and shares of the ceiling by part of a call", _COLUMNS, rows)
+    wholes = [(point, _row(roofline.points[0])) for point, roofline in made]
+    phases = [(point, _row(part)) for point, roofline in made for part in roofline.points[1:]]
+    whole_table = source.table("Work, time and share of the ceiling of a whole call", _COLUMNS, wholes)
+    tables = [source.table("The same by phase", _COLUMNS, phases)] if phases else []
     sheets = dict.fromkeys(roofline.data_sheet for _, roofline in made if roofline.data_sheet)
     notes = tuple(f"Data sheet of {sheet.name}: {sheet.source}." for sheet in sheets)
     ceilings = tuple(item for machine in source.machines if (item := _ceilings_table(source, machine)))
     return Section(
         paragraphs=(_NOTE,),
         charts=tuple(_charts(source, made)),
-        tables=(table.model_copy(update={"notes": (*table.notes, *notes)}), *ceilings),
+        tables=(whole_table.model_copy(update={"notes": (*whole_table.notes, *notes)}), *tables, *ceilings),
     )
 
 
@@ -56,20 +58,19 @@ def _make(point: Measured) -> Roofline | None:
     return make_roofline(record, point.planned, point.batch, point.estimate.value, launch, phases_of(point))
 
 
-def _rows(roofline: Roofline) -> Iterator[Row]:
-    for point in roofline.points:
-        tone: Tone = "muted" if point.wall.name == "unknown" else "plain"
-        yield (
-            point.part,
-            point.flop / _FLOP_PER_TFLOP,
-            point.duration_s,
-            point.flop_per_s / _FLOP_PER_TFLOP,
-            _percent(point.ceiling_ratio),
-            None if point.intensity_flop_per_byte is None else format_number(point.intensity_flop_per_byte),
-            cell(point.wall.name, tone),
-            cell(point.wall.reason, tone),
-            _percent(point.data_sheet_ratio),
-        )
+def _row(point: RooflinePoint) -> Row:
+    tone: Tone = "muted" if point.wall.name == "unknown" else "plain"
+    return (
+        point.part,
+        point.flop / _FLOP_PER_TFLOP,
+        point.duration_s,
+        point.flop_per_s / _FLOP_PER_TFLOP,
+        _percent(point.ceiling_ratio),
+        point.intensity_flop_per_byte,
+        cell(point.wall.name, tone),
+        cell(point.wall.reason, tone),
+        _percent(point.data_sheet_ratio),
+    )
 
 
 def _percent(ratio: float | None) -> str | None:
