@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# What is slowed, by the name of the function in torch.nn.functional, and what the row that should lead is called.
+# What is slowed, by the name of the function in torch.nn.functional, and the family that should lead.
 KINDS = {
-    "convolution": ("conv2d", "conv"),
+    "convolution": ("conv2d", "convolution"),
     "attention": ("scaled_dot_product_attention", "attention"),
-    "GroupNorm": ("group_norm", "group_norm"),
+    "GroupNorm": ("group_norm", "normalisation"),
     "host sync": ("silu", "outside operators"),
 }
 

@@ -43,9 +43,9 @@ def measure_why(tries: int = TRIES, folder: Path | None = None) -> list[Bar]:
     bars = []
     for kind, (_, name) in KINDS.items():
         slowed = [item for tried, is_slow, item in trials if tried == kind and is_slow]
-        ranked = [item.why.rows[0].name for item in slowed if item.why.rows]
+        ranked = [item.why.families[0].name for item in slowed if item.why.families]
         shares = [sum(row.share for row in item.why.rows[:TOP_ROWS]) for item in slowed if item.why.rows]
-        first = sum(name in leader for leader in ranked)
+        first = ranked.count(name)
         needed = f"{FIRST_MIN} of {TRIES}"
         title = f"why: {SLOWDOWN:.0%} in {kind}"
         bars += [
