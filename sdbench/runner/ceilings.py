@@ -10,10 +10,10 @@ from sdbench.probes.devices import Device
 from sdbench.probes.virtual import virtual_ceilings
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.launch import start_worker, worker_variables
+from sdbench.runner.launcher import Commands, Launcher
 from sdbench.runner.outcome import describe_end, judge_end
 from sdbench.runner.process import Watch, WorkerEnd, run_worker
 from sdbench.runner.state import CEILINGS, Ended, RunState
-from sdbench.runner.template import Commands, Launcher
 from sdbench.runner.worker_process import WORKER_COMMAND, Start
 from sdbench.schema.base import Known, Reading, Unknown
 from sdbench.schema.ceilings import CeilingPrecision, Ceilings, ceiling_precision

@@ -15,11 +15,11 @@ from sdbench.runner.events import Listener, RunEvent
 from sdbench.runner.folder import check_output_folder, open_run_folder
 from sdbench.runner.interrupts import interrupts_held
 from sdbench.runner.launch import launch
+from sdbench.runner.launcher import Launcher
 from sdbench.runner.schedule import limit_to_share, next_round, round_start_s
 from sdbench.runner.seal import seal
 from sdbench.runner.spec import RunSpec, read_fingerprint
 from sdbench.runner.state import Ended, RunState, restore_state
-from sdbench.runner.template import Launcher
 from sdbench.schema.fingerprint import Fingerprint
 from sdbench.schema.record import DeviceGroup
 from sdbench.store.cache_folder import cache_folder

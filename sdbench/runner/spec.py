@@ -10,7 +10,8 @@ from sdbench.probes.fingerprint import collect_fingerprint
 from sdbench.probes.other_python import read_software_of
 from sdbench.probes.virtual import pretend, read_virtual_machine
 from sdbench.runner.environments import PythonEnvironment
-from sdbench.runner.template import TEMPLATE_COMMAND, Commands
+from sdbench.runner.launcher import Commands
+from sdbench.runner.template import TEMPLATE_COMMAND
 from sdbench.runner.worker_process import WORKER_COMMAND
 from sdbench.schema.fingerprint import Fingerprint, seal_fingerprint
 from sdbench.schema.record import DeviceGroup, Session

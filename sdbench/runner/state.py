@@ -13,10 +13,10 @@ from sdbench.privacy import Redactor
 from sdbench.probes.virtual import VirtualMachine, read_virtual_machine
 from sdbench.runner.events import EventKind, Listener, Outlook, RunEvent
 from sdbench.runner.folder import RunFolder
+from sdbench.runner.launcher import Launcher
 from sdbench.runner.outcome import Failure
 from sdbench.runner.schedule import Progress, remaining_s
 from sdbench.runner.spec import RunSpec
-from sdbench.runner.template import Launcher
 from sdbench.schema.base import Reading, Unknown
 from sdbench.schema.ceilings import Ceilings
 from sdbench.schema.fingerprint import Fingerprint

@@ -13,7 +13,7 @@ SHARED = {"main", "options", "output", "run_folders", "filters", "progress", "li
 SHARED |= {"print_summary", "print_comparison"}
 LINES_MAX = 300
 # The whole package. A feature that is worth its lines raises this in the same commit.
-LINES_IN_ALL_MAX = 39_500
+LINES_IN_ALL_MAX = 42_200
 # Session (stored, and of a workload), Source (of a manifest, and of a report).
 SAME_NAMES_MAX = 5
 

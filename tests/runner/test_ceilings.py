@@ -9,8 +9,8 @@ from sdbench.compare.comparison import compare_runs
 from sdbench.plan.make_plan import PlanRequest, make_plan
 from sdbench.probes.devices import choose_device
 from sdbench.runner import ceilings as module
+from sdbench.runner import launcher as launcher_module
 from sdbench.runner import process as process_module
-from sdbench.runner import template as template_module
 from sdbench.runner.ceilings import measure_device
 from sdbench.runner.events import RunEvent
 from sdbench.runner.run import measure, run, run_plan
@@ -155,13 +155,13 @@ def test_first_round_takes_the_template_that_measured_the_ceilings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    real = template_module.Template
+    real = launcher_module.Template
 
     def start(*arguments: Any) -> Any:
         started.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(template_module, "Template", start)
+    monkeypatch.setattr(launcher_module, "Template", start)
     record = run(make_spec(tmp_path, "good"), ignore).record
 
     launches = launches_of(record.results[0].outcome)
