@@ -16,7 +16,7 @@ class MatrixProduct(Compact):
 
     precision: CeilingPrecision = Field(description="What it computes in.")
     shape: str = Field(
-        description="Rows, depth and columns of the fastest, or the convolution that was faster; none where none could run."
+        description="Rows, depth and columns of the fastest, or a convolution that was faster; none if none ran."
     )
     flop_per_s: Reading[Number] = Field(description="FLOP a second: an addition and a multiplication are two.")
 
