@@ -12,10 +12,12 @@ CeilingPrecision = Literal["fp32", "tf32", "fp16", "bf16"]
 
 
 class MatrixProduct(Compact):
-    """The fastest of several matrix products in one precision."""
+    """The fastest of several matrix products, and of a convolution, in one precision."""
 
     precision: CeilingPrecision = Field(description="What it computes in.")
-    shape: str = Field(description="Rows, depth and columns of the fastest one; none where none could run.")
+    shape: str = Field(
+        description="Rows, depth and columns of the fastest, or a convolution that was faster; none if none ran."
+    )
     flop_per_s: Reading[Number] = Field(description="FLOP a second: an addition and a multiplication are two.")
 
 

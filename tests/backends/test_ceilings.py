@@ -54,6 +54,14 @@ def test_shape_that_would_take_too_long_is_left_out() -> None:
     assert product.shape == "32x32x32"
 
 
+def test_convolution_counts_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CONVOLUTION", (4, 22))
+    (product,) = measure(0.05).matrix_products
+
+    assert product.shape == "3x3 convolution, 4 channels of 22x22"
+    assert value_of(product.flop_per_s) == pytest.approx(2 * 9 * 16 * 22**2 / 0.05)
+
+
 def test_short_calls_are_timed_many_at_once() -> None:
     (product,) = measure(0.0005).matrix_products
 
