@@ -78,7 +78,7 @@ class Measurement(LaunchData):
     """What a worker sends at the end of its one launch; the trace is of a profiled call, in gzip and base64."""
 
     pictures: tuple[Picture, ...]
-    trace_base64: str | None = None
+    trace_base64: str | None
 
 
 class StageEvent(Model):

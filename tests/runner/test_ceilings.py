@@ -11,6 +11,7 @@ from sdbench.probes.devices import choose_device
 from sdbench.runner import ceilings as module
 from sdbench.runner import launcher as launcher_module
 from sdbench.runner import process as process_module
+from sdbench.runner import template as template_module
 from sdbench.runner.ceilings import measure_device
 from sdbench.runner.events import RunEvent
 from sdbench.runner.run import measure, run, run_plan
@@ -155,7 +156,7 @@ def test_first_round_takes_the_template_that_measured_the_ceilings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    real = launcher_module.Template
+    real = template_module.Template
 
     def start(*arguments: Any) -> Any:
         started.append(arguments)

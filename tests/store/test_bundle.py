@@ -151,7 +151,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), JSON, max_size=5))
+@given(st.dictionaries(st.text().filter("seal".__ne__), JSON, max_size=5))
 def test_record_is_written_as_json_with_an_indent_of_one(content: dict[str, Any]) -> None:
     text = encode_record(content)
     seal = text[-68:-4].decode()
