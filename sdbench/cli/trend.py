@@ -9,7 +9,7 @@ from sdbench.cli.options import RUNS_HELP, add_json_option, add_margin_option, a
 from sdbench.cli.output import show
 from sdbench.cli.run_folders import named_runs
 from sdbench.compare.trends import ExperimentTrend, find_trend
-from sdbench.compare.wording import describe_changes, explain, format_change, format_interval, name_verdict
+from sdbench.compare.wording import describe_there, explain, format_change, format_interval, name_verdict
 from sdbench.errors import UserError
 from sdbench.store.bundle import load_record
 from sdbench.units import format_duration
@@ -66,7 +66,7 @@ def _lines(experiment: ExperimentTrend) -> Iterator[str]:
         reason = f" ({text})" if (text := explain(judgement)) else ""
         yield f"{step.before} -> {step.after}: {name_verdict(judgement)} {change}{reason}"
         if judgement.verdict != "same":
-            changes = describe_changes(step.changes, _COMPANIONS_SHOWN)
+            changes = describe_there(step.changes, step.moved, _COMPANIONS_SHOWN)
             yield f"  also changed there: {changes or 'nothing that is known'}"
     if not experiment.steps:
         yield "no change detected" if len(experiment.points) > 1 else "fewer than two versions measured it"

@@ -20,6 +20,7 @@ from sdbench.compare.policy import ONE_SESSION, Judgement
 from sdbench.compare.quality import failed_checks, quality_checks_of
 from sdbench.compare.samples import Evidence, Pair, Sessions, weigh
 from sdbench.compare.versions import DRIVER, find_changes, find_companions, sort_by_version
+from sdbench.compare.why import describe_moved
 from sdbench.errors import UserError
 from sdbench.schema.base import Model
 from sdbench.schema.metrics import latency_s as read_latency_s
@@ -45,7 +46,8 @@ class VersionPoint(Model):
 class Step(Model):
     """From one version, or level of versions, to the next, which starts with ``first_version``.
 
-    ``changes`` are what else changed between the runs of the last version before the step and of the first after it.
+    ``changes`` are what else changed between the runs of the last version before the step and of the first after it,
+    ``moved`` the operators that the change of the latency is of; empty where that is not known.
     """
 
     before: str
@@ -53,6 +55,7 @@ class Step(Model):
     first_version: str
     judgement: Judgement
     changes: tuple[Difference, ...]
+    moved: str
 
 
 class ExperimentTrend(Model):
@@ -85,6 +88,7 @@ class _Versions:
 
     field: str
     records: dict[str, list[Record]]
+    results: dict[str, dict[str, tuple[Measured, ...]]]
     known: dict[tuple[str, str], tuple[Difference, ...]] = dataclass_field(default_factory=dict)
 
     def changes(self, before: str, after: str) -> tuple[Difference, ...]:
@@ -93,6 +97,19 @@ class _Versions:
         if key not in self.known:
             self.known[key] = find_changes(self.records[before], self.records[after], self.field)
         return self.known[key]
+
+    def step(self, experiment_id: str, before: str, after: str, judgement: Judgement) -> Step:
+        """The step of an experiment from one version, or level of versions, to the next."""
+        last, first = before.rpartition(_TO)[2], after.partition(_TO)[0]
+        of_version = self.results[experiment_id]
+        return Step(
+            before=before,
+            after=after,
+            first_version=first,
+            judgement=judgement,
+            changes=self.changes(last, first),
+            moved=describe_moved(of_version[last], of_version[first], judgement),
+        )
 
 
 # What record.machine_key has: origin, hash of the hardware, device.
@@ -122,7 +139,7 @@ def find_trend(records: Sequence[Record], by: str, margin: float) -> Trend:
         origin=records[0].origin,
         margin=margin,
         versions=tuple(by_version),
-        experiments=tuple(_judge_all(followed, margin, _Versions(field, by_version))),
+        experiments=tuple(_judge_all(followed, margin, _Versions(field, by_version, experiments))),
         also=find_companions(records, field),
     )
 
@@ -183,15 +200,7 @@ def _judge_all(
     trends = []
     for trend, weighed in followed:
         steps = tuple(
-            Step(
-                before=before,
-                after=after,
-                first_version=first,
-                judgement=next(judgements),
-                changes=versions.changes(last, first),
-            )
-            for before, after, _ in weighed
-            for last, first in [(before.rpartition(_TO)[2], after.partition(_TO)[0])]
+            versions.step(trend.experiment_id, before, after, next(judgements)) for before, after, _ in weighed
         )
         trends.append(trend.model_copy(update={"steps": steps}))
     return trends

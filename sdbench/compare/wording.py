@@ -145,11 +145,14 @@ def _hint(judgement: Judgement, plural: str) -> str:
     return "the change is too close to the margin to resolve"
 
 
-def describe_changes(changes: Sequence[Difference], shown_max: int = 3) -> str:
-    """Return what changed, ``software.packages.torch 2.12.0 -> 2.13.0; ... and 2 more``; empty where nothing did."""
+def describe_there(changes: Sequence[Difference], moved: str, shown_max: int = 3) -> str:
+    """Return what else changed at a step of a trend, and which operators it is of; empty where neither is known.
+
+    As in ``software.packages.torch 2.12.0 -> 2.13.0; ... and 2 more; 91 % of it is attention``.
+    """
     shown = [f"{item.field} {item.baseline} -> {item.candidate}" for item in changes[:shown_max]]
     more = f" and {len(changes) - shown_max} more" if len(changes) > shown_max else ""
-    return "; ".join(shown) + more
+    return "; ".join(filter(None, ("; ".join(shown) + more, moved)))
 
 
 def name_state(judgement: Judgement, margin: float) -> str:

@@ -11,7 +11,7 @@ from sdbench.compare.comparison import Comparison, compare_records
 from sdbench.compare.policy import MARGIN
 from sdbench.compare.trends import Trend, find_trend
 from sdbench.compare.versions import count_versions, version_of
-from sdbench.compare.wording import describe_changes, format_change, format_interval, headline
+from sdbench.compare.wording import describe_there, format_change, format_interval, headline
 from sdbench.errors import UserError
 from sdbench.report.caps import RUNS
 from sdbench.report.escape import clean
@@ -151,7 +151,7 @@ def _slower_steps(trend: Trend, field: str, of_machine: Sequence[Record]) -> Ite
             if step.judgement.verdict == "slower" and step.judgement.ratio is not None:
                 text = f"{experiment.label} {format_change(step.judgement.ratio)} [{format_interval(step.judgement)}]"
                 steps.setdefault(step.first_version, []).append(text)
-                changes[step.first_version] = describe_changes(step.changes)
+                changes[step.first_version] = describe_there(step.changes, step.moved)
     companions = f"; not only {trend.by} changed: {', '.join(trend.also)}" if trend.also else ""
     for version, texts_of_step in steps.items():
         first = next(record for record in of_machine if version_of(record, field) == version)

@@ -1,16 +1,19 @@
 import re
 from collections.abc import Iterable, Sequence
+from random import Random
 
 import pytest
 
 from sdbench.compare.selfcheck import SUITE_FALSE_ALARMS_MAX
 from sdbench.compare.trends import find_trend
-from sdbench.compare.wording import describe_changes, explain
+from sdbench.compare.wording import describe_there, explain
 from sdbench.errors import UserError
 from sdbench.schema.base import Known
 from sdbench.schema.fingerprint import Package
+from sdbench.schema.outcome import launches_of
 from sdbench.schema.record import Record
 from tests.compare.test_comparison import record_of, run_of
+from tests.operator_tables import SECONDS, Rows, profile, slow_down
 from tests.records import make_failed, make_result, make_succeeded
 
 PACES = (1.0, 1.003, 0.997, 1.002)
@@ -185,7 +188,29 @@ def test_each_step_says_what_else_changed_there_and_not_elsewhere() -> None:
     assert first.changes == ()
     (change,) = second.changes
     assert (change.field, change.baseline, change.candidate) == ("software.packages.xformers", "1.0", "2.0")
-    assert describe_changes(second.changes) == "software.packages.xformers 1.0 -> 2.0"
+    assert describe_there(second.changes, second.moved) == "software.packages.xformers 1.0 -> 2.0"
+
+
+def with_table(record: Record, rows: Rows) -> Record:
+    (result,) = record.results
+    table = Known(value=profile(rows, Random(record.run_id)))
+    launches = tuple(launch.model_copy(update={"operators": table}) for launch in launches_of(result.outcome))
+    outcome = result.outcome.model_copy(update={"launches": launches})
+    return record.model_copy(update={"results": (result.model_copy(update={"outcome": outcome}),)})
+
+
+def test_step_that_is_shown_says_which_operators_it_is_of() -> None:
+    slowed = slow_down(["aten::mkldnn_convolution"], 0.1)
+    versions = (("1", 1.0, SECONDS), ("2", 1.0, SECONDS), ("3", 1.1, slowed))
+    records = [
+        with_table(record, rows)
+        for number, (driver, latency_s, rows) in enumerate(versions)
+        for record in sessions_of(latency_s, driver, 3 * number + 1)
+    ]
+    (experiment,) = find_trend(records, "driver", 0.02).experiments
+    first, second = experiment.steps
+    assert (first.moved, second.judgement.verdict) == ("", "slower")
+    assert second.moved.endswith("% of it is convolution")
 
 
 def test_what_some_runs_before_a_step_had_already_is_no_change_there() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sdbench.compare.policy import MARGIN
 from sdbench.compare.trends import ExperimentTrend, Step, Trend, find_trend
 from sdbench.compare.versions import count_versions
-from sdbench.compare.wording import describe_changes, explain
+from sdbench.compare.wording import describe_there, explain
 from sdbench.report.chart_model import LineChart, LineMark, LinePoint
 from sdbench.report.format import Row, cell, limit_rows, make_table, numbers, shorten_hashes, texts, verdict_cells
 from sdbench.report.grouping import group_by
@@ -107,4 +107,4 @@ def _changes(step: Step) -> str | None:
     """What else changed at a step that may be one; nothing to explain where the latency is the same."""
     if step.judgement.verdict == "same":
         return None
-    return shorten_hashes(describe_changes(step.changes)) or "nothing that is known"
+    return shorten_hashes(describe_there(step.changes, step.moved)) or "nothing that is known"
