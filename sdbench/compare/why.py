@@ -34,6 +34,8 @@ _UNIFORM_FAMILIES_MIN = 3
 _UNIFORM_MOVED_MAX = 0.4
 # Profiled calls that the machine's speed changed by more are of no use.
 _PACE_MAX = 2.0
+# As a table is made: it is then of the call that it names.
+_SUM_TOLERANCE = 0.05
 
 
 class WhyPart(Model):
@@ -90,8 +92,19 @@ def explain_difference(baseline: Sequence[Measured], candidate: Sequence[Measure
     launches = [
         [launch for _, result in arm for launch in launches_that_count(result.outcome)] for arm in (baseline, candidate)
     ]
+    for role, own in zip(("baseline", "candidate"), known, strict=True):
+        if (reason := _explain_sum(role, own)) is not None:
+            return _not_explained(judgement, reason, remarks)
     split = split_difference((known[0], known[1]), (launches[0], launches[1]), judgement.ratio)
     return _judge_split(split, judgement, remarks)
+
+
+def _explain_sum(role: str, tables: Sequence[OperatorTable]) -> str | None:
+    """Return why the tables of an arm do not add up to their calls, None where they do."""
+    ratio = fsum(row.self_s for table in tables for row in table.rows) / fsum(table.call_s for table in tables)
+    if abs(ratio - 1) <= _SUM_TOLERANCE:
+        return None
+    return f"the {role}'s table does not add up: its rows are {ratio:.0%} of the profiled call"
 
 
 def describe_moved(baseline: Sequence[Measured], candidate: Sequence[Measured], judgement: Judgement) -> str:
@@ -99,7 +112,7 @@ def describe_moved(baseline: Sequence[Measured], candidate: Sequence[Measured], 
     why = explain_difference(baseline, candidate, judgement)
     if why.status == "uniform":
         return "every operator by about as much"
-    return _name_leading(why.families) if why.status == "explained" else ""
+    return _name_leading(why, why.families) if why.status == "explained" else ""
 
 
 def _nothing_to_explain(judgement: Judgement) -> str:
@@ -177,22 +190,30 @@ def _find_status(split: Split, families: Sequence[WhyPart]) -> tuple[WhyStatus, 
         )
     if _is_uniform(split, families):
         return "uniform", ""
-    if _find_leading(families):
+    if _find_leading(split, families):
         return "explained", ""
     if families[0].share < FAMILY_MIN_SHARE:
         return "not explained", "no kind of operator has a quarter of it"
     return "not explained", "the profiled calls scatter by as much as the difference"
 
 
-def _find_leading(families: Sequence[WhyPart]) -> list[WhyPart]:
-    """Return the families that explain much, and more than the profiled calls scatter."""
+def _find_leading(whole: Split | Why, families: Sequence[WhyPart]) -> list[WhyPart]:
+    """Return the families that explain much, by more than the rows scatter, and more than their part of a call.
+
+    What makes everything slower makes a long family slower by more seconds, which is no reason.
+    """
+    pace = abs(whole.difference_s) / whole.before_s if whole.before_s else 0.0
     return [
-        part for part in families if part.share >= FAMILY_MIN_SHARE and abs(part.change_s) >= _ERRORS_MIN * part.error_s
+        part
+        for part in families
+        if part.share >= FAMILY_MIN_SHARE
+        and abs(part.change_s) >= _ERRORS_MIN * part.error_s
+        and abs(part.change_s) - pace * part.before_s >= part.error_s
     ]
 
 
-def _name_leading(families: Sequence[WhyPart]) -> str:
-    return name_parts([(part.name, part.share) for part in _find_leading(families)])
+def _name_leading(whole: Split | Why, families: Sequence[WhyPart]) -> str:
+    return name_parts([(part.name, part.share) for part in _find_leading(whole, families)])
 
 
 def _is_uniform(split: Split, families: Sequence[WhyPart]) -> bool:
@@ -207,10 +228,10 @@ def _is_uniform(split: Split, families: Sequence[WhyPart]) -> bool:
 
 def _explain(split: Split, rows: Sequence[SplitRow], families: Sequence[WhyPart]) -> str:
     """Return which families a difference is of, and what became of the operator of the first that changed most."""
-    first = _find_leading(families)[0].family
+    first = _find_leading(split, families)[0].family
     own = [row for row in rows if row.family == first and row.change_s * split.difference_s > 0]
     detail = f": {describe_change(own[0])}" if own and first != OUTSIDE else ""
-    return f"{_name_leading(families)}{detail}"
+    return f"{_name_leading(split, families)}{detail}"
 
 
 def _add_up(split: Split, rows: Sequence[SplitRow], name: Callable[[SplitRow], str]) -> tuple[WhyPart, ...]:

@@ -40,14 +40,17 @@ def ask_python(python: Path, environ: Mapping[str, str], function: str, *argumen
     """
     module, _, name = function.rpartition(".")
     code = f"import sys; from sdbench.{module} import {name}; {name}(*sys.argv[1:])"
-    done = subprocess.run(
-        [python, "-P", "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        env=dict(environ),
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [python, "-P", "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            env=dict(environ),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise EnvironmentProblem(f"{python} did not answer within {_TIMEOUT_S:g} s; try it by hand") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise EnvironmentProblem(f"{python} cannot run sdbench: {last}; the environment needs what sdbench needs")

@@ -104,7 +104,7 @@ class _Bisector:
             return "interrupted"
         except ArmCannotRun as problem:
             if problem.arm == "a":
-                raise UserError(f"the first arm, {question.first}, cannot run: {problem.reason}") from None
+                raise UserError(f"the first arm, {hide_secret(question.first)}, cannot run: {problem.reason}") from None
             self._progress.answers[arm] = ArmAnswer(kind="cannot run", reason=problem.reason)
             self._note({"kind": "cannot run", "arm": arm, "reason": problem.reason})
             return "complete"

@@ -86,14 +86,15 @@ def _describe_arm(spec: BisectSpec, arms: KnownArms, arm: int) -> ComparedArm:
         state=known.kind if known else "first" if arm == FIRST else "not compared",
         label=known.label if known else "",
         judgement=known.judgement if known else None,
-        reason=known.reason if known else "",
+        reason=Redactor().redact(known.reason) if known else "",
         runs=tuple(run.folder.name for run in arms.runs.get(arm, ())),
     )
 
 
 def find_problem(first: Record, other: Record, followed: Sequence[str]) -> str:
     """Return why an arm gave no result in a followed experiment; empty where it gave one in all."""
-    for before, result in zip(first.results, other.results, strict=True):
+    # An image with another sdbench may know another number of experiments.
+    for before, result in zip(first.results, other.results, strict=False):
         if before.planned.experiment_id not in followed:
             continue
         if not isinstance(before.outcome, Succeeded) and before.outcome.kind != "skipped":

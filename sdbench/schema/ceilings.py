@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sdbench.schema.base import Compact, Number, PositiveInt, Reading
+from sdbench.schema.base import Compact, PositiveFloat, PositiveInt, Reading
 from sdbench.schema.experiment import Experiment
 
 # What matrix products compute in; TF32 is fp32 in memory.
@@ -18,7 +18,7 @@ class MatrixProduct(Compact):
     shape: str = Field(
         description="Rows, depth and columns of the fastest, or a convolution that was faster; none if none ran."
     )
-    flop_per_s: Reading[Number] = Field(description="FLOP a second: an addition and a multiplication are two.")
+    flop_per_s: Reading[PositiveFloat] = Field(description="FLOP a second: an addition and a multiplication are two.")
 
 
 class Ceilings(Compact):
@@ -27,12 +27,16 @@ class Ceilings(Compact):
     device: str = Field(description="Device as torch names it.")
     threads: PositiveInt = Field(description="CPU threads of one operator.")
     matrix_products: tuple[MatrixProduct, ...] = Field(description="Matrix products by precision.")
-    memory_bytes_per_s: Reading[Number] = Field(
+    memory_bytes_per_s: Reading[PositiveFloat] = Field(
         description="Bytes a second that a copy or a sum of arrays reads and writes in the device's memory."
     )
-    to_device_bytes_per_s: Reading[Number] = Field(description="Bytes a second from pinned host memory to the GPU.")
-    from_device_bytes_per_s: Reading[Number] = Field(description="Bytes a second from the GPU to pinned host memory.")
-    launch_s: Reading[Number] = Field(
+    to_device_bytes_per_s: Reading[PositiveFloat] = Field(
+        description="Bytes a second from pinned host memory to the GPU."
+    )
+    from_device_bytes_per_s: Reading[PositiveFloat] = Field(
+        description="Bytes a second from the GPU to pinned host memory."
+    )
+    launch_s: Reading[PositiveFloat] = Field(
         description="Seconds from one minimal operator to the next: of the host, or of the GPU where that is slower."
     )
 

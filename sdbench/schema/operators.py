@@ -1,5 +1,7 @@
 """What one profiled call did: a table of its operators and kernels by phase, and what really ran."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from sdbench.schema.base import Compact, Count, Number, PositiveFloat, PositiveInt
@@ -40,7 +42,9 @@ class OperatorTable(Compact):
     profiler: str = Field(description="What profiled the call, with its version.")
     call_count: PositiveInt = Field(description="Profiled calls, of which the rows are the mean.")
     call_s: PositiveFloat = Field(description="Seconds of a profiled call.")
-    rows: tuple[OperatorRow, ...] = Field(description="Rows by phase, the longest first.")
+    rows: Annotated[tuple[OperatorRow, ...], Field(min_length=1)] = Field(
+        description="Rows by phase, the longest first."
+    )
     ran: dict[str, str] = Field(description="What really ran: attention, convolution, GEMM and its precision.")
     host_wait_count: Count | None = Field(description="How often the host waited for the GPU; null on the CPU.")
     host_wait_s: Number | None = Field(description="Seconds for which it did; null on the CPU.")

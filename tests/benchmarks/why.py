@@ -155,7 +155,7 @@ class Arms:
 
     def _profile(self, launches: Sequence[Launch], *, slow: bool) -> list[Launch]:
         self.operator.slow = slow
-        table = self.backend.profile_operators(self.clock)
+        table = self.backend.profile_operators(self.clock).operators
         return [launches[0].model_copy(update={"operators": table}), *launches[1:]]
 
     def _launch(self, index: int, position: int) -> Launch:

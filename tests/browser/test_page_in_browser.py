@@ -25,7 +25,7 @@ from tests.views import build_view
 pytestmark = pytest.mark.browser
 
 ROWS_WITHOUT_SCRIPTS = 200
-A4_PAGES = 6
+A4_PAGES = 7
 CHART_TEXT_PX = 11
 
 

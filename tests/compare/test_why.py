@@ -124,6 +124,17 @@ def test_missing_table_is_named_with_its_reason(missing: int, role: str) -> None
     assert f"the {role} has no table of operators: this backend has no profiler" in why.sentence
 
 
+@pytest.mark.parametrize(("short", "role"), [(0, "baseline"), (1, "candidate")])
+def test_table_that_does_not_add_up_explains_nothing(short: int, role: str) -> None:
+    noise = Random(2)
+    slower = slow_down((CONVOLUTION,), 0.1)
+    tables = [profile(rows, noise) for rows in (SECONDS, slower)]
+    tables[short] = tables[short].model_copy(update={"call_s": 2 * tables[short].call_s})
+    why = explain_tables(SECONDS, slower, (Known(value=tables[0]), Known(value=tables[1])), noise)
+    assert why.status == "not explained"
+    assert f"the {role}'s table does not add up: its rows are 50% of the profiled call" in why.sentence
+
+
 def test_replaced_operator_is_named_with_what_took_its_place() -> None:
     after = dict(SECONDS)
     del after["denoise_step", ATTENTION]
