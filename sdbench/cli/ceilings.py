@@ -8,7 +8,7 @@ from typing import get_args
 from sdbench.cli.options import add_json_option
 from sdbench.cli.output import complain, make_table, open_console, show, show_progress
 from sdbench.compare.data_sheets import DataSheet, find_data_sheet
-from sdbench.errors import EnvironmentProblem
+from sdbench.errors import EnvironmentProblem, UserError
 from sdbench.probes.devices import Device, choose_device
 from sdbench.runner.ceilings import measure_device
 from sdbench.runner.interrupts import terminate_as_interrupt
@@ -35,10 +35,13 @@ def execute(options: argparse.Namespace) -> int:
     """Measure, print a table and return 0.
 
     Raises:
+        UserError: the device has no such precision.
         EnvironmentProblem: the worker failed.
     """
     device = choose_device(options.device)
     own = [name for name in _PRECISIONS if device.kind == "cuda" or name != "tf32"]
+    if "tf32" in options.precision and "tf32" not in own:
+        raise UserError("--precision tf32 is for NVIDIA GPUs; on the CPU use fp32")
     precisions = tuple(dict.fromkeys(options.precision or own))
     with terminate_as_interrupt():
         measured = measure_device(device, precisions, _report_waiting)

@@ -37,6 +37,16 @@ class ArmCannotRun(UserError):
         self.reason = reason
 
 
+class IdenticalArms(ArmCannotRun):
+    """Both arms do the same although they were written differently; ``shown`` is how."""
+
+    def __init__(self, shown: str) -> None:
+        """Say what both arms set."""
+        super().__init__("b", "it does the same as the first arm")
+        why = f"both arms are identical: {shown} is what the manifest has"
+        self.args = (f"{why}; set different values, or the same one in both arms to measure the noise (A/A)",)
+
+
 def run_ab(  # noqa: PLR0913 - named, but for the two that make the question
     request: PlanRequest,
     arms: tuple[Sequence[str], Sequence[str]],
@@ -129,10 +139,7 @@ def _refuse_without_verdict(specs: tuple[RunSpec, RunSpec], arms: tuple[Sequence
     same = same and specs[0].plan.planned == specs[1].plan.planned
     if same and sorted(arms[0]) != sorted(arms[1]):
         shown = " and ".join(" ".join(arm) or "nothing set" for arm in arms)
-        raise UserError(
-            f"both arms are identical: {shown} is what the manifest has; "
-            "set different values, or the same one in both arms to measure the noise (A/A)"
-        )
+        raise IdenticalArms(shown)
     for name, spec in zip(_ARMS, specs, strict=True):
         if len(spec.plan.skipped) == len(pairs):
             skip = next(iter(spec.plan.skipped.values()))

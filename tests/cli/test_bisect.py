@@ -70,6 +70,12 @@ def test_secret_of_an_arm_is_not_shown(capsys: pytest.CaptureFixture[str]) -> No
     assert not [path for path in Path("results").rglob("*.jsonl") if b"hunter" in path.read_bytes()]
 
 
+def test_arm_that_does_the_same_as_the_first_is_skipped_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bisect("--over=virtual.latency_s=1,1.0,1.05") == 11
+    printed = capsys.readouterr().out
+    assert "it does the same as the first arm" in printed
+
+
 def test_interrupted_bisection_ends_with_130_and_continues(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

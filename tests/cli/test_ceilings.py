@@ -70,3 +70,8 @@ def test_worker_that_failed_is_one_line(capsys: pytest.CaptureFixture[str], monk
 
     assert main(["ceilings", "--device", "cpu"]) == ENVIRONMENT
     assert "the ceilings were not measured: it died; see sdbench doctor" in capsys.readouterr().err
+
+
+def test_precision_that_the_cpu_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ceilings", "--device", "cpu", "--precision", "tf32"]) == 2
+    assert capsys.readouterr().err == "sdbench: --precision tf32 is for NVIDIA GPUs; on the CPU use fp32\n"
