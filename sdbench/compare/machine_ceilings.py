@@ -84,8 +84,9 @@ def _describe(
 ) -> str:
     listed = ", ".join(map(str, moved))
     decisive = [change for change in changes if change.name.startswith((_MATRIX, _MEMORY))]
-    slower = all(change.has_moved and change.ratio < 1 for change in decisive)
-    faster = all(change.has_moved and change.ratio > 1 for change in decisive)
+    have_moved = all(change.has_moved for change in decisive)
+    slower = have_moved and all(change.ratio < 1 for change in moved)
+    faster = have_moved and all(change.ratio > 1 for change in moved)
     verb = "became" if is_same else "is"
     if decisive and (slower or faster):
         typical = median(change.ratio for change in decisive)
@@ -95,16 +96,18 @@ def _describe(
         sentence = f"the machine's ceilings {'moved' if is_same else 'differ'}: {listed}"
     if result_ratio is None:
         return sentence
-    return f"{sentence}; {_relate(median(change.ratio for change in decisive or moved), result_ratio)}"
+    return f"{sentence}; {_relate(median(change.ratio for change in moved), result_ratio)}"
 
 
 def _relate(rate_ratio: float, result_ratio: float) -> str:
-    """Whether the results moved with the ceilings: in the same direction, by half as much or more."""
+    """Whether the results moved with the ceilings: in the same direction, by half to twice as much."""
     expected, observed = -log(rate_ratio), log(result_ratio)
     if 2 * abs(observed) < abs(expected):
         return "the results did not move with it"
     if expected * observed < 0:
         return "the results moved the other way"
+    if abs(observed) > 2 * abs(expected):
+        return "the results moved by more than that"
     return "the results moved with it"
 
 

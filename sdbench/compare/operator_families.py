@@ -9,12 +9,15 @@ Family = Literal[
     "attention", "convolution", "normalisation", "GEMM", "copies", "elementwise", "outside operators", "the rest"
 ]
 # In this order: cuDNN's convolutions are named after the GEMM that they are, fused attention after its products. The
-# batched products and the softmax of these networks are those of attention that is not fused.
+# batched products and the softmax (of torch: with a look at rows that are masked whole) of these networks are those of
+# attention that is not fused.
 _PATTERNS: tuple[tuple[Family, str], ...] = (
-    ("attention", r"attention|attn|fmha|flash|sdpa|softmax|\b(bmm|baddbmm)\b"),
+    # Compiled kernels are named after all that they fuse.
+    ("elementwise", r"\btriton_(poi|per|red)_"),
+    ("attention", r"attention|attn|fmha|flash|sdpa|softmax|\b(bmm|baddbmm|isneginf|where|all)\b"),
     ("convolution", r"conv|fprop|dgrad|winograd|im2col"),
     ("normalisation", r"norm|welford|rowwisemoments"),
-    ("GEMM", r"gemm|gemv|matmul|\b(addmm|addmv|mm|mv|linear|einsum)\b|cutlass|cublas|nvjet|splitk"),
+    ("GEMM", r"gemm|gemv|matmul|addmm|int_mm|scaled_mm|linear|\b(addmv|mm|mv|einsum)\b|cutlass|cublas|nvjet|splitk"),
     ("copies", r"copy|memcpy|memset|clone|contiguous|\bcat\b|catarray|transpose|reorder|\b(fill|zero)_?\b"),
 )
 _FAMILIES = tuple((family, re.compile(pattern, re.IGNORECASE)) for family, pattern in _PATTERNS)

@@ -36,6 +36,7 @@ def test_machine_that_is_slower_at_everything_is_named_with_its_results() -> Non
     assert "became 7 % faster at everything" in words(slower, usual, 0.93)
     assert words(usual, slower, 1.01).endswith("; the results did not move with it")
     assert words(usual, slower, 0.9).endswith("; the results moved the other way")
+    assert words(usual, slower, 1.9).endswith("; the results moved by more than that")
 
 
 def test_ceilings_that_are_equal_are_said_to_be() -> None:

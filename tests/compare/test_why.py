@@ -235,6 +235,10 @@ def test_mark_of_a_trend_names_the_operators_in_a_few_words() -> None:
         ("aten::cudnn_convolution", "sm90_xmma_fprop_implicit_gemm_f16", "convolution",
          "sm90_xmma_fprop_implicit_gemm_f16"),
         ("no operator", "Memcpy HtoD (Pageable -> Device)", "copies", "Memcpy HtoD "),
+        ("aten::isneginf", None, "attention", "isneginf"),
+        ("aten::_scaled_mm", None, "GEMM", "_scaled_mm"),
+        ("mkldnn::_linear_pointwise", None, "GEMM", "mkldnn::_linear_pointwise"),
+        ("triton_poi_fused_convolution_silu_0", None, "elementwise", "triton_poi_fused_convolution_silu_0"),
         (OUTSIDE, None, "outside operators", OUTSIDE),
     ],
 )  # fmt: skip
