@@ -93,6 +93,11 @@ def make_arm(
             operators=operators if index == 0 else Unknown(reason="only the first launch profiles a call"),
         )
         launches.append(change(launch) if change else launch)
+    return make_arm_record(arm, launches)
+
+
+def make_arm_record(arm: str, launches: Sequence[Launch]) -> Record:
+    """Return the record of an arm of a session, with these launches of one experiment."""
     session = {"session_id": "one", "arm": arm, "seed": 1, "settings": Known(value=(f"arm={arm}",))}
     return make_record(
         run_id=f"run-{arm}",

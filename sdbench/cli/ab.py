@@ -7,10 +7,10 @@ from dataclasses import replace
 from sdbench import exit_codes
 from sdbench.cli.options import (
     DEFAULT_OUT,
-    add_out_option,
     add_plan_options,
     add_profile_options,
     add_repeatable_option,
+    add_session_options,
     add_verdict_options,
     read_plan_request,
     refuse_ignored,
@@ -35,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for arm in ("a", "b"):
         text = f"an option of arm {arm.upper()}, env.NAME, packages=LOCK or wheels=DIR; or image=NAME alone"
         add_repeatable_option(parser, f"--{arm}", "KEY=VALUE", text)
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"
-    )
-    add_out_option(parser)
-    parser.add_argument("--fresh", action="store_true", help="start over instead of continuing an unfinished session")
-    parser.add_argument("--gpus", default="", metavar="all|device=N", help="the GPUs of containers (image=NAME)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_session_options(parser, "session")
     add_verdict_options(parser)
 
 

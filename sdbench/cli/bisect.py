@@ -9,9 +9,9 @@ from sdbench import exit_codes
 from sdbench.cli.options import (
     add_json_option,
     add_margin_option,
-    add_out_option,
     add_plan_options,
     add_repeatable_option,
+    add_session_options,
     read_plan_request,
     refuse_ignored,
 )
@@ -55,13 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "KEY=V1,V2,...",
         "the arms, the good one first: values of an option, env.NAME, image, packages (lock files) or wheels (folders)",
     )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"
-    )
-    add_out_option(parser)
-    parser.add_argument("--fresh", action="store_true", help="start over instead of continuing an unfinished bisection")
-    parser.add_argument("--gpus", default="", metavar="all|device=N", help="the GPUs of containers (image=...)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_session_options(parser, "bisection")
     add_margin_option(parser)
     add_json_option(parser)
 

@@ -73,6 +73,17 @@ def read_plan_request(options: argparse.Namespace) -> PlanRequest:
     )
 
 
+def add_session_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options of commands that measure arms, interleaved; ``what`` is what an unfinished one is called."""
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the order of the arms (default: random, recorded)"
+    )
+    add_out_option(parser)
+    parser.add_argument("--fresh", action="store_true", help=f"start over instead of continuing an unfinished {what}")
+    parser.add_argument("--gpus", default="", metavar="all|device=N", help="the GPUs of containers (image=NAME)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
 def add_out_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--out``, the folder that run folders go into."""
     parser.add_argument(

@@ -6,16 +6,19 @@ experiment, so that it profiles a call where that is wanted.
 
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import traceback
+from collections.abc import Callable
+from importlib import import_module
 from math import fsum
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from sdbench.backends import BACKENDS
 from sdbench.report.render import write_view
 from sdbench.report.view import build_view
 from sdbench.schema.base import Known
@@ -97,13 +100,11 @@ def _make_table(seed: int) -> OperatorTable:
 
 def _measure_in_process(pairs: int) -> list[Bar]:
     """Return what needs torch; in a process of its own that has imported it and computed nothing."""
-    from sdbench.backends import onnxruntime, pytorch
+    from sdbench.backends import onnxruntime
 
     onnxruntime.import_libraries()
     for options in TINY.values():
-        experiment = _experiment(options)
-        module = onnxruntime if experiment.backend == "onnxruntime" else pytorch
-        _in_fork(lambda: module.fetch(experiment, "cpu", cache_folder(), lambda _stage: None) or b"")  # noqa: B023
+        _in_fork(_fetch, _experiment(options))
     shares = {name: _share(_launch(_experiment(options), "always")) for name, options in TINY.items()}
     worst = max(shares.values(), key=lambda share: abs(share - 1))
     text = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
@@ -120,32 +121,28 @@ def _experiment(options: dict[str, Any]) -> Experiment:
 
 
 def _launch(experiment: Experiment, wanted: str) -> Measurement:
-    from sdbench.worker.events import EventWriter
-    from sdbench.worker.launch import run_launch
-
     protocol = Protocol(operators=wanted, warmup_calls=2, calls_min=10, calls_max=10)
     given = {"experiment": experiment, "protocol": protocol, "device": "cpu", "cache_folder": str(cache_folder())}
     request = WorkerRequest(**given, image_prefix=None, is_first=True)
-    content = _in_fork(lambda: run_launch(request, EventWriter(io.BytesIO()), 0.0).model_dump_json().encode())
-    return Measurement.model_validate_json(content)
+    return Measurement.model_validate_json(_in_fork(_run, request))
 
 
-def _in_fork(work: Any) -> bytes:
-    """Return what ``work`` returns in a process that is forked for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "result"
-        if (pid := os.fork()) == 0:
-            status = 1
-            try:
-                path.write_bytes(work())
-                status = 0
-            except Exception:  # noqa: BLE001 - printed, and then raised by the parent
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        if os.waitpid(pid, 0)[1]:
-            raise RuntimeError("the launch failed; see above")
-        return path.read_bytes()
+def _in_fork(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what ``work`` returns in a process that is forked for it, or raise what it raises there."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def _fetch(experiment: Experiment) -> None:
+    module = import_module(BACKENDS[experiment.backend])
+    module.fetch(experiment, "cpu", cache_folder(), lambda _stage: None)
+
+
+def _run(request: WorkerRequest) -> str:
+    from sdbench.worker.events import EventWriter
+    from sdbench.worker.launch import run_launch
+
+    return run_launch(request, EventWriter(io.BytesIO()), 0.0).model_dump_json()
 
 
 def _share(measurement: Measurement) -> float:

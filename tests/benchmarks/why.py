@@ -15,15 +15,14 @@ from statistics import median
 
 from sdbench.compare.comparison import ExperimentComparison, compare_records
 from sdbench.compare.policy import BLOCKS_MIN, MARGIN
-from sdbench.schema.base import Known
 from sdbench.schema.experiment import Experiment
-from sdbench.schema.outcome import Launch, Series, Succeeded
-from sdbench.schema.record import Record, Session
+from sdbench.schema.outcome import Launch, Series
+from sdbench.schema.record import Record
 from sdbench.store.cache_folder import cache_folder
 from tests.benchmarks.bars import Bar, format_table
 from tests.benchmarks.slow_operator import KINDS, SlowOperator
-from tests.fingerprints import make_fingerprint
-from tests.records import make_experiment, make_launch, make_record, make_result
+from tests.operator_tables import make_arm_record
+from tests.records import make_experiment, make_launch
 
 TRIES = 20
 FIRST_MIN = 19
@@ -138,7 +137,7 @@ class Arms:
             profiled = [
                 self._profile(launches, slow=slow and bool(arm)) for arm, launches in enumerate(self._timed[slow])
             ]
-        return _make_record("a", profiled[0]), _make_record("b", profiled[1])
+        return make_arm_record("a", profiled[0]), make_arm_record("b", profiled[1])
 
     def _time(self, *, slow: bool) -> tuple[list[Launch], list[Launch]]:
         """Return the launches of both arms, in ABBA blocks until there is a verdict."""
@@ -148,7 +147,7 @@ class Arms:
             for place, arm in enumerate(order):
                 self.operator.slow = slow and arm == 1
                 launches[arm].append(self._launch(len(launches[arm]), 4 * block + place))
-            records = _make_record("a", launches[0]), _make_record("b", launches[1])
+            records = make_arm_record("a", launches[0]), make_arm_record("b", launches[1])
             if block + 1 >= BLOCKS_MIN and _compare(*records).judgements[0].verdict == "slower":
                 break
         return launches
@@ -167,16 +166,6 @@ class Arms:
         series = [Series(name=f"phase.{name}", unit="s", samples=values) for name, values in parts.items()]
         latency = Series(name="latency", unit="s", samples=tuple(samples), warmup_count=1)
         return make_launch(index, position=position, series=(latency, *series))
-
-
-def _make_record(arm: str, launches: Sequence[Launch]) -> Record:
-    session = {"session_id": "one", "arm": arm, "seed": 1, "settings": Known(value=(f"arm={arm}",))}
-    return make_record(
-        run_id=f"run-{arm}",
-        fingerprint=make_fingerprint(),
-        results=(make_result(Succeeded(launches=tuple(launches), stop_reason="converged")),),
-        session=Session.model_validate(session),
-    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from sdbench.plan.make_plan import PlanRequest, make_plan
 from sdbench.probes.devices import choose_device
 from sdbench.runner import ceilings as module
 from sdbench.runner import launcher as launcher_module
-from sdbench.runner import process as process_module
-from sdbench.runner import template as template_module
 from sdbench.runner.ceilings import measure_device
 from sdbench.runner.events import RunEvent
 from sdbench.runner.run import measure, run, run_plan
@@ -152,17 +150,22 @@ def test_run_without_an_experiment_that_can_run_measures_nothing(tmp_path: Path)
     assert start_of(record) == Unknown(reason="no experiment runs here")
 
 
+def record_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[tuple[Any, ...]]:
+    """Return the list that gets the arguments of each call of what a module has under a name."""
+    calls, real = [], getattr(owner, name)
+
+    def call(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
 def test_first_round_takes_the_template_that_measured_the_ceilings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = []
-    real = template_module.Template
-
-    def start(*arguments: Any) -> Any:
-        started.append(arguments)
-        return real(*arguments)
-
-    monkeypatch.setattr(launcher_module, "Template", start)
+    started = record_calls(monkeypatch, launcher_module, "Template")
     record = run(make_spec(tmp_path, "good"), ignore).record
 
     launches = launches_of(record.results[0].outcome)
@@ -174,14 +177,7 @@ def test_first_round_takes_the_template_that_measured_the_ceilings(
 def test_arms_share_their_ceilings_where_their_workers_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], count: int
 ) -> None:
-    measured = []
-    real = process_module.run_worker
-
-    def follow(*arguments: Any) -> Any:
-        measured.append(arguments)
-        return real(*arguments)
-
-    monkeypatch.setattr(module, "run_worker", follow)
+    measured = record_calls(monkeypatch, module, "run_worker")
     first = make_spec(tmp_path / "a", "good")
     second = replace(make_spec(tmp_path / "b", "good"), environment=variables)
 
