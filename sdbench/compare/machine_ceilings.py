@@ -31,16 +31,8 @@ class CeilingChange(Model):
 
 def rates_of(ceilings: Ceilings) -> dict[str, float]:
     """Return what is known of ceilings by name, each as a rate (1/s): more is faster."""
-    readings: dict[str, Reading[float]] = {
-        f"{_MATRIX} {item.precision}": item.flop_per_s for item in ceilings.matrix_products
-    }
-    readings |= {_MEMORY: ceilings.memory_bytes_per_s}
-    readings |= {"copies to the device": ceilings.to_device_bytes_per_s}
-    readings |= {"copies from the device": ceilings.from_device_bytes_per_s}
-    rates = {name: reading.value for name, reading in readings.items() if isinstance(reading, Known)}
-    if isinstance(ceilings.launch_s, Known):
-        rates["launches"] = 1 / ceilings.launch_s.value
-    return rates
+    known = {name: reading.value for name, reading in ceilings.readings.items() if isinstance(reading, Known)}
+    return {name: 1 / value if name == "launches" else value for name, value in known.items()}
 
 
 def describe_drift(start: Reading[Ceilings], end: Reading[Ceilings]) -> str:

@@ -100,13 +100,9 @@ def _mean_rows(tables: Sequence[OperatorTable]) -> dict[Key, OperatorRow]:
         for row in table.rows:
             key = row.phase, row.operator, row.kernel
             self_s = row.self_s / len(tables)
-            rows[key] = replace_seconds(row, self_s + (rows[key].self_s if key in rows else 0.0))
+            self_s += rows[key].self_s if key in rows else 0.0
+            rows[key] = row.model_copy(update={"self_s": self_s})
     return rows
-
-
-def replace_seconds(row: OperatorRow, self_s: float) -> OperatorRow:
-    """Return a row with other seconds."""
-    return row.model_copy(update={"self_s": self_s})
 
 
 def _costs(rows: Iterable[OperatorRow]) -> list[tuple[float, float]]:

@@ -157,9 +157,4 @@ def _judge(end: WorkerEnd, redactor: Redactor) -> MeasuredCeilings:
 
 def _missing(ceilings: Ceilings) -> list[str]:
     """What could not be measured, and why."""
-    readings = {f"matrix products {item.precision}": item.flop_per_s for item in ceilings.matrix_products}
-    readings |= {"memory": ceilings.memory_bytes_per_s, "launches": ceilings.launch_s}
-    if ceilings.device.startswith("cuda"):
-        readings |= {"to the device": ceilings.to_device_bytes_per_s}
-        readings |= {"from the device": ceilings.from_device_bytes_per_s}
-    return [f"{name}: {reading.reason}" for name, reading in readings.items() if isinstance(reading, Unknown)]
+    return [f"{name}: {reading.reason}" for name, reading in ceilings.readings.items() if isinstance(reading, Unknown)]

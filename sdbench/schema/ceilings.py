@@ -40,6 +40,18 @@ class Ceilings(Compact):
         description="Seconds from one minimal operator to the next: of the host, or of the GPU where that is slower."
     )
 
+    @property
+    def readings(self) -> dict[str, Reading[float]]:
+        """All that such a device can have, by name: rates (1/s), and of ``launches`` the time (s) of one."""
+        readings: dict[str, Reading[float]] = {
+            f"matrix products {item.precision}": item.flop_per_s for item in self.matrix_products
+        }
+        readings["memory"] = self.memory_bytes_per_s
+        if self.device.startswith("cuda"):
+            readings["copies to the device"] = self.to_device_bytes_per_s
+            readings["copies from the device"] = self.from_device_bytes_per_s
+        return readings | {"launches": self.launch_s}
+
 
 def ceiling_precision(experiment: Experiment) -> CeilingPrecision:
     """Return the precision of the ceiling that an experiment is held against: the fastest that it may compute in."""
